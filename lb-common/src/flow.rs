@@ -1,0 +1,242 @@
+//! A connection's entries in the flow table, and the rules of its life.
+//!
+//! A connection has two entries, one per direction. The **forward** entry (client to virtual
+//! address) is its owner: its [`life`](Flow::life) word holds the state of the whole connection,
+//! and whoever sets [`DEAD`] in it, by compare-and-exchange, removes both entries. That makes the
+//! removal, and every count that depends on it, happen exactly once.
+
+use crate::addr::{Address, Port};
+
+/// The exact tuple of a packet as it arrives. Its order of source and destination tells the
+/// direction; the protocol is TCP. No padding for either family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub sport: Port,
+    /// Destination port.
+    pub dport: Port,
+}
+
+/// What to do with the packets of one direction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<A> {
+    /// State of the connection, valid in the forward entry: time of creation (monotonic clock,
+    /// nanoseconds, the low eight bits cleared) with the state bits below in its low eight bits.
+    /// The time tells a connection from a later one that came to lie in the same memory.
+    pub life: u64,
+    /// When this direction's last packet was seen, in [`ticks`].
+    pub last_seen: u32,
+    /// Index of the next hop in `NEXT_HOPS`.
+    pub hop: u32,
+    /// The source address to write.
+    pub src: A,
+    /// The destination address to write.
+    pub dst: A,
+    /// The source port to write.
+    pub sport: Port,
+    /// The destination port to write.
+    pub dport: Port,
+    /// What the rewriting adds to the IPv4 header's checksum, hop limit included.
+    pub l3_delta: u16,
+    /// What the rewriting adds to the TCP checksum.
+    pub l4_delta: u16,
+    /// Index of the backend in `BACKENDS_*` and `BACKEND_STATE`.
+    pub backend: u16,
+    /// Index of the service in `TIMEOUTS`.
+    pub service: u16,
+    /// [`FORWARD`] or [`REVERSE`].
+    pub direction: u32,
+}
+
+/// Direction of an entry: client to backend. This entry owns the connection.
+pub const FORWARD: u32 = 0;
+/// Direction of an entry: backend to client.
+pub const REVERSE: u32 = 1;
+
+/// The backend has answered the SYN.
+pub const SYN_ACK: u8 = 1 << 0;
+/// The client has acknowledged the backend's SYN.
+pub const ESTABLISHED: u8 = 1 << 1;
+/// The client has sent a FIN.
+pub const CLIENT_FIN: u8 = 1 << 2;
+/// The backend has sent a FIN.
+pub const SERVER_FIN: u8 = 1 << 3;
+/// Either side has sent a RST.
+pub const RESET: u8 = 1 << 4;
+/// Claimed for removal; both entries are about to vanish.
+pub const DEAD: u8 = 1 << 7;
+
+/// How long a connection that ended by FINs keeps its entries, in ticks: for retransmitted FINs
+/// and their last ACK.
+pub const CLOSED_LINGER: u32 = ticks(5_000_000_000);
+/// How long a connection that ended by a RST keeps its entries, in ticks: for packets of the other
+/// side that were under way.
+pub const RESET_LINGER: u32 = ticks(1_000_000_000);
+
+/// A service's idle timeouts, in ticks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// Longest silence of the client.
+    pub client: u32,
+    /// Longest silence of the backend.
+    pub server: u32,
+    /// Longest time from the first SYN to an established connection.
+    pub connect: u32,
+}
+
+/// The flow table's unit of time: 2^20 ns, about 1.05 ms. Wraps after 52 days, so ages are
+/// wrapping differences and no timeout may exceed [`MAX_TICKS`].
+#[inline(always)]
+pub const fn ticks(nanoseconds: u64) -> u32 {
+    (nanoseconds >> 20) as u32
+}
+
+/// The longest timeout that ages can be compared with: half the range of the clock, 26 days.
+pub const MAX_TICKS: u32 = u32::MAX / 2;
+
+/// How long ago `then` was, both in ticks; zero for a `then` that is (another processor's clock
+/// having been read later) a little in the future.
+#[inline(always)]
+pub const fn age(now: u32, then: u32) -> u32 {
+    let age = now.wrapping_sub(then);
+    if age > MAX_TICKS { 0 } else { age }
+}
+
+/// A life word at birth.
+#[inline(always)]
+pub const fn born(now_ns: u64) -> u64 {
+    now_ns & !0xff
+}
+
+/// The state bits of a life word.
+#[inline(always)]
+pub const fn state(life: u64) -> u8 {
+    life as u8
+}
+
+/// When the connection was created, in ticks.
+#[inline(always)]
+pub const fn created(life: u64) -> u32 {
+    ticks(life)
+}
+
+/// Both sides have closed, or one has reset: the connection no longer counts as one of its
+/// backend's, and a SYN on the same tuple opens a new one.
+#[inline(always)]
+pub const fn is_closed(state: u8) -> bool {
+    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
+    state & RESET != 0 || state & BOTH == BOTH
+}
+
+/// The handshake is not complete and has not failed.
+#[inline(always)]
+pub const fn is_half_open(state: u8) -> bool {
+    state & ESTABLISHED == 0 && !is_closed(state)
+}
+
+/// Whether a connection is over, given the ticks since its creation and since each side's last
+/// packet. The one rule, used by the daemon to find candidates and by the kernel to decide.
+#[inline(always)]
+pub const fn is_expired(
+    state: u8,
+    age: u32,
+    client_idle: u32,
+    server_idle: u32,
+    timeouts: &Timeouts,
+) -> bool {
+    if is_closed(state) {
+        let idle = if client_idle < server_idle {
+            client_idle
+        } else {
+            server_idle
+        };
+        let linger = if state & RESET != 0 {
+            RESET_LINGER
+        } else {
+            CLOSED_LINGER
+        };
+        idle > linger
+    } else if state & ESTABLISHED == 0 {
+        age > timeouts.connect
+    } else {
+        client_idle > timeouts.client || server_idle > timeouts.server
+    }
+}
+
+impl<A: Address> Flow<A> {
+    /// The key of the other direction's entry: a packet that answers one rewritten by this entry.
+    #[inline(always)]
+    pub fn pair_key(&self) -> FlowKey<A> {
+        FlowKey {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Address, Flow, FlowKey, Timeouts};
+
+    // SAFETY: `repr(C)`, `Copy`, no padding (asserted in `maps`), every bit pattern is valid.
+    unsafe impl<A: Address> aya::Pod for FlowKey<A> {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for Flow<A> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Timeouts {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        client: 1000,
+        server: 500,
+        connect: 50,
+    };
+
+    #[test]
+    fn a_handshake_that_never_completes_expires_after_the_connect_timeout() {
+        assert!(!is_expired(0, 50, 0, 0, &TIMEOUTS));
+        assert!(is_expired(SYN_ACK, 51, 0, 0, &TIMEOUTS));
+    }
+
+    #[test]
+    fn an_established_connection_expires_by_the_silence_of_either_side() {
+        assert!(!is_expired(ESTABLISHED, 9999, 1000, 500, &TIMEOUTS));
+        assert!(is_expired(ESTABLISHED, 9999, 1001, 0, &TIMEOUTS));
+        assert!(is_expired(ESTABLISHED, 9999, 0, 501, &TIMEOUTS));
+    }
+
+    #[test]
+    fn one_fin_does_not_close() {
+        assert!(!is_closed(ESTABLISHED | CLIENT_FIN));
+        assert!(!is_closed(ESTABLISHED | SERVER_FIN));
+        assert!(is_closed(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
+        assert!(is_closed(RESET));
+    }
+
+    #[test]
+    fn a_closed_connection_lingers_and_then_goes() {
+        let fins = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
+        assert!(!is_expired(fins, 9999, CLOSED_LINGER, 99_999, &TIMEOUTS));
+        assert!(is_expired(fins, 9999, CLOSED_LINGER + 1, 99_999, &TIMEOUTS));
+        assert!(is_expired(RESET, 9999, RESET_LINGER + 1, 99_999, &TIMEOUTS));
+    }
+
+    #[test]
+    fn ages_survive_the_wrap_of_the_clock_and_small_steps_back() {
+        assert_eq!(age(5, u32::MAX - 4), 10);
+        assert_eq!(age(5, 6), 0);
+    }
+}

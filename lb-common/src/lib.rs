@@ -1,0 +1,12 @@
+//! What the XDP program and the daemon must agree on, and the only place where it is written.
+//!
+//! Everything here is `no_std`, free of I/O and compiled for both sides, so a layout or a rule
+//! that differs between kernel and user space cannot exist.
+#![cfg_attr(not(test), no_std)]
+
+pub mod addr;
+pub mod checksum;
+pub mod flow;
+pub mod hash;
+pub mod maps;
+pub mod verdict;

@@ -1,0 +1,305 @@
+//! Names, capacities, keys and values of the maps.
+//!
+//! | map | kind | key → value | written by |
+//! |---|---|---|---|
+//! | `SETTINGS` | array | 0 → [`Settings`] | daemon |
+//! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → count of services | daemon |
+//! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
+//! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
+//! | `TURNS` | array | service → turns taken, `u64` | program |
+//! | `TIMEOUTS` | array | service → [`Timeouts`](crate::flow::Timeouts) | daemon |
+//! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
+//! | `BACKEND_STATE` | array | backend → [`BackendState`] | program |
+//! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
+//! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
+//! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon removes |
+//! | `FREE_HOPS` | queue | hop | daemon pushes, program pops |
+//! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow) | program |
+//! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
+//! | `TABLES` | array | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | program |
+//! | `VERDICTS` | per-CPU array | verdict → packets | program |
+
+use crate::{
+    addr::{Mac, Port, V4, V6},
+    flow::{Flow, FlowKey, Timeouts},
+    hash::MAGLEV_SIZE,
+};
+
+/// Services (bound addresses share their service's number).
+pub const MAX_SERVICES: u32 = 256;
+/// Addresses and ports that services are bound to.
+pub const MAX_BINDS: u32 = 1024;
+/// Backends of all services together.
+pub const MAX_BACKENDS: u32 = 4096;
+/// Backends of one `leastconn` service: the program looks at each of them for a new connection.
+pub const MAX_LEASTCONN: u32 = 128;
+/// Source addresses towards one backend.
+pub const MAX_SOURCES: usize = 4;
+/// Next hops. Those below [`MAX_BACKENDS`] are the backends', by the backend's number; the rest
+/// are the clients', handed out through `FREE_HOPS`.
+pub const MAX_HOPS: u32 = 16384;
+/// Entries of one slot table; the Maglev table is the largest use.
+pub const SLOTS: usize = 8192;
+/// Slot tables: two for each service, so that one is filled while the other is in use.
+pub const MAX_SLOT_TABLES: u32 = MAX_SERVICES * 2;
+/// Keys one run of a `reap_*` program takes.
+pub const REAP_BATCH: usize = 64;
+/// Bytes before the keys in a reap program's input: a frame is at least an Ethernet header long.
+pub const REAP_HEADER: usize = 16;
+
+/// Index of the IPv4 table in `TABLES`.
+pub const TABLE_V4: u32 = 0;
+/// Index of the IPv6 table in `TABLES`.
+pub const TABLE_V6: u32 = 1;
+
+/// Settings of the whole program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// First translation port, host byte order.
+    pub port_first: u32,
+    /// Number of translation ports.
+    pub port_count: u32,
+    /// Length of the half-open rings, a power of two: no more connections of a family than this
+    /// are half open.
+    pub half_open: u32,
+    /// What becomes of a packet without a flow that is not a SYN: [`MISS_RESET`] or [`MISS_DROP`].
+    pub miss: u32,
+}
+
+/// Answer an unknown packet with a RST.
+pub const MISS_RESET: u32 = 0;
+/// Drop an unknown packet.
+pub const MISS_DROP: u32 = 1;
+
+/// A virtual address and port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceKey<A> {
+    /// Virtual address.
+    pub address: A,
+    /// Port.
+    pub port: Port,
+    /// Always zero.
+    pub zero: u16,
+}
+
+/// How a service chooses its backends. Replaced as a whole, so a reader never sees a mixture.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Number of the service.
+    pub id: u32,
+    /// One of the `BALANCE_*` values.
+    pub balance: u32,
+    /// Index of the slot table in force.
+    pub table: u32,
+    /// Entries in use of that table; zero if no backend is eligible.
+    pub slots: u32,
+}
+
+/// Slots are taken in turn; a backend stands in as many as its weight asks.
+pub const BALANCE_ROUNDROBIN: u32 = 0;
+/// The slots list the eligible backends; the one with the fewest connections by weight is taken.
+pub const BALANCE_LEASTCONN: u32 = 1;
+/// The slots are a Maglev table, entered by the hash of the client's address.
+pub const BALANCE_SOURCE: u32 = 2;
+/// The slots are a Maglev table, entered by the hash of the client's address and port.
+pub const BALANCE_HASH: u32 = 3;
+
+/// Backend numbers, used as [`Service::balance`] says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SlotTable(pub [u16; SLOTS]);
+
+/// One backend as the packet path sees it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Backend<A> {
+    /// Address.
+    pub address: A,
+    /// Addresses to translate clients to; the first [`source_count`](Self::source_count) are set.
+    pub sources: [A; MAX_SOURCES],
+    /// Port.
+    pub port: Port,
+    /// Effective weight, for `leastconn`: 1 to 256.
+    pub weight: u16,
+    /// How many source addresses there are: 1 to [`MAX_SOURCES`], or zero for an unused number.
+    pub source_count: u32,
+}
+
+/// Exact counts of one backend, changed atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BackendState {
+    /// Connections that are not closed.
+    pub active: u64,
+    /// Translation ports tried so far; the next port follows from it.
+    pub cursor: u64,
+}
+
+/// Per-CPU statistics of one backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BackendStats {
+    /// Connections opened.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients: whole frames.
+    pub bytes_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes to clients: whole frames.
+    pub bytes_out: u64,
+}
+
+/// Where to send a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct NextHop {
+    /// Interface; zero if the hop is not resolved.
+    pub ifindex: u32,
+    /// Source address of the frame.
+    pub src: Mac,
+    /// Destination address of the frame.
+    pub dst: Mac,
+}
+
+/// What tells one client-side next hop from another: the way a client's frame came.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HopKey {
+    /// Interface it came in by.
+    pub ifindex: u32,
+    /// Its destination address, which is ours.
+    pub ours: Mac,
+    /// Its source address, which is the client's or its router's.
+    pub theirs: Mac,
+}
+
+/// A place in the ring of half-open connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct HalfOpen<A> {
+    /// The connection's life word at birth; zero for a place never used.
+    pub born: u64,
+    /// Key of its forward entry.
+    pub src: A,
+    /// Second part of the key.
+    pub dst: A,
+    /// Third part of the key.
+    pub sport: Port,
+    /// Last part of the key.
+    pub dport: Port,
+    /// Always zero.
+    pub zero: u32,
+}
+
+/// Exact counts of one family's flow table, changed atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TableState {
+    /// Connections with entries in the table, closed ones included.
+    pub connections: u64,
+    /// Connections whose handshake is under way.
+    pub half_open: u64,
+    /// Half-open connections ever entered in the ring; the next position follows from it.
+    pub ring: u64,
+    /// Half-open connections that were removed to make room for others.
+    pub evicted: u64,
+}
+
+/// A digest of everything above that the two sides must agree on. Maps are pinned under it, so
+/// that a daemon never adopts maps of another layout.
+pub const LAYOUT: u64 = {
+    let words = [
+        // Raise this when the meaning of a field changes while its place does not.
+        1,
+        size_of::<FlowKey<V4>>(),
+        size_of::<FlowKey<V6>>(),
+        size_of::<Flow<V4>>(),
+        size_of::<Flow<V6>>(),
+        size_of::<Backend<V4>>(),
+        size_of::<Backend<V6>>(),
+        size_of::<HalfOpen<V4>>(),
+        size_of::<HalfOpen<V6>>(),
+        size_of::<Settings>(),
+        size_of::<Service>(),
+        size_of::<BackendState>(),
+        size_of::<BackendStats>(),
+        size_of::<TableState>(),
+        size_of::<Timeouts>(),
+        size_of::<NextHop>(),
+        size_of::<HopKey>(),
+        crate::verdict::COUNT,
+        MAX_SERVICES as usize,
+        MAX_BINDS as usize,
+        MAX_BACKENDS as usize,
+        MAX_HOPS as usize,
+        SLOTS,
+    ];
+    // FNV-1a, a word at a time.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut i = 0;
+    while i < words.len() {
+        hash = (hash ^ words[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
+// No padding anywhere: the kernel compares and copies every byte.
+const _: () = {
+    assert!(size_of::<FlowKey<V4>>() == 12);
+    assert!(size_of::<FlowKey<V6>>() == 36);
+    assert!(size_of::<Flow<V4>>() == 40);
+    assert!(size_of::<Flow<V6>>() == 64);
+    assert!(size_of::<ServiceKey<V4>>() == 8);
+    assert!(size_of::<ServiceKey<V6>>() == 20);
+    assert!(size_of::<Backend<V4>>() == 28);
+    assert!(size_of::<Backend<V6>>() == 88);
+    assert!(size_of::<HalfOpen<V4>>() == 24);
+    assert!(size_of::<HalfOpen<V6>>() == 48);
+    assert!(size_of::<NextHop>() == 16);
+    assert!(size_of::<HopKey>() == 16);
+    assert!(MAGLEV_SIZE as usize <= SLOTS);
+    assert!(MAX_LEASTCONN as usize <= SLOTS);
+    assert!(MAX_BACKENDS < MAX_HOPS);
+    assert!(MAX_BACKENDS <= 1 << 16);
+    assert!(SLOTS.is_power_of_two());
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+    use crate::addr::Address;
+
+    // SAFETY: `repr(C)` or `repr(transparent)`, `Copy`, no padding (asserted above), and every bit
+    // pattern is a valid value; the same holds for each line below.
+    unsafe impl aya::Pod for V4 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for V6 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Settings {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for ServiceKey<A> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Service {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SlotTable {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for Backend<A> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BackendState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BackendStats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for NextHop {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for HopKey {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for HalfOpen<A> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TableState {}
+}

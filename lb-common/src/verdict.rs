@@ -1,0 +1,117 @@
+//! One reason for everything that can happen to a packet.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Rewritten and sent on, or answered, by the XDP program.
+    Transmit,
+    /// Left to the kernel's own stack.
+    Pass,
+    /// Discarded.
+    Drop,
+}
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $name:ident = $action:ident, $label:literal;)+) => {
+        /// Why a packet was forwarded, answered, passed or dropped. The discriminant is the index
+        /// of its counter.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Verdict {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Verdict {
+            /// Every verdict, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// What becomes of a packet with this verdict.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $(Self::$name => Action::$action,)+ }
+            }
+
+            /// The name used in metrics and status, `snake_case`.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// From a client, on an existing flow, sent to its backend.
+    ForwardClient = Transmit, "forward_client";
+    /// From a backend, on an existing flow, sent to its client.
+    ForwardServer = Transmit, "forward_server";
+    /// The SYN that opened a flow, sent to the backend chosen for it.
+    ForwardNew = Transmit, "forward_new";
+    /// No flow and not a SYN: answered with a RST, as a host without the connection does.
+    ResetNoFlow = Transmit, "reset_no_flow";
+    /// A SYN to a service none of whose backends is eligible: answered with a RST.
+    ResetNoBackend = Transmit, "reset_no_backend";
+    /// Neither IPv4 nor IPv6 (ARP, for one).
+    PassNotIp = Pass, "pass_not_ip";
+    /// A VLAN-tagged frame.
+    PassVlan = Pass, "pass_vlan";
+    /// An IP protocol other than TCP (ICMP, VRRP, UDP, ...).
+    PassNotTcp = Pass, "pass_not_tcp";
+    /// TCP to an address that is no virtual address of ours.
+    PassNotOurs = Pass, "pass_not_ours";
+    /// TCP to a virtual address, but to a port that no service has.
+    PassNoService = Pass, "pass_no_service";
+    /// To a virtual address, but shorter than its headers or than its length field says.
+    DropTruncated = Drop, "drop_truncated";
+    /// To a virtual address, with an impossible header length or version.
+    DropMalformed = Drop, "drop_malformed";
+    /// A fragment to a virtual address.
+    DropFragment = Drop, "drop_fragment";
+    /// IPv4 options, or an IPv6 extension header, to a virtual address.
+    DropOptions = Drop, "drop_options";
+    /// On a flow, but its hop limit ends here.
+    DropHopLimit = Drop, "drop_hop_limit";
+    /// A RST without a flow; a RST is never answered (RFC 9293, section 3.10.7.1).
+    DropStrayReset = Drop, "drop_stray_reset";
+    /// No flow and not a SYN, while unknown packets are to be dropped rather than answered.
+    DropNoFlow = Drop, "drop_no_flow";
+    /// A SYN with flags that no opening segment has (FIN or RST beside it).
+    DropBadFlags = Drop, "drop_bad_flags";
+    /// A new connection, but the flow table is full.
+    DropTableFull = Drop, "drop_table_full";
+    /// A new connection, but no translation port to its backend is free.
+    DropNoPort = Drop, "drop_no_port";
+    /// The next hop is not resolved, or no room is left for a new one.
+    DropNoHop = Drop, "drop_no_hop";
+    /// A packet of a flow that another processor is just removing.
+    DropDying = Drop, "drop_dying";
+    /// The program met a map entry it cannot explain. Always a bug; please report it.
+    DropInternal = Drop, "drop_internal";
+}
+
+/// How many verdicts there are.
+pub const COUNT: usize = Verdict::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_are_the_counter_indices() {
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, index);
+        }
+    }
+
+    #[test]
+    fn labels_begin_with_their_action() {
+        for verdict in Verdict::ALL {
+            let label = verdict.label();
+            let fits = match verdict.action() {
+                Action::Transmit => label.starts_with("forward_") || label.starts_with("reset_"),
+                Action::Pass => label.starts_with("pass_"),
+                Action::Drop => label.starts_with("drop_"),
+            };
+            assert!(fits, "{label}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The validated model. Whoever holds a [`Config`] need not check anything again.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use regex::bytes::Regex;
+
+/// A whole configuration file, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[global]`
+    pub global: Global,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[log]`
+    pub log: Log,
+    /// `[[service]]`, in the order of the file; names are unique.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// What concerns the whole node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Name of this node in status, metrics and logs; the host's name by default.
+    pub node: String,
+    /// Interfaces the XDP program is attached to; at least one, no duplicates.
+    pub interfaces: Vec<String>,
+    /// How it is attached.
+    pub xdp_mode: XdpMode,
+    /// Connections the flow table of each address family has room for.
+    pub maxconn: u32,
+    /// Connections of each family that may be half open at once; a power of two.
+    pub max_half_open: u32,
+    /// Ports that clients are translated to.
+    pub source_ports: RangeInclusive<u16>,
+    /// Directory on a bpffs that maps and links are pinned under.
+    pub bpffs: PathBuf,
+}
+
+/// How the XDP program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native if the driver can, else generic.
+    Auto,
+    /// In the driver; an error if it can't.
+    Native,
+    /// In the kernel's generic receive path.
+    Generic,
+}
+
+/// Where the daemon can be talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket of `tandem status`, `reload`, ...
+    pub socket: PathBuf,
+    /// Address of the Prometheus endpoint (`/metrics`); none if not set.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// How the daemon logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Lowest level that is logged, as `tracing` names it: error, warn, info, debug, trace.
+    pub level: String,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A virtual address and port (or several), and the backends behind it.
+///
+/// All its addresses are of one family: the translation does not change families.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Unique name.
+    pub name: String,
+    /// Addresses and ports clients connect to; at least one, none bound twice in the file.
+    pub bind: Vec<SocketAddr>,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// When all active backends are down: all backups share (true) or the first one serves.
+    pub allbackups: bool,
+    /// Idle timeouts.
+    pub timeout: Timeouts,
+    /// Addresses that clients are translated to, at most four; the address that the route to a
+    /// backend prefers if empty.
+    pub source: Vec<IpAddr>,
+    /// Its backends, in the order of the file; names are unique within the service.
+    pub backends: Vec<Backend>,
+}
+
+/// Balance algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Weighted turns.
+    RoundRobin,
+    /// Fewest connections by weight; ties in turn.
+    LeastConn,
+    /// Consistent hash of the client's address.
+    Source,
+    /// Consistent hash of the client's address and port.
+    Hash,
+}
+
+/// Idle timeouts of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Longest time for a handshake with a backend.
+    pub connect: Duration,
+    /// Longest silence of a client.
+    pub client: Duration,
+    /// Longest silence of a backend.
+    pub server: Duration,
+}
+
+/// One server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Name, unique within the service.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Share of new connections, 0 to 256; 0 drains.
+    pub weight: u16,
+    /// When it is used.
+    pub role: Role,
+    /// Its health check; none if checks are disabled.
+    pub check: Option<Arc<Check>>,
+}
+
+/// When a backend is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Always.
+    Active,
+    /// Only when no active backend is usable.
+    Backup,
+}
+
+/// A health check, all defaults resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Address and port that are checked.
+    pub target: SocketAddr,
+    /// Time from the start of one check to the start of the next.
+    pub inter: Duration,
+    /// The same while the state is changing.
+    pub fastinter: Duration,
+    /// The same while the backend is down.
+    pub downinter: Duration,
+    /// Consecutive successes that bring a backend up.
+    pub rise: u32,
+    /// Consecutive failures that take a backend down.
+    pub fall: u32,
+    /// Longest time for a whole check.
+    pub timeout: Duration,
+    /// What is checked.
+    pub kind: CheckKind,
+}
+
+/// What a check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// Opens a TCP connection and closes it.
+    Connect,
+    /// Plays a script over a TCP connection.
+    Tcp(Vec<TcpStep>),
+    /// Sends an HTTP request.
+    Http(HttpCheck),
+}
+
+/// A step of a tcp-check, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TcpStep {
+    /// Sends these bytes.
+    Send(Vec<u8>),
+    /// Waits until what came since the last send holds this, within the first 16 KiB.
+    Expect(Expect),
+}
+
+/// What an answer must hold.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// These bytes, anywhere.
+    String(Vec<u8>),
+    /// A match of this expression, anywhere.
+    Regex(Regex),
+}
+
+impl PartialEq for Expect {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::String(a), Self::String(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Expect {}
+
+/// An HTTP check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Method, `OPTIONS` by default as in HAProxy.
+    pub method: String,
+    /// Path and query, `/` by default.
+    pub uri: String,
+    /// Value of the `Host` header; the target's address by default.
+    pub host: Option<String>,
+    /// Accepted status codes; 200 to 399 by default.
+    pub status: Vec<StatusRange>,
+}
+
+/// An inclusive range of HTTP status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRange {
+    /// Lowest accepted code.
+    pub first: u16,
+    /// Highest accepted code.
+    pub last: u16,
+}

@@ -1,0 +1,77 @@
+//! What is to be done.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use lb_common::maps::NextHop;
+
+use super::event::ProbeId;
+use crate::config::{Balance, CheckKind, Timeouts};
+
+/// Something an adapter is to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Data plane: make the maps say this.
+    Apply(Desired),
+    /// Probes: run this one and answer with [`Event::Probed`](super::Event::Probed).
+    Probe(ProbeRequest),
+    /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
+    /// way, and answer with [`Event::Routed`](super::Event::Routed) and
+    /// [`Event::Neighbour`](super::Event::Neighbour).
+    Resolve(IpAddr),
+}
+
+/// A probe to run once, now.
+#[derive(Clone, Debug)]
+pub struct ProbeRequest {
+    /// To be named in the answer.
+    pub id: ProbeId,
+    /// Whom to ask.
+    pub target: SocketAddr,
+    /// What to ask.
+    pub kind: CheckKind,
+    /// When to give up: for the whole probe.
+    pub timeout: Duration,
+}
+
+/// The whole state the data plane shall have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Services by number, below [`MAX_SERVICES`](lb_common::maps::MAX_SERVICES).
+    pub services: BTreeMap<u16, DesiredService>,
+    /// Backends by number, below [`MAX_BACKENDS`](lb_common::maps::MAX_BACKENDS).
+    pub backends: BTreeMap<u16, DesiredBackend>,
+}
+
+/// A service as the data plane shall know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredService {
+    /// Addresses and ports, all of one family.
+    pub bind: Vec<SocketAddr>,
+    /// How to choose among `slots`.
+    pub balance: Balance,
+    /// Whom to choose among.
+    pub slots: Slots,
+    /// Idle timeouts.
+    pub timeout: Timeouts,
+}
+
+/// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots(pub Vec<u16>);
+
+/// A backend as the data plane shall know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredBackend {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Effective weight, at least 1.
+    pub weight: u16,
+    /// Addresses to translate clients to: one to four, of the backend's family.
+    pub sources: Vec<IpAddr>,
+    /// Where its frames go.
+    pub hop: NextHop,
+}

@@ -1,0 +1,131 @@
+//! What can happen.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use lb_common::addr::Mac;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A valid configuration is to be put in force: at start and at each reload.
+    Config(Arc<Config>),
+    /// A probe came to its end.
+    Probed {
+        /// The probe, as the core named it when asking for it.
+        probe: ProbeId,
+        /// What it found.
+        outcome: Outcome,
+    },
+    /// The answer to [`Effect::Resolve`](super::Effect::Resolve): how the kernel would reach
+    /// `target`, or nothing if it has no route.
+    Routed {
+        /// The address asked for.
+        target: IpAddr,
+        /// The kernel's answer.
+        route: Option<Route>,
+    },
+    /// The kernel learnt, confirmed or lost the link-layer address of a neighbour.
+    Neighbour {
+        /// Interface the neighbour is on.
+        ifindex: u32,
+        /// Its address.
+        address: IpAddr,
+        /// Its link-layer address, or nothing if it is not (or no longer) known.
+        mac: Option<Mac>,
+    },
+    /// A link, an address or a route changed: earlier [`Event::Routed`] answers may be wrong now.
+    RoutesChanged,
+    /// The deadline that the core had named has come.
+    Tick,
+}
+
+/// Names one probe; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProbeId(pub u64);
+
+/// How the kernel would reach an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Interface that packets leave by.
+    pub ifindex: u32,
+    /// That interface's own link-layer address.
+    pub mac: Mac,
+    /// The router, or the target itself if it is on the link.
+    pub via: IpAddr,
+    /// The source address that the kernel would choose.
+    pub source: IpAddr,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The layer that succeeded or failed.
+    pub reason: Reason,
+    /// What exactly, for people: an error, a status code, the beginning of an answer.
+    pub detail: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why a check passed or failed, by HAProxy's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The connection was accepted, and that was all that was asked.
+    #[serde(rename = "L4OK")]
+    L4Ok,
+    /// No answer to the SYN in time.
+    #[serde(rename = "L4TOUT")]
+    L4Timeout,
+    /// The connection was refused, or no way leads there.
+    #[serde(rename = "L4CON")]
+    L4Connection,
+    /// A tcp-check's script was played to its end.
+    #[serde(rename = "L7OK")]
+    L7Ok,
+    /// An accepted status code came.
+    #[serde(rename = "L7OKC")]
+    L7OkStatus,
+    /// The answer did not come in time.
+    #[serde(rename = "L7TOUT")]
+    L7Timeout,
+    /// The answer was not what was expected, not understood, or cut short.
+    #[serde(rename = "L7RSP")]
+    L7Response,
+    /// Another status code came than those accepted.
+    #[serde(rename = "L7STS")]
+    L7Status,
+    /// This host could not even try: no socket, no source address.
+    #[serde(rename = "SOCKERR")]
+    Socket,
+}
+
+impl Reason {
+    /// Whether the check passed.
+    pub const fn passed(self) -> bool {
+        matches!(self, Self::L4Ok | Self::L7Ok | Self::L7OkStatus)
+    }
+
+    /// HAProxy's name.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::L4Ok => "L4OK",
+            Self::L4Timeout => "L4TOUT",
+            Self::L4Connection => "L4CON",
+            Self::L7Ok => "L7OK",
+            Self::L7OkStatus => "L7OKC",
+            Self::L7Timeout => "L7TOUT",
+            Self::L7Response => "L7RSP",
+            Self::L7Status => "L7STS",
+            Self::Socket => "SOCKERR",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}

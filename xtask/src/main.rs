@@ -1,0 +1,2 @@
+//! Every chore of the project, as `cargo xtask` verbs.
+fn main() {}
