@@ -66,6 +66,8 @@ pub struct Slots(pub Vec<u16>);
 /// A backend as the data plane shall know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredBackend {
+    /// Number of its service.
+    pub service: u16,
     /// Address and port.
     pub address: SocketAddr,
     /// Effective weight, at least 1.
