@@ -256,18 +256,17 @@ impl Health {
 }
 
 impl Condition {
+    /// The condition after one more result.
     const fn after(self, passed: bool, check: &Check) -> Self {
         match (self, passed) {
-            (Self::Unproven { .. } | Self::Up { .. }, true) => Self::Up { failed: 0 },
-            (Self::Unproven { .. } | Self::Down { .. }, false) => Self::Down { passed: 0 },
             (Self::Up { failed }, false) if failed + 1 < check.fall => {
                 Self::Up { failed: failed + 1 }
             }
-            (Self::Up { .. }, false) => Self::Down { passed: 0 },
             (Self::Down { passed }, true) if passed + 1 < check.rise => {
                 Self::Down { passed: passed + 1 }
             }
-            (Self::Down { .. }, true) => Self::Up { failed: 0 },
+            (_, true) => Self::Up { failed: 0 },
+            (_, false) => Self::Down { passed: 0 },
         }
     }
 

@@ -101,7 +101,7 @@ fn the_first_check_is_due_after_the_offset_and_not_before() {
     let offset = Duration::from_millis(700);
     let mut health = Health::new(check(2, 3), now, offset);
     assert_eq!(health.next_deadline(), Some(now + offset));
-    assert!(!health.start(now + offset - Duration::from_millis(1)));
+    assert!(!health.start(now + Duration::from_millis(699)));
     assert!(health.start(now + offset));
 }
 
