@@ -27,9 +27,16 @@ use aya::{
 use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
 use tracing::{info, warn};
 
-pub use self::{attach::Attached, counters::CounterReader, reap::Reaper, reconcile::Inventory};
+pub use self::{
+    attach::{Attached, Mode},
+    counters::CounterReader,
+    reap::{Reaper, Sweep},
+};
 use self::{pins::Pins, reconcile::Reconciler};
-use crate::{config::Global, core::Desired};
+use crate::{
+    config::Global,
+    core::{Desired, Inventory},
+};
 
 /// The program as `lb-ebpf` was compiled to.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem.bpf.o"));

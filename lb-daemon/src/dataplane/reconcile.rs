@@ -26,17 +26,8 @@ use super::{
 };
 use crate::{
     config::{Balance, Timeouts},
-    core::{Desired, DesiredBackend, DesiredService},
+    core::{Desired, DesiredBackend, DesiredService, Inventory},
 };
-
-/// What an earlier daemon left in the maps, for the core to give the same numbers again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
-    /// Bound addresses by service number.
-    pub services: BTreeMap<u16, Vec<SocketAddr>>,
-    /// Service number and address by backend number.
-    pub backends: BTreeMap<u16, (u16, SocketAddr)>,
-}
 
 /// The one writer of the maps in user space.
 pub(super) struct Reconciler {
