@@ -11,7 +11,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::Handle;
 
-use super::neighbours::ethernet;
+use super::{kernel::list, neighbours::ethernet};
 
 /// A network interface of this host, at the moment it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Interface {
 
 /// All interfaces.
 pub(super) async fn interfaces(handle: &Handle) -> anyhow::Result<Vec<Interface>> {
-    let links = handle.link().get().execute();
-    Ok(links.map_ok(Interface::from).try_collect().await?)
+    let links = list(handle, |handle| handle.link().get().execute()).await?;
+    Ok(links.into_iter().map(Interface::from).collect())
 }
 
 /// The interface with this number, if there is one.
@@ -65,13 +65,8 @@ pub(super) fn find(mut interfaces: Vec<Interface>, name: &str) -> anyhow::Result
 
 /// Whether some interface has this address.
 pub(super) async fn holds(handle: &Handle, address: IpAddr) -> anyhow::Result<bool> {
-    let mut addresses = std::pin::pin!(handle.address().get().execute());
-    // To the end even if found: what is left of a dump would only have to be thrown away later.
-    let mut found = false;
-    while let Some(message) = addresses.try_next().await? {
-        found |= own(&message) == Some(address);
-    }
-    Ok(found)
+    let addresses = list(handle, |handle| handle.address().get().execute()).await?;
+    Ok(addresses.iter().any(|held| own(held) == Some(address)))
 }
 
 /// This host's side of an address: on a point-to-point link, `Address` is the other side's.
@@ -97,7 +92,7 @@ impl From<LinkMessage> for Interface {
             name: String::new(),
             ifindex: header.index,
             mac: None,
-            up: header.flags.contains(LinkFlags::Up | LinkFlags::Running),
+            up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             mtu: 0,
             loopback: header.flags.contains(LinkFlags::Loopback),
         };

@@ -20,6 +20,7 @@
 //! or failed is reported as lost.
 
 mod host;
+mod kernel;
 mod neighbours;
 mod resolve;
 mod watch;
@@ -27,7 +28,6 @@ mod watch;
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -35,16 +35,12 @@ use rtnetlink::Handle;
 use tokio::{
     sync::{mpsc, watch as value},
     task::{AbortHandle, unconstrained},
-    time::timeout,
 };
 
 pub use host::Interface;
 
 use self::{neighbours::Neighbours, resolve::Resolver, watch::Watcher};
 use crate::core::Event;
-
-/// Longest wait for one answer of the kernel. It answers in microseconds, or the answer was lost.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The netlink sockets of one network namespace, and the task that serves them.
 ///
@@ -130,7 +126,7 @@ impl Netlink {
     /// If there is none: then the message lists those that the host has. If the kernel does not
     /// answer.
     pub async fn interface(&self, name: &str) -> anyhow::Result<Interface> {
-        let interfaces = answer(host::interfaces(&self.handle))
+        let interfaces = host::interfaces(&self.handle)
             .await
             .context("cannot list this host's interfaces")?;
         host::find(interfaces, name)
@@ -142,7 +138,7 @@ impl Netlink {
     ///
     /// If the kernel does not answer.
     pub async fn holds(&self, address: IpAddr) -> anyhow::Result<bool> {
-        answer(host::holds(&self.handle, address))
+        host::holds(&self.handle, address)
             .await
             .context("cannot list this host's addresses")
     }
@@ -166,10 +162,4 @@ impl Drop for Netlink {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-async fn answer<T>(request: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    timeout(PATIENCE, request)
-        .await
-        .context("the kernel does not answer")?
 }

@@ -13,7 +13,8 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, warn};
 
 use super::{
-    PATIENCE, host,
+    host,
+    kernel::{PATIENCE, errno},
     neighbours::{Key, Shared},
 };
 use crate::core::{Event, Route};
@@ -221,12 +222,5 @@ fn refused(error: rtnetlink::Error) -> NoRoute {
             NoRoute::None(io::Error::from_raw_os_error(code))
         }
         _ => error.into(),
-    }
-}
-
-fn errno(error: &rtnetlink::Error) -> Option<i32> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => Some(-message.raw_code()),
-        _ => None,
     }
 }

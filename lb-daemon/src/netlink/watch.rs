@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc::UnboundedReceiver};
+use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{
     Handle, MulticastGroup,
@@ -12,12 +12,12 @@ use rtnetlink::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::warn;
 
 use super::{
-    PATIENCE,
+    kernel::list,
     neighbours::{self, Shared},
 };
 use crate::core::Event;
@@ -155,10 +155,8 @@ impl Watcher {
 
     /// Asks for all neighbours.
     async fn dump(&self) -> anyhow::Result<()> {
-        let entries = self.handle.neighbours().get().execute();
-        let messages: Vec<_> = timeout(PATIENCE, entries.try_collect())
+        let messages = list(&self.handle, |handle| handle.neighbours().get().execute())
             .await
-            .context("the kernel does not list its neighbours")?
             .context("cannot list the kernel's neighbours")?;
         let all: HashMap<_, _> = messages
             .iter()
