@@ -178,13 +178,22 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use futures::channel::mpsc::{UnboundedSender, unbounded};
-    use netlink_packet_route::link::LinkMessage;
+    use lb_common::addr::Mac;
+    use netlink_packet_route::{
+        link::LinkMessage,
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    };
     use rtnetlink::packet_core::NetlinkHeader;
 
     use super::*;
     use crate::netlink::neighbours::Neighbours;
 
     type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
+
+    fn message(payload: impl Into<NetlinkPayload<RouteNetlinkMessage>>) -> Message {
+        let message = NetlinkMessage::new(NetlinkHeader::default(), payload.into());
+        (message, SocketAddr::new(0, 0))
+    }
 
     /// A running watcher that hears only what is sent to it.
     fn watcher() -> (
@@ -206,15 +215,43 @@ mod tests {
         let (messages, mut events, _watcher) = watcher();
         for _ in 0..100 {
             let link = RouteNetlinkMessage::NewLink(LinkMessage::default());
-            let message = NetlinkMessage::new(NetlinkHeader::default(), link.into());
-            messages
-                .unbounded_send((message, SocketAddr::new(0, 0)))
-                .unwrap();
+            messages.unbounded_send(message(link)).unwrap();
         }
         tokio::time::sleep(DEBOUNCE * 4).await;
         let told = std::iter::from_fn(|| events.try_recv().ok())
             .filter(|event| matches!(event, Event::RoutesChanged));
         assert_eq!(told.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_an_overrun_does_not_outlive_it() {
+        let (messages, mut events, _watcher) = watcher();
+        // Of an interface that no kernel has: the dump after the overrun will not know it.
+        let mut gone = NeighbourMessage::default();
+        gone.header.ifindex = 0x7000_0000;
+        gone.header.state = NeighbourState::Reachable;
+        gone.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet([192, 0, 2, 1].into())),
+            NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
+        ];
+        let gone = RouteNetlinkMessage::NewNeighbour(gone);
+        let overrun = NetlinkPayload::Overrun(Vec::new());
+        messages.unbounded_send(message(overrun)).unwrap();
+        messages.unbounded_send(message(gone)).unwrap();
+
+        let mut told = Vec::new();
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Neighbour {
+                    ifindex: 0x7000_0000,
+                    mac,
+                    ..
+                } => told.push(mac),
+                Event::RoutesChanged => break,
+                _ => {}
+            }
+        }
+        assert_eq!(told, [Some(Mac([2, 0, 0, 0, 0, 1])), None]);
     }
 
     #[tokio::test]
