@@ -212,13 +212,13 @@ fn an_overrun_is_made_good() {
 
         // The runtime has this thread only, so nobody reads while `ip` fills the socket's buffer.
         let mut missing: HashSet<IpAddr> = (0..4000).map(host).collect();
-        let mut batch: String = missing
+        let mut batch: Vec<String> = missing
             .iter()
-            .map(|ip| format!("neigh add {ip} lladdr {OTHER} dev ours0 nud permanent\n"))
+            .map(|ip| format!("neigh add {ip} lladdr {OTHER} dev ours0 nud permanent"))
             .collect();
         // Lost as well: the buffer is long full by then.
-        batch += "neigh del 10.1.0.2 dev ours0\n";
-        ip_batch(&batch);
+        batch.push("neigh del 10.1.0.2 dev ours0".to_owned());
+        ip_batch(&batch.join("\n"));
 
         let (mut lost, mut routes) = (false, false);
         while !missing.is_empty() || !lost || !routes {
