@@ -3,4 +3,5 @@
 pub mod config;
 pub mod core;
 pub mod dataplane;
+pub mod netlink;
 pub mod probe;
