@@ -1,4 +1,5 @@
 //! The library behind `tandem`: see ARCHITECTURE.md for the map of its rooms.
 
+pub mod admin;
 pub mod config;
 pub mod core;
