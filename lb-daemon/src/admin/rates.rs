@@ -90,7 +90,7 @@ mod tests {
         traffic.bytes_in += 1_000;
         traffic.bytes_out += 5_000_000;
 
-        let rates = Rates::between(&before, &after, Duration::from_millis(2_000));
+        let rates = Rates::between(&before, &after, Duration::from_secs(2));
         assert_eq!(
             rates.of("mysql", "db1"),
             Rate {

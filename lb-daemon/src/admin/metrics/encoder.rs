@@ -41,7 +41,7 @@ impl Family {
 
 impl Encoder<'_> {
     /// A gauge with one series.
-    pub(super) fn gauge(&mut self, family: &Family, value: impl EncodeGaugeValue) -> fmt::Result {
+    pub(super) fn gauge(&mut self, family: &Family, value: &impl EncodeGaugeValue) -> fmt::Result {
         self.0
             .encode_descriptor(
                 family.name,
@@ -49,7 +49,7 @@ impl Encoder<'_> {
                 family.unit.as_ref(),
                 MetricType::Gauge,
             )?
-            .encode_gauge(&value)
+            .encode_gauge(value)
     }
 
     /// A gauge with a series for each set of labels.

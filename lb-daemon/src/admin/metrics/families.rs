@@ -4,7 +4,7 @@
 //! Counters start at zero with the data plane's maps. A service's are the sums of its backends', so
 //! they fall when a reload removes a backend; Prometheus takes that for a reset.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use lb_common::verdict::{Action, Verdict};
 use prometheus_client::{
@@ -16,7 +16,7 @@ use prometheus_client::{
 use super::encoder::{Encoder, family};
 use crate::core::{BackendStatus, CheckStatus, ServiceStatus, State, Status, TableStatus, Traffic};
 
-/// The whole exposition of a status, in the text format of `OpenMetrics`.
+/// The whole exposition of a status, in the `OpenMetrics` text format.
 pub fn encode(status: Status) -> String {
     let mut registry = Registry::with_prefix("tandem");
     registry.register_collector(Box::new(Snapshot(status)));
@@ -48,7 +48,7 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
     )?;
     out.gauge(
         &family("uptime", "How long the daemon has been running.").in_unit(Unit::Seconds),
-        status.uptime_seconds,
+        &status.uptime_seconds,
     )?;
     out.info(
         &family("config", "The configuration in force."),
@@ -59,7 +59,7 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
             "config_generation",
             "Configurations put in force since the daemon started.",
         ),
-        config.generation,
+        &config.generation,
     )?;
     out.gauge(
         &family(
@@ -67,14 +67,14 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
             "How long the configuration has been in force.",
         )
         .in_unit(Unit::Seconds),
-        config.age_seconds,
+        &config.age_seconds,
     )?;
     out.gauge(
         &family(
             "config_last_reload_successful",
             "Whether the last reload was accepted (1) or refused (0).",
         ),
-        u32::from(config.last_error.is_none()),
+        &u32::from(config.last_error.is_none()),
     )?;
     out.gauges(
         &family(
@@ -286,7 +286,7 @@ fn checks(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     };
     let seconds = |millis: fn(&CheckStatus) -> u64| {
         checked().map(move |(labels, check)| {
-            let time = std::time::Duration::from_millis(millis(check));
+            let time = Duration::from_millis(millis(check));
             (labels, time.as_secs_f64())
         })
     };

@@ -41,7 +41,7 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long a connection may take from first to last byte. It outlasts a daemon's loop that hangs,
 /// so that the scraper is told.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// What the exposition is: prometheus-client writes OpenMetrics, which Prometheus and its kin read.
+/// The format that prometheus-client writes, and that Prometheus and its kin read.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The page for people who open the address in a browser.
 const INDEX: &str = "<!doctype html><title>Tandem</title><h1>Tandem</h1>\

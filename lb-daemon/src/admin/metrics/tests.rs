@@ -87,16 +87,10 @@ fn check_labels(mut labels: &str) {
             ends
         });
         labels = &rest[end.expect("a label without end") + 1..];
-        labels = match labels.strip_prefix(',') {
-            Some(more) => {
-                assert!(!more.is_empty(), "a comma at the end");
-                more
-            }
-            None => {
-                assert_eq!(labels, "", "no comma between labels");
-                ""
-            }
-        };
+        if !labels.is_empty() {
+            labels = labels.strip_prefix(',').expect("no comma between labels");
+            assert!(!labels.is_empty(), "a comma at the end");
+        }
     }
 }
 

@@ -24,10 +24,10 @@ const MAX_PROBLEMS: usize = 15;
 /// With `rates`, backends show what flows now instead of what has flowed since the start.
 pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
     let sections = [
-        header(status),
+        Some(header(status)),
         interfaces(status),
         tables(status),
-        services(status, rates),
+        Some(services(status, rates)),
         losses(status),
     ];
     let mut out = String::new();
@@ -41,7 +41,7 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
 }
 
 /// Who speaks, and what is wrong.
-fn header(status: &Status) -> Option<Grid> {
+fn header(status: &Status) -> Grid {
     let mut grid = Grid::new(&[]);
     let config = &status.config;
     grid.free([
@@ -76,7 +76,7 @@ fn header(status: &Status) -> Option<Grid> {
     if left_out > 0 {
         grid.free([Cell::from(format!("   ... and {left_out} more, see below"))]);
     }
-    Some(grid)
+    grid
 }
 
 fn interfaces(status: &Status) -> Option<Grid> {
@@ -123,7 +123,7 @@ fn tables(status: &Status) -> Option<Grid> {
     (!status.tables.is_empty()).then_some(grid)
 }
 
-fn services(status: &Status, rates: Option<&Rates>) -> Option<Grid> {
+fn services(status: &Status, rates: Option<&Rates>) -> Grid {
     use Align::{Left, Right};
     let mut grid = Grid::new(&[
         Left, Left, Left, Right, Left, Right, Right, Right, Right, Left,
@@ -148,7 +148,7 @@ fn services(status: &Status, rates: Option<&Rates>) -> Option<Grid> {
     if status.services.is_empty() {
         grid.free([Cell::from("none is configured")]);
     }
-    Some(grid)
+    grid
 }
 
 /// "mysql  UP  leastconn on 10.2.2.4:3306"
@@ -230,7 +230,7 @@ fn note(backend: &BackendStatus) -> Option<String> {
         .filter(|check| !check.reason.passed() && !check.detail.is_empty())
         .map(|check| check.detail.clone());
     let left_out = (!backend.eligible && backend.state != State::Down)
-        .then(|| backend.why.as_deref())
+        .then_some(backend.why.as_deref())
         .flatten()
         .map(|why| format!("no new connections: {why}"));
     let notes: Vec<String> = left_out.into_iter().chain(complaint).collect();
