@@ -1,5 +1,6 @@
 //! The library behind `tandem`: see ARCHITECTURE.md for the map of its rooms.
 
+pub mod admin;
 pub mod config;
 pub mod core;
 pub mod dataplane;
