@@ -5,7 +5,10 @@
 //! and whoever sets [`DEAD`] in it, by compare-and-exchange, removes both entries. That makes the
 //! removal, and every count that depends on it, happen exactly once.
 
-use crate::addr::{Address, Port};
+use crate::{
+    addr::{Address, Port},
+    checksum::{TTL_DECREMENT, address_delta, combine, port_delta},
+};
 
 /// The exact tuple of a packet as it arrives. Its order of source and destination tells the
 /// direction; the protocol is TCP. No padding for either family.
@@ -22,7 +25,7 @@ pub struct FlowKey<A> {
     pub dport: Port,
 }
 
-/// What to do with the packets of one direction.
+/// One direction of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<A> {
@@ -32,8 +35,16 @@ pub struct Flow<A> {
     pub life: u64,
     /// When this direction's last packet was seen, in [`ticks`].
     pub last_seen: u32,
-    /// Index of the next hop in `NEXT_HOPS`.
-    pub hop: u32,
+    /// [`FORWARD`] or [`REVERSE`].
+    pub direction: u32,
+    /// What to do with its packets.
+    pub to: Translation<A>,
+}
+
+/// What to do with the packets of one direction; never changes during a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Translation<A> {
     /// The source address to write.
     pub src: A,
     /// The destination address to write.
@@ -46,12 +57,12 @@ pub struct Flow<A> {
     pub l3_delta: u16,
     /// What the rewriting adds to the TCP checksum.
     pub l4_delta: u16,
+    /// Index of the next hop in `NEXT_HOPS`.
+    pub hop: u32,
     /// Index of the backend in `BACKENDS_*` and `BACKEND_STATE`.
     pub backend: u16,
     /// Index of the service in `TIMEOUTS`.
     pub service: u16,
-    /// [`FORWARD`] or [`REVERSE`].
-    pub direction: u32,
 }
 
 /// Direction of an entry: client to backend. This entry owns the connection.
@@ -170,16 +181,32 @@ pub const fn is_expired(
     }
 }
 
-impl<A: Address> Flow<A> {
-    /// The key of the other direction's entry: a packet that answers one rewritten by this entry.
+impl<A: Address> FlowKey<A> {
+    /// The key of a packet that answers one with this key.
+    #[inline(always)]
+    pub fn answer(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+    }
+}
+
+impl<A: Address> Translation<A> {
+    /// Makes this turn a packet with the key `from` into one with the key `to`.
+    #[inline(always)]
+    pub fn set(&mut self, from: &FlowKey<A>, to: &FlowKey<A>) {
+        let addresses = combine(address_delta(from.src, to.src), address_delta(from.dst, to.dst));
+        let ports = combine(port_delta(from.sport, to.sport), port_delta(from.dport, to.dport));
+        self.src = to.src;
+        self.dst = to.dst;
+        self.sport = to.sport;
+        self.dport = to.dport;
+        self.l3_delta = combine(addresses, TTL_DECREMENT);
+        self.l4_delta = combine(addresses, ports);
+    }
+
+    /// The key of the other direction's entry: of a packet that answers a translated one.
     #[inline(always)]
     pub fn pair_key(&self) -> FlowKey<A> {
-        FlowKey {
-            src: self.dst,
-            dst: self.src,
-            sport: self.dport,
-            dport: self.sport,
-        }
+        FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
 

@@ -52,6 +52,8 @@ verdicts! {
     ResetNoBackend = Transmit, "reset_no_backend";
     /// Neither IPv4 nor IPv6 (ARP, for one).
     PassNotIp = Pass, "pass_not_ip";
+    /// Too short to hold its IP header.
+    PassTruncated = Pass, "pass_truncated";
     /// A VLAN-tagged frame.
     PassVlan = Pass, "pass_vlan";
     /// An IP protocol other than TCP (ICMP, VRRP, UDP, ...).

@@ -1,0 +1,49 @@
+//! Atomic words in map memory.
+//!
+//! `core::sync::atomic` has no read-modify-write on this target, which is described for the oldest
+//! instruction set; the program is built for version 3, which has it.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+
+/// A word that several processors change at once. Needs no order with other memory.
+#[derive(Clone, Copy)]
+pub struct Word(*mut u64);
+
+impl Word {
+    /// # Safety
+    ///
+    /// `word` must point into a live map element, aligned to eight bytes, and stay readable as
+    /// long as this is used: until the end of this run of the program if it came from a lookup.
+    /// All access to it must be atomic.
+    #[inline(always)]
+    pub unsafe fn new(word: *mut u64) -> Self {
+        Self(word)
+    }
+
+    #[inline(always)]
+    pub fn load(self) -> u64 {
+        // SAFETY: by the contract of `new`; an aligned word is loaded by one instruction.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Adds `by`, wrapping, and returns the value before.
+    #[inline(always)]
+    pub fn add(self, by: u64) -> u64 {
+        // SAFETY: by the contract of `new`.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(self.0, by) }
+    }
+
+    /// Subtracts one.
+    #[inline(always)]
+    pub fn decrement(self) {
+        self.add(u64::MAX);
+    }
+
+    /// Replaces `before` by `after`; false, and nothing is changed, if it is not `before`.
+    #[inline(always)]
+    pub fn replace(self, before: u64, after: u64) -> bool {
+        const SEQ: AtomicOrdering = AtomicOrdering::SeqCst;
+        // SAFETY: by the contract of `new`.
+        unsafe { atomic_cxchg::<u64, SEQ, SEQ>(self.0, before, after) }.1
+    }
+}

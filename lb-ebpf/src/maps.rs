@@ -1,0 +1,140 @@
+//! Every map, and the two address families as the rest of the program sees them.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue},
+};
+use lb_common::{
+    addr::{Address, V4, V6},
+    flow::{Flow, FlowKey, Timeouts},
+    maps::{
+        Backend, BackendState, BackendStats, HalfOpen, HopKey, MAX_BACKENDS, MAX_BINDS, MAX_HOPS,
+        MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable, TABLE_V4,
+        TABLE_V6, TableState,
+    },
+    verdict::COUNT,
+};
+
+use crate::{
+    packet::{IpHeader, Ipv4, Ipv6},
+    reset::Answer,
+    rewrite::Rewrite,
+};
+
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+pub static SLOTS: Array<SlotTable> = Array::with_max_entries(MAX_SLOT_TABLES, 0);
+#[map]
+pub static TURNS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static BACKEND_STATE: Array<BackendState> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static BACKEND_STATS: PerCpuArray<BackendStats> =
+    PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_HOPS, 0);
+#[map]
+pub static CLIENT_HOPS: HashMap<HopKey, u32> = HashMap::with_max_entries(MAX_HOPS, 0);
+#[map]
+pub static FREE_HOPS: Queue<u32> = Queue::with_max_entries(MAX_HOPS, 0);
+#[map]
+pub static TABLES: Array<TableState> = Array::with_max_entries(2, 0);
+#[map]
+pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT as u32, 0);
+
+// The daemon sets the capacity of the flow tables and rings at load time.
+#[map]
+static FLOWS_V4: HashMap<FlowKey<V4>, Flow<V4>> = HashMap::with_max_entries(1 << 18, 0);
+#[map]
+static FLOWS_V6: HashMap<FlowKey<V6>, Flow<V6>> = HashMap::with_max_entries(1 << 18, 0);
+#[map]
+static HALF_OPEN_V4: Array<HalfOpen<V4>> = Array::with_max_entries(1 << 15, 0);
+#[map]
+static HALF_OPEN_V6: Array<HalfOpen<V6>> = Array::with_max_entries(1 << 15, 0);
+#[map]
+static SERVICES_V4: HashMap<ServiceKey<V4>, Service> = HashMap::with_max_entries(MAX_BINDS, 0);
+#[map]
+static SERVICES_V6: HashMap<ServiceKey<V6>, Service> = HashMap::with_max_entries(MAX_BINDS, 0);
+#[map]
+static VIRTUAL_ADDRESSES_V4: HashMap<V4, u32> = HashMap::with_max_entries(MAX_BINDS, 0);
+#[map]
+static VIRTUAL_ADDRESSES_V6: HashMap<V6, u32> = HashMap::with_max_entries(MAX_BINDS, 0);
+#[map]
+static BACKENDS_V4: Array<Backend<V4>> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static BACKENDS_V6: Array<Backend<V6>> = Array::with_max_entries(MAX_BACKENDS, 0);
+
+/// An address family: its header and its maps. The packet path is written once over this.
+pub trait Family: 'static {
+    type Address: Address;
+    type Header: IpHeader<Address = Self::Address> + Rewrite + Answer;
+
+    /// Index of this family in `TABLES`.
+    const TABLE: u32;
+
+    fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
+    fn half_open() -> &'static Array<HalfOpen<Self::Address>>;
+    fn services() -> &'static HashMap<ServiceKey<Self::Address>, Service>;
+    fn virtual_addresses() -> &'static HashMap<Self::Address, u32>;
+    fn backends() -> &'static Array<Backend<Self::Address>>;
+}
+
+macro_rules! family {
+    ($name:ident, $address:ty, $header:ty, $table:expr, $flows:ident, $half_open:ident,
+     $services:ident, $virtual_addresses:ident, $backends:ident) => {
+        pub enum $name {}
+
+        impl Family for $name {
+            type Address = $address;
+            type Header = $header;
+            const TABLE: u32 = $table;
+
+            #[inline(always)]
+            fn flows() -> &'static HashMap<FlowKey<$address>, Flow<$address>> {
+                &$flows
+            }
+            #[inline(always)]
+            fn half_open() -> &'static Array<HalfOpen<$address>> {
+                &$half_open
+            }
+            #[inline(always)]
+            fn services() -> &'static HashMap<ServiceKey<$address>, Service> {
+                &$services
+            }
+            #[inline(always)]
+            fn virtual_addresses() -> &'static HashMap<$address, u32> {
+                &$virtual_addresses
+            }
+            #[inline(always)]
+            fn backends() -> &'static Array<Backend<$address>> {
+                &$backends
+            }
+        }
+    };
+}
+
+family!(
+    Inet,
+    V4,
+    Ipv4,
+    TABLE_V4,
+    FLOWS_V4,
+    HALF_OPEN_V4,
+    SERVICES_V4,
+    VIRTUAL_ADDRESSES_V4,
+    BACKENDS_V4
+);
+family!(
+    Inet6,
+    V6,
+    Ipv6,
+    TABLE_V6,
+    FLOWS_V6,
+    HALF_OPEN_V6,
+    SERVICES_V6,
+    VIRTUAL_ADDRESSES_V6,
+    BACKENDS_V6
+);

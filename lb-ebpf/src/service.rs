@@ -1,0 +1,32 @@
+//! Which service a packet is for.
+
+use lb_common::{
+    flow::FlowKey,
+    maps::{Service, ServiceKey},
+    verdict::Verdict,
+};
+
+use crate::maps::Family;
+
+/// The service that the packet's destination is bound to.
+#[inline(always)]
+pub fn find<F: Family>(key: &FlowKey<F::Address>) -> Result<&'static Service, Verdict> {
+    let bind = ServiceKey {
+        address: key.dst,
+        port: key.dport,
+        zero: 0,
+    };
+    // SAFETY: the daemon replaces services, never changes them in place; one that is removed while
+    // it is read here stays readable until this run of the program ends.
+    match unsafe { F::services().get(bind) } {
+        Some(service) => Ok(service),
+        None if is_virtual::<F>(key.dst) => Err(Verdict::PassNoService),
+        None => Err(Verdict::PassNotOurs),
+    }
+}
+
+/// Whether `address` is one of our virtual addresses.
+#[inline(always)]
+pub fn is_virtual<F: Family>(address: F::Address) -> bool {
+    F::virtual_addresses().get_ptr(address).is_some()
+}
