@@ -2,12 +2,16 @@
 
 use std::{fs, process::Stdio};
 
-use anyhow::{Context as _, Result, ensure};
-use aya::Ebpf;
+use anyhow::{Context as _, Error, Result, anyhow, ensure};
+use aya::{
+    Ebpf,
+    programs::{ProgramError, Xdp},
+};
 use aya_obj::Object;
 
 use crate::{
     ebpf::{self, toolchain::Toolchain},
+    step::tail,
     workspace,
 };
 
@@ -54,12 +58,10 @@ fn verify(bytes: &[u8]) -> Result<()> {
     );
     let mut ebpf = Ebpf::load(bytes).context("the kernel refuses the maps")?;
     for (name, program) in ebpf.programs_mut() {
-        let program: &mut aya::programs::Xdp = program
+        let program: &mut Xdp = program
             .try_into()
             .with_context(|| format!("{name} is no XDP program"))?;
-        program
-            .load()
-            .with_context(|| format!("the kernel refuses the program {name}"))?;
+        program.load().map_err(|error| refusal(name, &error))?;
         let info = program.info()?;
         let seen = info
             .verified_instruction_count()
@@ -72,6 +74,22 @@ fn verify(bytes: &[u8]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The verifier's reason is at the end of a log that can have a million lines.
+fn refusal(name: &str, error: &ProgramError) -> Error {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return anyhow!("the kernel refuses the program {name}: {error}");
+    };
+    let log = verifier_log.to_string();
+    anyhow!(
+        "the kernel refuses the program {name} ({io_error}); the end of the verifier's log:\n{}",
+        tail(&log, 25)
+    )
 }
 
 fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -15,16 +15,6 @@ use std::{
 
 use toolchain::Toolchain;
 
-/// What must not be newer than the object: files and directories, relative to the workspace.
-pub(crate) const SOURCES: &[&str] = &[
-    "lb-common/Cargo.toml",
-    "lb-common/src",
-    "lb-ebpf/Cargo.lock",
-    "lb-ebpf/Cargo.toml",
-    "lb-ebpf/src",
-    "xtask/src/ebpf",
-];
-
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Compiler flags of the object, besides the linker.

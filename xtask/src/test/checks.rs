@@ -79,9 +79,20 @@ pub(super) fn licences() -> Tally {
         let mut command = Command::new(&program);
         command
             .current_dir(workspace::root())
-            .args(["--locked", "--manifest-path", manifest, "check", "--config"])
-            .arg(workspace::root().join("deny.toml"))
-            .args(["--hide-inclusion-graph", "licenses", "bans", "sources"]);
+            .args([
+                "--locked",
+                "--manifest-path",
+                manifest,
+                "--config",
+                "deny.toml",
+            ])
+            .args([
+                "check",
+                "--hide-inclusion-graph",
+                "licenses",
+                "bans",
+                "sources",
+            ]);
         check(
             &mut tally,
             &format!("cargo-deny of {manifest}"),
