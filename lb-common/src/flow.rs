@@ -185,7 +185,12 @@ impl<A: Address> FlowKey<A> {
     /// The key of a packet that answers one with this key.
     #[inline(always)]
     pub fn answer(&self) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
     }
 }
 
@@ -193,8 +198,14 @@ impl<A: Address> Translation<A> {
     /// Makes this turn a packet with the key `from` into one with the key `to`.
     #[inline(always)]
     pub fn set(&mut self, from: &FlowKey<A>, to: &FlowKey<A>) {
-        let addresses = combine(address_delta(from.src, to.src), address_delta(from.dst, to.dst));
-        let ports = combine(port_delta(from.sport, to.sport), port_delta(from.dport, to.dport));
+        let addresses = combine(
+            address_delta(from.src, to.src),
+            address_delta(from.dst, to.dst),
+        );
+        let ports = combine(
+            port_delta(from.sport, to.sport),
+            port_delta(from.dport, to.dport),
+        );
         self.src = to.src;
         self.dst = to.dst;
         self.sport = to.sport;
@@ -206,7 +217,12 @@ impl<A: Address> Translation<A> {
     /// The key of the other direction's entry: of a packet that answers a translated one.
     #[inline(always)]
     pub fn pair_key(&self) -> FlowKey<A> {
-        FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+        FlowKey {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
     }
 }
 

@@ -125,7 +125,9 @@ pub struct Backend<A> {
     /// Effective weight, for `leastconn`: 1 to 256.
     pub weight: u16,
     /// How many source addresses there are: 1 to [`MAX_SOURCES`], or zero for an unused number.
-    pub source_count: u32,
+    pub source_count: u16,
+    /// Number of its service, for a daemon that finds these maps in place.
+    pub service: u16,
 }
 
 /// Exact counts of one backend, changed atomically.

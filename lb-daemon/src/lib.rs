@@ -1,4 +1,8 @@
 //! The library behind `tandem`: see ARCHITECTURE.md for the map of its rooms.
 
+pub mod admin;
 pub mod config;
 pub mod core;
+pub mod dataplane;
+pub mod netlink;
+pub mod probe;

@@ -274,7 +274,11 @@ fn allocate<F: Family>(
 ) -> Result<Key<F>, Verdict> {
     let state = maps::BACKEND_STATE.get_ptr_mut(flow.to.backend.into());
     let state = state.ok_or(Verdict::DropInternal)?;
-    if backend.source_count == 0 || settings.port_count == 0 {
+    let (ports, sources) = (
+        u64::from(settings.port_count),
+        u64::from(backend.source_count),
+    );
+    if ports == 0 || sources == 0 {
         return Err(Verdict::DropInternal);
     }
     // SAFETY: a live element of an array map; only ever accessed atomically.
@@ -288,8 +292,8 @@ fn allocate<F: Family>(
     };
     let mut turn = cursor.add(1);
     for _ in 0..PORT_ATTEMPTS {
-        let port = settings.port_first + (turn % u64::from(settings.port_count)) as u32;
-        let source = turn / u64::from(settings.port_count) % u64::from(backend.source_count);
+        let port = settings.port_first + (turn % ports) as u32;
+        let source = turn / ports % sources;
         // The mask tells the verifier what the daemon guarantees.
         reverse.dst = backend.sources[source as usize & (MAX_SOURCES - 1)];
         reverse.dport = Port::new(port as u16);
@@ -305,21 +309,23 @@ fn allocate<F: Family>(
     Err(Verdict::DropNoPort)
 }
 
-/// Removes the connection with the reverse key `key` if it is closed.
+/// Removes the connection with the reverse key `key` if it is closed; true if the key is free now.
 #[inline(always)]
-fn evict_closed<F: Family>(key: &Key<F>) {
+fn evict_closed<F: Family>(key: &Key<F>) -> bool {
     let Some(pair) = F::flows().get_ptr(key) else {
-        return;
+        return true;
     };
     // SAFETY: readable after a lookup in this run; the translation never changes.
     let owner = unsafe { (*pair).to.pair_key() };
     let Some(entry) = F::flows().get_ptr_mut(owner) else {
-        return;
+        return false;
     };
     let life = life_of::<F>(entry).load();
-    if state(life) & DEAD == 0 && is_closed(state(life)) && claim::<F>(entry, life) {
+    let gone = state(life) & DEAD == 0 && is_closed(state(life)) && claim::<F>(entry, life);
+    if gone {
         remove::<F>(entry, &owner);
     }
+    gone
 }
 
 /// Sets state bits in the owner's life word and settles what follows from it.

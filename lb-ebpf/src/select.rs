@@ -18,17 +18,18 @@ use crate::{
 /// The number of the backend for the client of `key`.
 #[inline(always)]
 pub fn backend<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> Result<u16, Verdict> {
-    if service.slots == 0 {
+    let slots = service.slots;
+    if slots == 0 {
         return Err(Verdict::ResetNoBackend);
     }
     let table = maps::SLOTS
         .get(service.table)
         .ok_or(Verdict::DropInternal)?;
     let slot = match service.balance {
-        BALANCE_ROUNDROBIN => turn(service)?,
-        BALANCE_SOURCE => hash::client(key.src) % service.slots,
-        BALANCE_HASH => hash::connection(key.src, key.sport) % service.slots,
-        BALANCE_LEASTCONN => return least_connections::<F>(service, table),
+        BALANCE_ROUNDROBIN => turn(service.id, slots)?,
+        BALANCE_SOURCE => hash::client(key.src) % slots,
+        BALANCE_HASH => hash::connection(key.src, key.sport) % slots,
+        BALANCE_LEASTCONN => return least_connections::<F>(service.id, slots, table),
         _ => return Err(Verdict::DropInternal),
     };
     Ok(at(table, slot))
@@ -36,24 +37,28 @@ pub fn backend<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> Resul
 
 /// A slot, each in turn.
 #[inline(always)]
-fn turn(service: &Service) -> Result<u32, Verdict> {
+fn turn(service: u32, slots: u32) -> Result<u32, Verdict> {
     let turns = maps::TURNS
-        .get_ptr_mut(service.id)
+        .get_ptr_mut(service)
         .ok_or(Verdict::DropInternal)?;
     // SAFETY: a live element of an array map; only ever accessed atomically.
     let turn = unsafe { Word::new(turns) }.add(1);
-    Ok((turn % u64::from(service.slots)) as u32)
+    Ok((turn % u64::from(slots)) as u32)
 }
 
 /// The backend with the fewest connections by weight, counting the one to come. The search begins
 /// one further each time, so that equals are taken in turn.
 #[inline(always)]
-fn least_connections<F: Family>(service: &Service, table: &SlotTable) -> Result<u16, Verdict> {
-    let mut slot = turn(service)?;
+fn least_connections<F: Family>(
+    service: u32,
+    slots: u32,
+    table: &SlotTable,
+) -> Result<u16, Verdict> {
+    let mut slot = turn(service, slots)?;
     let mut best = at(table, slot);
     let (mut best_load, mut best_weight) = (u64::MAX, 1);
 
-    for _ in 0..service.slots.min(MAX_LEASTCONN) {
+    for _ in 0..slots.min(MAX_LEASTCONN) {
         let candidate = at(table, slot);
         let (Some(state), Some(backend)) = (
             maps::BACKEND_STATE.get_ptr_mut(candidate.into()),
@@ -69,7 +74,7 @@ fn least_connections<F: Family>(service: &Service, table: &SlotTable) -> Result<
             (best, best_load, best_weight) = (candidate, load, weight);
         }
         slot += 1;
-        if slot >= service.slots {
+        if slot >= slots {
             slot = 0;
         }
     }

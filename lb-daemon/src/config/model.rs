@@ -115,6 +115,18 @@ pub enum Balance {
     Hash,
 }
 
+impl Balance {
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "roundrobin",
+            Self::LeastConn => "leastconn",
+            Self::Source => "source",
+            Self::Hash => "hash",
+        }
+    }
+}
+
 /// Idle timeouts of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -148,6 +160,16 @@ pub enum Role {
     Active,
     /// Only when no active backend is usable.
     Backup,
+}
+
+impl Role {
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Backup => "backup",
+        }
+    }
 }
 
 /// A health check, all defaults resolved.

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::maps::NextHop;
 
-use super::event::ProbeId;
+use super::{event::ProbeId, notice::Notice};
 use crate::config::{Balance, CheckKind, Timeouts};
 
 /// Something an adapter is to do.
@@ -22,6 +22,18 @@ pub enum Effect {
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
     Resolve(IpAddr),
+    /// Log: tell the operator.
+    Notify(Notice),
+}
+
+/// What an earlier daemon left in the data plane, so that the same services and backends get the
+/// same numbers again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Bound addresses by service number.
+    pub services: BTreeMap<u16, Vec<SocketAddr>>,
+    /// Service number and address by backend number.
+    pub backends: BTreeMap<u16, (u16, SocketAddr)>,
 }
 
 /// A probe to run once, now.
@@ -66,6 +78,8 @@ pub struct Slots(pub Vec<u16>);
 /// A backend as the data plane shall know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredBackend {
+    /// Number of its service.
+    pub service: u16,
     /// Address and port.
     pub address: SocketAddr,
     /// Effective weight, at least 1.

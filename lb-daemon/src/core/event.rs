@@ -1,6 +1,6 @@
 //! What can happen.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::addr::Mac;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,13 @@ pub enum Event {
     },
     /// A link, an address or a route changed: earlier [`Event::Routed`] answers may be wrong now.
     RoutesChanged,
+    /// A walk of the flow tables ended.
+    Walked {
+        /// Numbers of the backends that connections were found for.
+        backends: BTreeSet<u16>,
+        /// Numbers of the services that connections were found for.
+        services: BTreeSet<u16>,
+    },
     /// The deadline that the core had named has come.
     Tick,
 }

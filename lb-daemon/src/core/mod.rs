@@ -2,13 +2,266 @@
 //!
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
+mod balance;
 mod effect;
 mod event;
+mod health;
+mod hops;
+mod maglev;
+mod notice;
+mod numbers;
+mod service;
 mod view;
 
-pub use effect::{Desired, DesiredBackend, DesiredService, Effect, ProbeRequest, Slots};
-pub use event::{Event, Outcome, ProbeId, Reason, Route};
-pub use view::{
-    BackendStatus, CheckStatus, ConfigStatus, Counters, InterfaceStatus, ServiceStatus, State,
-    Status, TableStatus, Traffic,
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
+
+pub use self::{
+    effect::{Desired, DesiredBackend, DesiredService, Effect, Inventory, ProbeRequest, Slots},
+    event::{Event, Outcome, ProbeId, Reason, Route},
+    health::{Health, Transition},
+    notice::{Level, Notice},
+    view::{
+        BackendStatus, CheckStatus, ConfigStatus, Counters, InterfaceStatus, ServiceStatus, State,
+        Status, TableStatus, Traffic,
+    },
+};
+use self::{hops::Hops, numbers::Numbers, service::ServiceState};
+use crate::config::Config;
+
+/// The state of the node and the one place where it changes.
+#[derive(Debug)]
+pub struct Core {
+    config: Option<Arc<Config>>,
+    generation: u64,
+    configured: Instant,
+    services: Vec<ServiceState>,
+    /// By the lowest of the addresses a service is bound to.
+    service_numbers: Numbers<SocketAddr>,
+    /// By service number and address.
+    backend_numbers: Numbers<(u16, SocketAddr)>,
+    hops: Hops,
+    next_probe: u64,
+    applied: Desired,
+}
+
+impl Core {
+    /// A core that knows no configuration yet, but what an earlier daemon left in the data plane.
+    pub fn new(inventory: &Inventory, now: Instant) -> Self {
+        let services = inventory.services.iter().filter_map(|(number, binds)| {
+            let lowest = binds.iter().min()?;
+            Some((*lowest, *number))
+        });
+        let backends = inventory
+            .backends
+            .iter()
+            .map(|(number, owner)| (*owner, *number));
+        Self {
+            config: None,
+            generation: 0,
+            configured: now,
+            services: Vec::new(),
+            service_numbers: Numbers::new(limit(MAX_SERVICES), services),
+            backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
+            hops: Hops::default(),
+            next_probe: 0,
+            applied: Desired::default(),
+        }
+    }
+
+    /// Takes an event in, and says what is to be done.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Config(config) => self.configure(&config, now, &mut effects),
+            Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
+            Event::Routed { target, route } => self.hops.routed(target, route),
+            Event::Neighbour {
+                ifindex,
+                address,
+                mac,
+            } => {
+                self.hops.neighbour(ifindex, address, mac);
+            }
+            Event::RoutesChanged => {
+                effects.extend(self.hops.all().into_iter().map(Effect::Resolve));
+            }
+            Event::Walked { backends, services } => {
+                self.backend_numbers.walked(&backends);
+                self.service_numbers.walked(&services);
+            }
+            Event::Tick => {}
+        }
+        self.start_probes(now, &mut effects);
+        effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
+        self.number();
+        self.apply(&mut effects);
+        effects
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let probes = self.services.iter().flat_map(ServiceState::deadlines);
+        probes.chain(self.hops.next_deadline()).min()
+    }
+
+    /// The numbers of the backends in force, to read their counters by.
+    pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
+        self.services
+            .iter()
+            .flat_map(|s| &s.backends)
+            .filter_map(|b| b.number)
+    }
+
+    /// What an operator can see of the core; the rest of [`Status`] is left empty.
+    pub fn status(&self, counters: &Counters, now: Instant) -> Status {
+        Status {
+            node: self
+                .config
+                .as_ref()
+                .map(|c| c.global.node.clone())
+                .unwrap_or_default(),
+            config: ConfigStatus {
+                generation: self.generation,
+                age_seconds: now.saturating_duration_since(self.configured).as_secs(),
+                ..ConfigStatus::default()
+            },
+            tables: counters.tables.clone(),
+            verdicts: counters.verdicts.clone(),
+            services: self
+                .services
+                .iter()
+                .map(|service| service.status(&self.hops, counters, now))
+                .collect(),
+            ..Status::default()
+        }
+    }
+
+    /// Puts a configuration in force. Services and backends that stay keep their state.
+    fn configure(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
+        let mut before: BTreeMap<String, ServiceState> = std::mem::take(&mut self.services)
+            .into_iter()
+            .map(|service| (service.config.name.clone(), service))
+            .collect();
+        let checked = config.services.iter().flat_map(|s| &s.backends);
+        let mut spread = Spread::new(checked.filter(|b| b.check.is_some()).count());
+        self.services = config
+            .services
+            .iter()
+            .map(|service| {
+                let old = before.remove(&service.name);
+                ServiceState::new(service.clone(), old, now, &mut spread)
+            })
+            .collect();
+
+        let binds: BTreeSet<SocketAddr> = self
+            .services
+            .iter()
+            .filter_map(ServiceState::identity)
+            .collect();
+        self.service_numbers.keep(&binds);
+        self.number();
+        let owners = self
+            .services
+            .iter()
+            .filter_map(|s| Some((s.number?, s)))
+            .flat_map(|(number, s)| s.backends.iter().map(move |b| (number, b.config.address)))
+            .collect();
+        self.backend_numbers.keep(&owners);
+
+        let targets = self.services.iter().flat_map(|s| &s.backends);
+        let targets: Vec<IpAddr> = targets.map(|b| b.config.address.ip()).collect();
+        effects.extend(self.hops.follow(targets).into_iter().map(Effect::Resolve));
+        self.config = Some(config.clone());
+        self.generation += 1;
+        self.configured = now;
+    }
+
+    /// Gives numbers to those services and backends that have none.
+    fn number(&mut self) {
+        for service in &mut self.services {
+            let Some(identity) = service.identity() else {
+                continue;
+            };
+            service.number = self.service_numbers.give(&identity);
+            let Some(number) = service.number else {
+                continue;
+            };
+            for backend in &mut service.backends {
+                backend.number = self.backend_numbers.give(&(number, backend.config.address));
+            }
+        }
+    }
+
+    fn probed(
+        &mut self,
+        probe: ProbeId,
+        outcome: &Outcome,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        for service in &mut self.services {
+            if let Some(notice) = service.probed(probe, outcome, now) {
+                effects.push(Effect::Notify(notice));
+            }
+        }
+    }
+
+    fn start_probes(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
+            let id = ProbeId(self.next_probe);
+            if let Some(request) = backend.start_probe(id, now) {
+                self.next_probe += 1;
+                effects.push(Effect::Probe(request));
+            }
+        }
+    }
+
+    /// Tells the data plane what changed, and the operator which services went up or down by it.
+    fn apply(&mut self, effects: &mut Vec<Effect>) {
+        let mut desired = Desired::default();
+        for service in &mut self.services {
+            service.desire(&self.hops, &mut desired);
+            effects.extend(service.turned().map(Effect::Notify));
+        }
+        if desired != self.applied {
+            self.applied.clone_from(&desired);
+            effects.push(Effect::Apply(desired));
+        }
+    }
+}
+
+/// Spreads the first checks of many backends over their interval.
+pub(crate) struct Spread {
+    count: u32,
+    given: u32,
+}
+
+impl Spread {
+    fn new(count: usize) -> Self {
+        Self {
+            count: u32::try_from(count).unwrap_or(u32::MAX).max(1),
+            given: 0,
+        }
+    }
+
+    /// A part of `interval`, another one at each call.
+    fn next(&mut self, interval: Duration) -> Duration {
+        let part = interval / self.count * self.given;
+        self.given = (self.given + 1) % self.count;
+        part
+    }
+}
+
+fn limit(capacity: u32) -> u16 {
+    u16::try_from(capacity).unwrap_or(u16::MAX)
+}

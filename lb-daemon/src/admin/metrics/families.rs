@@ -1,0 +1,361 @@
+//! Every metric: its name and what it means.
+//!
+//! `tandem_` goes before each name; its unit and then `_total` (counters) or `_info` after it.
+//! Counters start at zero with the data plane's maps. A service's are the sums of its backends', so
+//! they fall when a reload removes a backend; Prometheus takes that for a reset.
+
+use std::{fmt, time::Duration};
+
+use lb_common::verdict::{Action, Verdict};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    registry::{Registry, Unit},
+};
+
+use super::encoder::{Encoder, family};
+use crate::core::{BackendStatus, CheckStatus, ServiceStatus, State, Status, TableStatus, Traffic};
+
+/// The whole exposition of a status, in the `OpenMetrics` text format.
+pub fn encode(status: Status) -> String {
+    let mut registry = Registry::with_prefix("tandem");
+    registry.register_collector(Box::new(Snapshot(status)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("a String takes everything");
+    out
+}
+
+#[derive(Debug)]
+struct Snapshot(Status);
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut Encoder(encoder);
+        node(out, &self.0)?;
+        packets(out, &self.0)?;
+        tables(out, &self.0.tables)?;
+        services(out, &self.0.services)?;
+        backends(out, &self.0.services)?;
+        checks(out, &self.0.services)
+    }
+}
+
+fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
+    let config = &status.config;
+    out.info(
+        &family("build", "The running daemon."),
+        &[("version", &status.version)],
+    )?;
+    out.gauge(
+        &family("uptime", "How long the daemon has been running.").in_unit(Unit::Seconds),
+        &status.uptime_seconds,
+    )?;
+    out.info(
+        &family("config", "The configuration in force."),
+        &[("path", &config.path)],
+    )?;
+    out.gauge(
+        &family(
+            "config_generation",
+            "Configurations put in force since the daemon started.",
+        ),
+        &config.generation,
+    )?;
+    out.gauge(
+        &family(
+            "config_age",
+            "How long the configuration has been in force.",
+        )
+        .in_unit(Unit::Seconds),
+        &config.age_seconds,
+    )?;
+    out.gauge(
+        &family(
+            "config_last_reload_successful",
+            "Whether the last reload was accepted (1) or refused (0).",
+        ),
+        &u32::from(config.last_error.is_none()),
+    )?;
+    out.gauges(
+        &family(
+            "xdp_attached",
+            "1 for each interface with the XDP program, with the mode in force.",
+        ),
+        status.interfaces.iter().map(|interface| {
+            let labels = [("interface", &interface.name), ("mode", &interface.mode)];
+            (labels, 1_u32)
+        }),
+    )
+}
+
+fn packets(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
+    out.counters(
+        &family(
+            "packets",
+            "Packets seen by the XDP program, by why and how they were dealt with.",
+        ),
+        Verdict::ALL.iter().map(|verdict| {
+            let action = match verdict.action() {
+                Action::Transmit => "transmit",
+                Action::Pass => "pass",
+                Action::Drop => "drop",
+            };
+            let packets = status.verdicts.get(verdict.label());
+            (
+                [("verdict", verdict.label()), ("action", action)],
+                packets.copied().unwrap_or_default(),
+            )
+        }),
+    )
+}
+
+fn tables(out: &mut Encoder<'_>, tables: &[TableStatus]) -> fmt::Result {
+    let each = |value: fn(&TableStatus) -> u64| {
+        tables
+            .iter()
+            .map(move |table| ([("family", &table.family)], value(table)))
+    };
+    out.gauges(
+        &family(
+            "table_connections",
+            "Connections in the flow table, closed ones that still linger included.",
+        ),
+        each(|table| table.connections),
+    )?;
+    out.gauges(
+        &family("table_capacity", "Connections the flow table has room for."),
+        each(|table| table.capacity),
+    )?;
+    out.gauges(
+        &family(
+            "table_half_open",
+            "Connections whose handshake is under way.",
+        ),
+        each(|table| table.half_open),
+    )?;
+    out.gauges(
+        &family(
+            "table_half_open_capacity",
+            "Half-open connections there is room for.",
+        ),
+        each(|table| table.half_open_capacity),
+    )?;
+    out.counters(
+        &family(
+            "table_evicted",
+            "Half-open connections that had to make room for newer ones.",
+        ),
+        each(|table| table.evicted),
+    )
+}
+
+fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
+    let totals: Vec<(&str, Traffic)> = services
+        .iter()
+        .map(|service| (service.name.as_str(), total(service)))
+        .collect();
+    let each = |value: fn(&Traffic) -> u64| {
+        totals
+            .iter()
+            .map(move |(service, traffic)| ([("service", *service)], value(traffic)))
+    };
+    let directions = |value: fn(&Traffic) -> [u64; 2]| {
+        totals.iter().flat_map(move |(service, traffic)| {
+            by_direction(value(traffic))
+                .map(|(direction, value)| ([("service", *service), direction], value))
+        })
+    };
+
+    out.gauges(
+        &family(
+            "service_up",
+            "Whether a new connection to the service finds a backend.",
+        ),
+        services.iter().map(|service| {
+            let up = u32::from(service.state != State::Down);
+            ([("service", &service.name)], up)
+        }),
+    )?;
+    out.gauges(
+        &family(
+            "service_active_connections",
+            "Connections of the service that are not closed.",
+        ),
+        each(|traffic| traffic.active),
+    )?;
+    out.counters(
+        &family(
+            "service_connections",
+            "Connections opened through the service.",
+        ),
+        each(|traffic| traffic.connections),
+    )?;
+    out.counters(
+        &family(
+            "service_packets",
+            "Packets of the service from clients (in) and to clients (out).",
+        ),
+        directions(|traffic| [traffic.packets_in, traffic.packets_out]),
+    )?;
+    out.counters(
+        &family(
+            "service",
+            "Bytes of the service from clients (in) and to clients (out): whole frames.",
+        )
+        .in_unit(Unit::Bytes),
+        directions(|traffic| [traffic.bytes_in, traffic.bytes_out]),
+    )
+}
+
+fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
+    let each = |value: fn(&BackendStatus) -> u64| {
+        backends_of(services).map(move |(labels, backend)| (labels, value(backend)))
+    };
+    let directions = |value: fn(&Traffic) -> [u64; 2]| {
+        backends_of(services).flat_map(move |([service, name], backend)| {
+            by_direction(value(&backend.traffic))
+                .map(|(direction, value)| ([service, name, direction], value))
+        })
+    };
+
+    out.gauges(
+        &family(
+            "backend_up",
+            "Whether the backend is healthy or not checked (1), or down (0).",
+        ),
+        each(|backend| u64::from(backend.state != State::Down)),
+    )?;
+    out.gauges(
+        &family(
+            "backend_state_age",
+            "How long the backend has been in its state.",
+        )
+        .in_unit(Unit::Seconds),
+        each(|backend| backend.since_seconds),
+    )?;
+    out.gauges(
+        &family(
+            "backend_eligible",
+            "Whether the backend gets new connections now.",
+        ),
+        each(|backend| u64::from(backend.eligible)),
+    )?;
+    out.gauges(
+        &family(
+            "backend_weight",
+            "Share of new connections the backend gets; 0 drains it.",
+        ),
+        each(|backend| u64::from(backend.weight)),
+    )?;
+    out.gauges(
+        &family(
+            "backend_active_connections",
+            "Connections to the backend that are not closed.",
+        ),
+        each(|backend| backend.traffic.active),
+    )?;
+    out.counters(
+        &family("backend_connections", "Connections opened to the backend."),
+        each(|backend| backend.traffic.connections),
+    )?;
+    out.counters(
+        &family(
+            "backend_packets",
+            "Packets from clients to the backend (in) and from it to clients (out).",
+        ),
+        directions(|traffic| [traffic.packets_in, traffic.packets_out]),
+    )?;
+    out.counters(
+        &family(
+            "backend",
+            "Bytes from clients to the backend (in) and from it to clients (out): whole frames.",
+        )
+        .in_unit(Unit::Bytes),
+        directions(|traffic| [traffic.bytes_in, traffic.bytes_out]),
+    )
+}
+
+/// Only of backends that are checked and were so at least once.
+fn checks(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
+    let checked = || {
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, backend.check.as_ref()?)))
+    };
+    let each = |value: fn(&CheckStatus) -> u64| {
+        checked().map(move |(labels, check)| (labels, value(check)))
+    };
+    let seconds = |millis: fn(&CheckStatus) -> u64| {
+        checked().map(move |(labels, check)| {
+            let time = Duration::from_millis(millis(check));
+            (labels, time.as_secs_f64())
+        })
+    };
+
+    out.gauges(
+        &family(
+            "backend_check_result",
+            "1 for how the last check ended, by HAProxy's codes.",
+        ),
+        checked().map(|([service, name], check)| {
+            ([service, name, ("code", check.reason.code())], 1_u32)
+        }),
+    )?;
+    out.gauges(
+        &family("backend_check_passed", "Whether the last check passed."),
+        each(|check| u64::from(check.reason.passed())),
+    )?;
+    out.gauges(
+        &family("backend_check_duration", "How long the last check took.").in_unit(Unit::Seconds),
+        seconds(|check| check.took_ms),
+    )?;
+    out.gauges(
+        &family("backend_check_age", "How long ago the last check ended.").in_unit(Unit::Seconds),
+        seconds(|check| check.age_ms),
+    )?;
+    out.counters(
+        &family("backend_checks", "Checks since the daemon started."),
+        checked().flat_map(|([service, name], check)| {
+            [("passed", check.passed), ("failed", check.failed)]
+                .map(|(result, checks)| ([service, name, ("result", result)], checks))
+        }),
+    )?;
+    out.counters(
+        &family("backend_downs", "How many times the backend went down."),
+        each(|check| check.downs),
+    )
+}
+
+fn backends_of(
+    services: &[ServiceStatus],
+) -> impl Iterator<Item = ([(&'static str, &str); 2], &BackendStatus)> {
+    services.iter().flat_map(|service| {
+        service.backends.iter().map(|backend| {
+            let labels = [
+                ("service", service.name.as_str()),
+                ("backend", backend.name.as_str()),
+            ];
+            (labels, backend)
+        })
+    })
+}
+
+fn by_direction<'a>([inwards, outwards]: [u64; 2]) -> [((&'static str, &'a str), u64); 2] {
+    [
+        (("direction", "in"), inwards),
+        (("direction", "out"), outwards),
+    ]
+}
+
+fn total(service: &ServiceStatus) -> Traffic {
+    service.backends.iter().map(|backend| backend.traffic).fold(
+        Traffic::default(),
+        |sum, traffic| Traffic {
+            active: sum.active + traffic.active,
+            connections: sum.connections + traffic.connections,
+            packets_in: sum.packets_in + traffic.packets_in,
+            bytes_in: sum.bytes_in + traffic.bytes_in,
+            packets_out: sum.packets_out + traffic.packets_out,
+            bytes_out: sum.bytes_out + traffic.bytes_out,
+        },
+    )
+}

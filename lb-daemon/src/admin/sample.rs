@@ -1,0 +1,224 @@
+//! States of a daemon to show in tests, and a directory to put sockets in.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use lb_common::verdict::Verdict;
+
+use crate::core::{
+    BackendStatus, CheckStatus, ConfigStatus, InterfaceStatus, Reason, ServiceStatus, State,
+    Status, TableStatus, Traffic,
+};
+
+/// A directory of its own for one test, removed with it.
+#[derive(Debug)]
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "tandem-admin-{}-{}",
+            process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Two services, all well.
+pub(super) fn healthy() -> Status {
+    Status {
+        node: "lb1".into(),
+        version: "0.1.0".into(),
+        uptime_seconds: 3 * 86400 + 4 * 3600,
+        config: ConfigStatus {
+            path: "/etc/tandem/tandem.toml".into(),
+            generation: 3,
+            age_seconds: 2 * 3600,
+            last_error: None,
+        },
+        interfaces: vec![interface("eth0", "native"), interface("eth1", "generic")],
+        tables: vec![
+            TableStatus {
+                family: "ipv4".into(),
+                connections: 12_345,
+                capacity: 1_000_000,
+                half_open: 12,
+                half_open_capacity: 65_536,
+                evicted: 0,
+            },
+            TableStatus {
+                family: "ipv6".into(),
+                capacity: 1_000_000,
+                half_open_capacity: 65_536,
+                ..TableStatus::default()
+            },
+        ],
+        services: vec![
+            ServiceStatus {
+                name: "mysql".into(),
+                bind: vec!["10.2.2.4:3306".parse().unwrap()],
+                balance: "leastconn".into(),
+                state: State::Up,
+                backends: vec![
+                    backend(1, "db1", "10.2.3.11:3306", Reason::L7Ok, "", 421),
+                    backend(2, "db2", "10.2.3.12:3306", Reason::L7Ok, "", 398),
+                    BackendStatus {
+                        role: "backup".into(),
+                        eligible: false,
+                        why: Some("standby: active backends are up".into()),
+                        ..backend(3, "db3", "10.2.3.13:3306", Reason::L7Ok, "", 0)
+                    },
+                ],
+            },
+            ServiceStatus {
+                name: "web".into(),
+                bind: vec![
+                    "[fd00:2::4]:80".parse().unwrap(),
+                    "[fd00:2::4]:443".parse().unwrap(),
+                ],
+                balance: "roundrobin".into(),
+                state: State::Up,
+                backends: vec![
+                    backend(4, "web1", "[fd00:3::11]:80", Reason::L7OkStatus, "200", 7),
+                    BackendStatus {
+                        state: State::Unchecked,
+                        check: None,
+                        ..backend(5, "web2", "[fd00:3::12]:80", Reason::L4Ok, "", 8)
+                    },
+                ],
+            },
+        ],
+        verdicts: Verdict::ALL
+            .iter()
+            .map(|verdict| (verdict.label().to_owned(), 0))
+            .chain([("forward_client".to_owned(), 81_234_567)])
+            .collect(),
+    }
+}
+
+/// The same two, and much of what can go wrong.
+pub(super) fn troubled() -> Status {
+    let mut status = healthy();
+    status.config.last_error = Some(
+        "/etc/tandem/tandem.toml:12:3: unknown key `wieght`\n  \
+         hint: did you mean `weight`?"
+            .into(),
+    );
+    status.tables[0].connections = 961_000;
+    status.tables[0].evicted = 1_234;
+
+    let [db1, db2, db3] = status.services[0].backends.as_mut_slice() else {
+        unreachable!("mysql has three backends");
+    };
+    fail(
+        db1,
+        Reason::L4Connection,
+        "Connection refused (os error 111)",
+    );
+    db1.since_seconds = 12 * 60 + 5;
+    db2.state = State::Drain;
+    db2.weight = 0;
+    db2.eligible = false;
+    db2.why = Some("weight 0".into());
+    db3.eligible = false;
+    db3.why = Some("no neighbour answers for 10.2.3.13 on eth1".into());
+    status.services[0].state = State::Down;
+
+    let [web1, web2] = status.services[1].backends.as_mut_slice() else {
+        unreachable!("web has two backends");
+    };
+    let check = web1.check.as_mut().unwrap();
+    check.reason = Reason::L7Response;
+    check.detail = "expected \"pong\", got \u{1b}[2J\"HTTP/1.0 500 Internal Server Error: the \
+                    database of the shop is not there, come back later\""
+        .into();
+    fail(web2, Reason::L7Timeout, "");
+    web2.check.as_mut().unwrap().took_ms = 2_001;
+
+    for (label, packets) in [
+        ("reset_no_backend", 4_242),
+        ("drop_table_full", 17),
+        ("drop_internal", 1),
+        ("pass_not_ip", 99),
+    ] {
+        status.verdicts.insert(label.into(), packets);
+    }
+    status
+}
+
+fn interface(name: &str, mode: &str) -> InterfaceStatus {
+    InterfaceStatus {
+        name: name.into(),
+        mode: mode.into(),
+    }
+}
+
+fn backend(
+    id: u16,
+    name: &str,
+    address: &str,
+    reason: Reason,
+    detail: &str,
+    active: u64,
+) -> BackendStatus {
+    BackendStatus {
+        id,
+        name: name.into(),
+        address: Some(address.parse().unwrap()),
+        role: "active".into(),
+        weight: 100,
+        state: State::Up,
+        since_seconds: 3 * 86400 + 4 * 3600,
+        eligible: true,
+        why: None,
+        check: Some(CheckStatus {
+            reason,
+            detail: detail.into(),
+            took_ms: 2,
+            age_ms: 1_250,
+            passed: 137_000,
+            failed: 1,
+            downs: 0,
+        }),
+        traffic: Traffic {
+            active,
+            connections: active * 1_071,
+            packets_in: active * 91_000,
+            bytes_in: active * 9_100_000,
+            packets_out: active * 107_000,
+            bytes_out: active * 123_000_000,
+        },
+    }
+}
+
+fn fail(backend: &mut BackendStatus, reason: Reason, detail: &str) {
+    backend.state = State::Down;
+    backend.eligible = false;
+    backend.check = Some(CheckStatus {
+        reason,
+        detail: detail.into(),
+        took_ms: 0,
+        age_ms: 800,
+        passed: 137_000,
+        failed: 363,
+        downs: 1,
+    });
+}

@@ -1,0 +1,163 @@
+//! The socket as commands see it.
+
+use std::{
+    io::{BufRead, Read, Write},
+    os::unix::fs::PermissionsExt,
+};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::*;
+use crate::admin::{Reloaded, Request, client, sample, sample::Scratch};
+
+/// Stands in for the daemon's loop.
+fn runtime() -> mpsc::Sender<Handle> {
+    let (requests, mut inbox) = mpsc::channel::<Handle>(4);
+    tokio::spawn(async move {
+        let mut generation = 1;
+        while let Some(handle) = inbox.recv().await {
+            let response = match handle.request {
+                Request::Status => Response::Status(Box::new(sample::healthy())),
+                Request::Reload if generation < 2 => {
+                    generation += 1;
+                    Response::Reloaded(Reloaded {
+                        generation,
+                        warnings: vec!["mind the gap".into()],
+                    })
+                }
+                Request::Reload => Response::Failed("line 3: no such key".into()),
+            };
+            let _ = handle.reply.send(response);
+        }
+    });
+    requests
+}
+
+fn serving(path: &Path) -> JoinHandle<Infallible> {
+    tokio::spawn(Socket::bind(path).unwrap().serve(runtime()))
+}
+
+#[tokio::test]
+async fn status_and_reload_go_there_and_back() {
+    let scratch = Scratch::new();
+    let path = scratch.path("new/directory/tandem.sock");
+    let server = serving(&path);
+
+    let socket = path.clone();
+    spawn_blocking(move || {
+        assert_eq!(client::status(&socket).unwrap().node, "lb1");
+        let reloaded = client::reload(&socket).unwrap();
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(reloaded.warnings, ["mind the gap"]);
+        let refused = client::reload(&socket).unwrap_err();
+        assert_eq!(refused.to_string(), "line 3: no such key");
+    })
+    .await
+    .unwrap();
+
+    server.abort();
+    assert!(server.await.unwrap_err().is_cancelled());
+    assert!(!path.exists(), "the socket outlives its server");
+}
+
+#[tokio::test]
+async fn only_the_owner_may_connect() {
+    let scratch = Scratch::new();
+    let path = scratch.path("tandem.sock");
+    let _socket = Socket::bind(&path).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let scratch = Scratch::new();
+    let path = scratch.path("tandem.sock");
+    drop(StdListener::bind(&path).unwrap());
+    let first = Socket::bind(&path).unwrap();
+
+    let error = Socket::bind(&path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "another tandem is running, it answers on {}: stop it first, or give this one a \
+             socket of its own ([admin] socket)",
+            path.display()
+        )
+    );
+    assert!(path.exists(), "the loser took the winner's socket away");
+
+    drop(first);
+    Socket::bind(&path).unwrap();
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_left_alone() {
+    let scratch = Scratch::new();
+    let foreign = scratch.path("haproxy.sock");
+    let _listener = StdListener::bind(&foreign).unwrap();
+    assert!(matches!(
+        Socket::bind(&foreign).unwrap_err(),
+        BindError::Foreign(path) if path == foreign
+    ));
+
+    let file = scratch.path("notes");
+    fs::write(&file, "mine").unwrap();
+    assert!(matches!(
+        Socket::bind(&file).unwrap_err(),
+        BindError::NotSocket(path) if path == file
+    ));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn nonsense_and_endless_lines_are_answered() {
+    let scratch = Scratch::new();
+    let path = scratch.path("tandem.sock");
+    let _server = serving(&path);
+    spawn_blocking(move || {
+        let mut stream = connect(&path, Duration::from_secs(5)).unwrap();
+        let mut answers = io::BufReader::new(stream.try_clone().unwrap());
+        let mut answer = String::new();
+
+        // Nonsense does not end the conversation.
+        stream
+            .write_all(b"show stat\n{\"version\":1,\"body\":\"status\"}\n")
+            .unwrap();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("this is no request to tandem"), "{answer}");
+        answer.clear();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("\"node\":\"lb1\""), "{answer}");
+
+        // A line without an end does.
+        answer.clear();
+        stream.write_all(&[b'x'; 4096]).unwrap();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("at most 4096 bytes"), "{answer}");
+        assert_eq!(answers.read(&mut [0]).unwrap(), 0);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_commands_are_hung_up_on_and_make_room() {
+    let scratch = Scratch::new();
+    let path = scratch.path("tandem.sock");
+    let _server = serving(&path);
+    let mut silent = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        silent.push(UnixStream::connect(&path).await.unwrap());
+    }
+    let mut last = UnixStream::connect(&path).await.unwrap();
+    last.write_all(&protocol::encode(&Request::Status))
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, br#"{"version":1"#);
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "still connected");
+    }
+}

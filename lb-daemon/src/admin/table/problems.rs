@@ -1,0 +1,179 @@
+//! What is wrong, the worst first: what an operator who was just woken up has to know.
+
+use super::{grid::Tone, units};
+use crate::core::{BackendStatus, ServiceStatus, State, Status, TableStatus};
+
+/// From how many per cent on a table counts as nearly full.
+const NEARLY_FULL: u64 = 90;
+
+/// Something that is not as it should be.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// [`Tone::Bad`]: clients suffer, or a server is lost. [`Tone::Warn`]: they may, soon.
+    pub(super) tone: Tone,
+    /// What it is.
+    pub(super) text: String,
+    /// More lines on it.
+    pub(super) details: Vec<String>,
+}
+
+/// All that is wrong now. What was wrong once is left to the counters, a bug of our own excepted.
+pub(super) fn problems(status: &Status) -> Vec<Problem> {
+    let services = status.services.iter();
+    let backends = || {
+        status.services.iter().flat_map(|service| {
+            let of_service = move |backend| (service, backend);
+            service.backends.iter().map(of_service)
+        })
+    };
+
+    let mut problems: Vec<Problem> = services.filter_map(service_down).collect();
+    if status.interfaces.is_empty() {
+        problems.push(bad(
+            "the XDP program is attached to no interface: nothing is forwarded",
+        ));
+    }
+    problems.extend(status.tables.iter().flat_map(table_filling));
+    problems.extend(backends().filter_map(backend_down));
+    problems.extend(backends().filter_map(backend_left_out));
+    problems.extend(backends().filter_map(backend_failing));
+    problems.extend(
+        status
+            .config
+            .last_error
+            .as_deref()
+            .map(|error| reload_refused(error, status.config.generation)),
+    );
+    problems.extend(internal_drops(status));
+    // The sort is stable: what belongs together stays together.
+    problems.sort_by_key(|problem| problem.tone != Tone::Bad);
+    problems
+}
+
+fn service_down(service: &ServiceStatus) -> Option<Problem> {
+    (service.state == State::Down).then(|| {
+        let backends = match service.backends.len() {
+            0 => "it has no backends".to_owned(),
+            1 => "its only backend takes no connections".to_owned(),
+            n => format!("none of its {n} backends takes connections"),
+        };
+        bad(format!("service {} DOWN: {backends}", service.name))
+    })
+}
+
+fn backend_down((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    (backend.state == State::Down).then(|| {
+        bad(format!(
+            "{}/{} DOWN for {}: {}",
+            service.name,
+            backend.name,
+            units::duration(backend.since_seconds),
+            last_check(backend)
+        ))
+    })
+}
+
+/// Healthy, wanted, and still without new connections. A backup that stands by is none of these,
+/// and a drained backend is the operator's own doing.
+fn backend_left_out((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    let healthy = matches!(backend.state, State::Up | State::Unchecked);
+    let stands_by = backend.role == "backup" && service.state != State::Down;
+    (healthy && !backend.eligible && !stands_by).then(|| {
+        warn(format!(
+            "{}/{} is healthy but gets no new connections: {}",
+            service.name,
+            backend.name,
+            backend.why.as_deref().unwrap_or("no reason known")
+        ))
+    })
+}
+
+/// Not down yet: fewer failures than `fall` so far.
+fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    let failing = backend
+        .check
+        .as_ref()
+        .is_some_and(|check| !check.reason.passed());
+    (failing && backend.state != State::Down).then(|| {
+        warn(format!(
+            "{}/{} failed its last check: {}",
+            service.name,
+            backend.name,
+            last_check(backend)
+        ))
+    })
+}
+
+fn table_filling(table: &TableStatus) -> Vec<Problem> {
+    let family = &table.family;
+    let mut problems = Vec::new();
+    match units::percent(table.connections, table.capacity) {
+        100 => problems.push(bad(format!(
+            "the {family} flow table is full, new connections are dropped: raise [global] maxconn"
+        ))),
+        share @ NEARLY_FULL.. => problems.push(warn(format!(
+            "the {family} flow table is {share} % full: raise [global] maxconn"
+        ))),
+        _ => {}
+    }
+    if units::percent(table.half_open, table.half_open_capacity) >= NEARLY_FULL {
+        problems.push(warn(format!(
+            "{} {family} connections are half open, the oldest make room for new ones: a SYN flood?",
+            units::exact(table.half_open)
+        )));
+    }
+    problems
+}
+
+fn reload_refused(error: &str, generation: u64) -> Problem {
+    const SHOWN: usize = 6;
+    let mut details: Vec<String> = error.lines().take(SHOWN).map(str::to_owned).collect();
+    let left_out = error.lines().count().saturating_sub(SHOWN);
+    if left_out > 0 {
+        details.push(format!(
+            "... and {left_out} more lines: `tandem check` shows them"
+        ));
+    }
+    Problem {
+        details,
+        ..warn(format!(
+            "the last reload was refused, generation {generation} stays in force:"
+        ))
+    }
+}
+
+fn internal_drops(status: &Status) -> Option<Problem> {
+    let packets = *status.verdicts.get("drop_internal")?;
+    (packets > 0).then(|| {
+        warn(format!(
+            "drop_internal is at {}: that is always a bug of tandem, please report it",
+            units::exact(packets)
+        ))
+    })
+}
+
+fn last_check(backend: &BackendStatus) -> String {
+    match &backend.check {
+        None => "not checked yet".into(),
+        Some(check) if check.detail.is_empty() => {
+            format!("{} after {}", check.reason, units::millis(check.took_ms))
+        }
+        Some(check) => format!("{}, {}", check.reason, check.detail),
+    }
+}
+
+fn bad(text: impl Into<String>) -> Problem {
+    problem(Tone::Bad, text)
+}
+
+fn warn(text: impl Into<String>) -> Problem {
+    problem(Tone::Warn, text)
+}
+
+fn problem(tone: Tone, text: impl Into<String>) -> Problem {
+    Problem {
+        tone,
+        text: text.into(),
+        details: Vec::new(),
+    }
+}

@@ -1,0 +1,289 @@
+//! The health of one backend: when it is checked, and what the results add up to.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    event::{Outcome, Reason},
+    view::CheckStatus,
+};
+use crate::config::Check;
+
+#[cfg(test)]
+mod tests;
+
+/// A backend's health check over time.
+///
+/// ```text
+///                          pass                       fail, `fall` in a row
+///    new ──► Unproven ───────────────► Up { failed } ───────────┐
+///            (up)   │                   ▲    │ ▲ │ fail: failed + 1
+///                   │ fail              │    └─┘ │ pass: failed = 0
+///                   │                   │               │
+///                   │    pass, `rise`   │               ▼
+///                   │    in a row       └──────── Down { passed }
+///                   └────────────────────────────►   │ ▲ │ pass: passed + 1
+///                                                    └─┘ │ fail: passed = 0
+/// ```
+///
+/// This is HAProxy's rule. It keeps one counter, `health`, from 0 to `rise + fall - 1`; a backend
+/// is up from `rise` on. A pass adds one and, once that reaches `rise`, jumps to the top: a single
+/// pass forgives all failures of a backend that is up. A failure takes one away and, once that
+/// falls below `rise`, drops to 0: a single failure voids all passes of a backend that is down.
+/// The counter starts at `rise`: up without proof, and one failure is enough to disprove it. In
+/// our words: `Up { failed }` is `rise + fall - 1 - failed`, `Down { passed }` is `passed`, and
+/// `Unproven` is `rise`.
+///
+/// One check follows the other after `inter` while the backend is surely up, `downinter` while it
+/// is surely down, and `fastinter` while a run of results is under way that may change its state.
+/// The time is counted from start to start, so that a slow answer does not delay the next
+/// question, as it does in HAProxy; a check that outlasts it is followed by the next at once.
+/// There is never more than one check of a backend under way.
+#[derive(Clone, Debug)]
+pub struct Health {
+    check: Arc<Check>,
+    condition: Condition,
+    phase: Phase,
+    /// When the backend was first known here, or last went up or down.
+    since: Instant,
+    last: Option<Last>,
+    passed: u64,
+    failed: u64,
+    downs: u64,
+}
+
+/// What the results so far add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// This check was never answered. The first result decides alone; until then the backend is
+    /// taken for up, or for what an earlier check with another question left it as.
+    Unproven { up: bool },
+    /// Up; the last `failed` results were failures, fewer than `fall`.
+    Up { failed: u32 },
+    /// Down; the last `passed` results were passes, fewer than `rise`.
+    Down { passed: u32 },
+}
+
+/// Where in its rhythm the check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The next check starts at `due`.
+    Waiting { due: Instant },
+    /// A check is under way.
+    Running { started: Instant },
+    /// A check is under way that asks what nobody wants to know any more.
+    Outdated,
+}
+
+/// The last check that ended.
+#[derive(Clone, Debug)]
+struct Last {
+    outcome: Outcome,
+    ended: Instant,
+}
+
+/// A change of state, to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// The backend may get connections again.
+    Up,
+    /// The backend must get no more connections.
+    Down,
+}
+
+impl Health {
+    /// A backend that is up until the first check, which is due after `first`, says otherwise.
+    ///
+    /// The caller gives each of many backends another `first`, so that they are not all checked
+    /// at the same moment.
+    pub fn new(check: Arc<Check>, now: Instant, first: Duration) -> Self {
+        Self {
+            check,
+            condition: Condition::Unproven { up: true },
+            phase: Phase::Waiting { due: now + first },
+            since: now,
+            last: None,
+            passed: 0,
+            failed: 0,
+            downs: 0,
+        }
+    }
+
+    /// When the next check is to start; none while one is under way.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { due } => Some(due),
+            Phase::Running { .. } | Phase::Outdated => None,
+        }
+    }
+
+    /// Starts the next check if it is due, and says whether it did: then the caller sends the
+    /// probe, and owes [`finish`](Self::finish) its outcome.
+    #[must_use = "a check that is started but not probed never ends"]
+    pub fn start(&mut self, now: Instant) -> bool {
+        let is_due = self.next_deadline().is_some_and(|due| due <= now);
+        if is_due {
+            self.phase = Phase::Running { started: now };
+        }
+        is_due
+    }
+
+    /// Takes in how the check that was under way ended.
+    ///
+    /// Answers nobody waits for, or no longer, change nothing.
+    pub fn finish(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
+        let started = match self.phase {
+            Phase::Waiting { .. } => return None,
+            Phase::Outdated => {
+                self.phase = Phase::Waiting { due: now };
+                return None;
+            }
+            Phase::Running { started } => started,
+        };
+
+        let passed = outcome.reason.passed();
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+        self.last = Some(Last {
+            outcome: outcome.clone(),
+            ended: now,
+        });
+
+        let was_up = self.is_up();
+        self.condition = self.condition.after(passed, &self.check);
+        self.phase = Phase::Waiting {
+            due: now.max(started + self.interval()),
+        };
+
+        let transition = match (was_up, self.is_up()) {
+            (false, true) => Transition::Up,
+            (true, false) => Transition::Down,
+            _ => return None,
+        };
+        self.since = now;
+        if transition == Transition::Down {
+            self.downs += 1;
+        }
+        Some(transition)
+    }
+
+    /// Puts another version of the check in force, after a reload. Never changes the state by
+    /// itself: only results do.
+    ///
+    /// - The same check: nothing happens, not even to its rhythm.
+    /// - The same question with another `rise`, `fall`, timeout or interval: the runs counted so
+    ///   far stay valid, but one more result is needed to complete one; the next check is due
+    ///   within one new interval.
+    /// - Another question (target or kind): the state is kept, but the first answer decides
+    ///   alone, as after a start. It is asked after `first`, or, if an old check is under way,
+    ///   as soon as that has ended; the old check's answer is not counted.
+    pub fn reconfigure(&mut self, check: Arc<Check>, now: Instant, first: Duration) {
+        if self.check == check {
+            return;
+        }
+        let same_question = self.check.target == check.target && self.check.kind == check.kind;
+        self.check = check;
+
+        if same_question {
+            self.condition = self.condition.within(&self.check);
+            if let Phase::Waiting { due } = self.phase {
+                self.phase = Phase::Waiting {
+                    due: due.min(now + self.interval()),
+                };
+            }
+        } else {
+            self.condition = Condition::Unproven { up: self.is_up() };
+            self.phase = match self.phase {
+                Phase::Waiting { .. } => Phase::Waiting { due: now + first },
+                Phase::Running { .. } | Phase::Outdated => Phase::Outdated,
+            };
+        }
+    }
+
+    /// Whether the backend is healthy, as far as is known.
+    pub const fn is_up(&self) -> bool {
+        match self.condition {
+            Condition::Unproven { up } => up,
+            Condition::Up { .. } => true,
+            Condition::Down { .. } => false,
+        }
+    }
+
+    /// When it went up or down for the last time, or was first known.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The check in force.
+    pub const fn check(&self) -> &Arc<Check> {
+        &self.check
+    }
+
+    /// Why the last check that counted passed or failed; none before the first has ended.
+    pub fn last_reason(&self) -> Option<Reason> {
+        self.last.as_ref().map(|last| last.outcome.reason)
+    }
+
+    /// What an operator sees of it; none before the first check has ended.
+    pub fn status(&self, now: Instant) -> Option<CheckStatus> {
+        let Last { outcome, ended } = self.last.as_ref()?;
+        Some(CheckStatus {
+            reason: outcome.reason,
+            detail: outcome.detail.clone(),
+            took_ms: millis(outcome.took),
+            age_ms: millis(now.saturating_duration_since(*ended)),
+            passed: self.passed,
+            failed: self.failed,
+            downs: self.downs,
+        })
+    }
+
+    /// Time from the start of a check that led to the present condition to the next.
+    fn interval(&self) -> Duration {
+        match self.condition {
+            Condition::Up { failed: 0 } => self.check.inter,
+            Condition::Down { passed: 0 } => self.check.downinter,
+            Condition::Unproven { .. } | Condition::Up { .. } | Condition::Down { .. } => {
+                self.check.fastinter
+            }
+        }
+    }
+}
+
+impl Condition {
+    /// The condition after one more result.
+    const fn after(self, passed: bool, check: &Check) -> Self {
+        match (self, passed) {
+            (Self::Up { failed }, false) if failed + 1 < check.fall => {
+                Self::Up { failed: failed + 1 }
+            }
+            (Self::Down { passed }, true) if passed + 1 < check.rise => {
+                Self::Down { passed: passed + 1 }
+            }
+            (_, true) => Self::Up { failed: 0 },
+            (_, false) => Self::Down { passed: 0 },
+        }
+    }
+
+    /// The same with runs that are shorter than `rise` and `fall` of `check`.
+    fn within(self, check: &Check) -> Self {
+        match self {
+            Self::Unproven { .. } => self,
+            Self::Up { failed } => Self::Up {
+                failed: failed.min(check.fall.saturating_sub(1)),
+            },
+            Self::Down { passed } => Self::Down {
+                passed: passed.min(check.rise.saturating_sub(1)),
+            },
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,82 @@
+//! What an operator should know of at once.
+
+use std::fmt;
+
+use super::event::Outcome;
+
+/// Something worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A backend's health changed.
+    Backend {
+        /// Name of its service.
+        service: String,
+        /// Its name.
+        backend: String,
+        /// Its new state.
+        up: bool,
+        /// The check that decided it.
+        outcome: Outcome,
+        /// Healthy active backends that the service has now.
+        active: usize,
+        /// Healthy backups that the service has now.
+        backup: usize,
+    },
+    /// A service found its first eligible backend, or lost its last.
+    Service {
+        /// Its name.
+        service: String,
+        /// Its new state.
+        up: bool,
+    },
+}
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Good news.
+    Info,
+    /// Something is wrong, but served around.
+    Warn,
+    /// Clients are refused.
+    Error,
+}
+
+impl Notice {
+    /// How much it matters.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Backend { up: true, .. } | Self::Service { up: true, .. } => Level::Info,
+            Self::Backend { up: false, .. } => Level::Warn,
+            Self::Service { up: false, .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend {
+                service,
+                backend,
+                up,
+                outcome,
+                active,
+                backup,
+            } => write!(
+                f,
+                "backend {service}/{backend} is {}: {} {} in {} ms; \
+                 {active} active and {backup} backup left",
+                if *up { "UP" } else { "DOWN" },
+                outcome.reason,
+                outcome.detail,
+                outcome.took.as_millis(),
+            ),
+            Self::Service { service, up: true } => write!(f, "service {service} is UP"),
+            Self::Service { service, up: false } => write!(
+                f,
+                "service {service} is DOWN: no backend is eligible, new connections are refused"
+            ),
+        }
+    }
+}

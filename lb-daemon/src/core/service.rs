@@ -1,0 +1,310 @@
+//! One service at run time: its backends, their health, and who of them is eligible.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Spread,
+    balance::{self, Candidate},
+    effect::{Desired, DesiredBackend, DesiredService, ProbeRequest, Slots},
+    event::{Outcome, ProbeId},
+    health::{Health, Transition},
+    hops::{Hops, Unreachable},
+    notice::Notice,
+    view::{BackendStatus, Counters, ServiceStatus, State},
+};
+use crate::config::{Backend, Balance, Role, Service};
+
+/// A service of the configuration in force.
+#[derive(Debug)]
+pub(super) struct ServiceState {
+    pub(super) config: Arc<Service>,
+    pub(super) number: Option<u16>,
+    pub(super) backends: Vec<BackendState>,
+    /// The last arrangement and what it was made from: a Maglev table is not made for every event.
+    arranged: Option<(Balance, Vec<Candidate>, Slots)>,
+    /// Whether a backend was eligible when the operator was last told.
+    was_up: Option<bool>,
+    is_up: bool,
+}
+
+/// A backend of the configuration in force.
+#[derive(Debug)]
+pub(super) struct BackendState {
+    pub(super) config: Backend,
+    pub(super) number: Option<u16>,
+    health: Option<Health>,
+    probe: Option<ProbeId>,
+    /// When it was first known.
+    known: Instant,
+}
+
+impl ServiceState {
+    /// The service of a new configuration, with the state of those of its backends that `old` had
+    /// by the same name and address.
+    pub(super) fn new(
+        config: Arc<Service>,
+        old: Option<Self>,
+        now: Instant,
+        spread: &mut Spread,
+    ) -> Self {
+        let (mut before, arranged, was_up, is_up) = match old {
+            Some(old) => (old.backends, old.arranged, old.was_up, old.is_up),
+            None => (Vec::new(), None, None, false),
+        };
+        let backends = config
+            .backends
+            .iter()
+            .map(|backend| {
+                let same = |b: &BackendState| {
+                    b.config.name == backend.name && b.config.address == backend.address
+                };
+                let old = before.iter().position(same).map(|i| before.swap_remove(i));
+                BackendState::new(backend.clone(), old, now, spread)
+            })
+            .collect();
+        Self {
+            config,
+            number: None,
+            backends,
+            arranged,
+            was_up,
+            is_up,
+        }
+    }
+
+    /// What its number is given by.
+    pub(super) fn identity(&self) -> Option<SocketAddr> {
+        self.config.bind.iter().min().copied()
+    }
+
+    /// When its checks are due.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.backends
+            .iter()
+            .filter_map(|b| b.health.as_ref()?.next_deadline())
+    }
+
+    /// Takes in how a probe ended, if it was one of this service's.
+    pub(super) fn probed(
+        &mut self,
+        probe: ProbeId,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<Notice> {
+        let backend = self.backends.iter_mut().find(|b| b.probe == Some(probe))?;
+        backend.probe = None;
+        let transition = backend.health.as_mut()?.finish(outcome, now)?;
+        let name = backend.config.name.clone();
+        let left = |role| {
+            self.backends
+                .iter()
+                .filter(|b| b.config.role == role && b.is_healthy())
+                .count()
+        };
+        Some(Notice::Backend {
+            service: self.config.name.clone(),
+            backend: name,
+            up: transition == Transition::Up,
+            outcome: outcome.clone(),
+            active: left(Role::Active),
+            backup: left(Role::Backup),
+        })
+    }
+
+    /// Adds what the data plane shall know of this service.
+    pub(super) fn desire(&mut self, hops: &Hops, desired: &mut Desired) {
+        let Some(number) = self.number else { return };
+        let mut candidates = Vec::new();
+        for backend in &self.backends {
+            let (Some(id), Ok((hop, source))) =
+                (backend.number, hops.hop(backend.config.address.ip()))
+            else {
+                continue;
+            };
+            let sources = if self.config.source.is_empty() {
+                vec![source]
+            } else {
+                self.config.source.clone()
+            };
+            let address = backend.config.address;
+            let weight = backend.config.weight;
+            desired.backends.insert(
+                id,
+                DesiredBackend {
+                    service: number,
+                    address,
+                    weight: weight.max(1),
+                    sources,
+                    hop,
+                },
+            );
+            candidates.push(Candidate {
+                number: id,
+                address,
+                role: backend.config.role,
+                weight,
+                usable: backend.is_healthy(),
+            });
+        }
+        let slots = self.arrange(candidates);
+        self.is_up = !slots.0.is_empty();
+        desired.services.insert(
+            number,
+            DesiredService {
+                bind: self.config.bind.clone(),
+                balance: self.config.balance,
+                slots,
+                timeout: self.config.timeout,
+            },
+        );
+    }
+
+    /// Whether the service went up or down since this was last asked.
+    pub(super) fn turned(&mut self) -> Option<Notice> {
+        let before = self.was_up.replace(self.is_up);
+        // At start, backends become reachable one by one: coming up is news, not being up is not.
+        let news = before.unwrap_or(false) != self.is_up;
+        news.then(|| Notice::Service {
+            service: self.config.name.clone(),
+            up: self.is_up,
+        })
+    }
+
+    pub(super) fn status(&self, hops: &Hops, counters: &Counters, now: Instant) -> ServiceStatus {
+        let eligible = self.arranged.as_ref().map(|(_, candidates, _)| {
+            balance::eligible(candidates, self.config.allbackups)
+                .iter()
+                .map(|c| c.number)
+                .collect::<Vec<_>>()
+        });
+        let eligible = eligible.unwrap_or_default();
+        let backends = self
+            .backends
+            .iter()
+            .map(|b| {
+                let is_eligible = b.number.is_some_and(|n| eligible.contains(&n));
+                b.status(is_eligible, hops, counters, now)
+            })
+            .collect();
+        ServiceStatus {
+            name: self.config.name.clone(),
+            bind: self.config.bind.clone(),
+            balance: self.config.balance.name().to_owned(),
+            state: if self.is_up { State::Up } else { State::Down },
+            backends,
+        }
+    }
+
+    fn arrange(&mut self, candidates: Vec<Candidate>) -> Slots {
+        if let Some((balance, from, slots)) = &self.arranged
+            && *balance == self.config.balance
+            && *from == candidates
+        {
+            return slots.clone();
+        }
+        let eligible = balance::eligible(&candidates, self.config.allbackups);
+        let slots = balance::arrange(self.config.balance, &eligible);
+        self.arranged = Some((self.config.balance, candidates, slots.clone()));
+        slots
+    }
+}
+
+impl BackendState {
+    fn new(config: Backend, old: Option<Self>, now: Instant, spread: &mut Spread) -> Self {
+        let (mut health, probe, known) = match old {
+            Some(old) => (old.health, old.probe, old.known),
+            None => (None, None, now),
+        };
+        health = config.check.as_ref().map(|check| {
+            let first: Duration = spread.next(check.inter);
+            match health {
+                Some(mut health) => {
+                    health.reconfigure(check.clone(), now, first);
+                    health
+                }
+                None => Health::new(check.clone(), now, first),
+            }
+        });
+        Self {
+            config,
+            number: None,
+            health,
+            probe,
+            known,
+        }
+    }
+
+    /// Up, as far as its check tells; a backend without a check is taken for up.
+    fn is_healthy(&self) -> bool {
+        self.health.as_ref().is_none_or(Health::is_up)
+    }
+
+    /// The next probe, under the name `id`, if it is due.
+    pub(super) fn start_probe(&mut self, id: ProbeId, now: Instant) -> Option<ProbeRequest> {
+        let health = self.health.as_mut()?;
+        if !health.start(now) {
+            return None;
+        }
+        self.probe = Some(id);
+        let check = health.check();
+        Some(ProbeRequest {
+            id,
+            target: check.target,
+            kind: check.kind.clone(),
+            timeout: check.timeout,
+        })
+    }
+
+    fn status(
+        &self,
+        eligible: bool,
+        hops: &Hops,
+        counters: &Counters,
+        now: Instant,
+    ) -> BackendStatus {
+        let state = match &self.health {
+            Some(health) if !health.is_up() => State::Down,
+            _ if self.config.weight == 0 => State::Drain,
+            Some(_) => State::Up,
+            None => State::Unchecked,
+        };
+        let since = self.health.as_ref().map_or(self.known, Health::since);
+        let traffic = self.number.and_then(|n| counters.backends.get(&n).copied());
+        BackendStatus {
+            id: self.number.unwrap_or_default(),
+            name: self.config.name.clone(),
+            address: Some(self.config.address),
+            role: self.config.role.name().to_owned(),
+            weight: self.config.weight,
+            state,
+            since_seconds: now.saturating_duration_since(since).as_secs(),
+            eligible,
+            why: if eligible { None } else { self.why_not(hops) },
+            check: self.health.as_ref().and_then(|h| h.status(now)),
+            traffic: traffic.unwrap_or_default(),
+        }
+    }
+
+    /// Why a healthy backend gets no new connections.
+    fn why_not(&self, hops: &Hops) -> Option<String> {
+        if !self.is_healthy() {
+            return None;
+        }
+        let ip: IpAddr = self.config.address.ip();
+        Some(match hops.hop(ip) {
+            Err(Unreachable::NoRoute) => format!("this host has no route to {ip}"),
+            Err(Unreachable::Resolving) => {
+                format!("the link-layer address on the way to {ip} is not resolved")
+            }
+            Ok(_) if self.number.is_none() => {
+                "the data plane has no free number for it until old connections end".to_owned()
+            }
+            Ok(_) if self.config.weight == 0 => "weight 0".to_owned(),
+            Ok(_) => "backup, not needed".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! Attaching the program to interfaces.
+
+use std::{collections::BTreeSet, fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::{
+    ProgramError, Xdp,
+    links::{FdLink, PinnedLink},
+    xdp::{XdpLink, XdpMode as AyaMode},
+};
+use nix::{errno::Errno, net::if_::if_nametoindex};
+use tracing::warn;
+
+use super::pins::Pins;
+use crate::config::XdpMode;
+
+/// An attachment in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface's number.
+    pub ifindex: u32,
+    /// Where in the receive path the program runs.
+    pub mode: Mode,
+}
+
+/// Where in the receive path the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the kernel's generic path, after the packet was given a socket buffer.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    const fn aya(self) -> AyaMode {
+        match self {
+            Self::Native => AyaMode::Driver,
+            Self::Generic => AyaMode::Skb,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// Attaches `program` to the interface, atomically replacing an earlier daemon's program there.
+pub(super) fn attach(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &str,
+    wanted: XdpMode,
+) -> Result<Attached> {
+    let ifindex = if_nametoindex(interface).map_err(|_| missing(interface))?;
+    for mode in Mode::ALL {
+        let pin = pins.links().join(format!("{ifindex}_{mode}"));
+        if !pin.exists() {
+            continue;
+        }
+        if suits(mode, wanted) && adopt(program, &pin).is_ok() {
+            return Ok(Attached { ifindex, mode });
+        }
+        // Another mode is wanted, or the interface that had this number is gone.
+        fs::remove_file(&pin).with_context(|| format!("cannot unpin {}", pin.display()))?;
+    }
+    let mode = match wanted {
+        XdpMode::Native => {
+            attach_as(program, pins, interface, ifindex, Mode::Native)?;
+            Mode::Native
+        }
+        XdpMode::Generic => {
+            attach_as(program, pins, interface, ifindex, Mode::Generic)?;
+            Mode::Generic
+        }
+        XdpMode::Auto => match attach_as(program, pins, interface, ifindex, Mode::Native) {
+            Ok(()) => Mode::Native,
+            Err(error) if is_busy(&error) => return Err(error),
+            Err(error) => {
+                attach_as(program, pins, interface, ifindex, Mode::Generic)?;
+                warn!(
+                    interface,
+                    "no native XDP here, running in the slower generic mode: {error:#}"
+                );
+                Mode::Generic
+            }
+        },
+    };
+    Ok(Attached { ifindex, mode })
+}
+
+/// Detaches the program from every interface that is not in `keep`.
+pub(super) fn detach_others(pins: &Pins, keep: &BTreeSet<u32>) -> Result<()> {
+    for entry in fs::read_dir(pins.links())?.flatten() {
+        let name = entry.file_name();
+        let ifindex = name
+            .to_string_lossy()
+            .split('_')
+            .next()
+            .and_then(|n| n.parse().ok());
+        if ifindex.is_none_or(|ifindex| !keep.contains(&ifindex)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+const fn suits(mode: Mode, wanted: XdpMode) -> bool {
+    matches!(
+        (mode, wanted),
+        (_, XdpMode::Auto) | (Mode::Native, XdpMode::Native) | (Mode::Generic, XdpMode::Generic)
+    )
+}
+
+fn adopt(program: &mut Xdp, pin: &Path) -> Result<()> {
+    let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
+    let id = program.attach_to_link(link)?;
+    // The pin keeps it; our own handle would detach it when dropped... by closing only.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+fn attach_as(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &str,
+    ifindex: u32,
+    mode: Mode,
+) -> Result<()> {
+    let id = program
+        .attach_to_if_index(ifindex, mode.aya())
+        .map_err(|error| explain(error, interface, mode))?;
+    let link: FdLink = program
+        .take_link(id)?
+        .try_into()
+        .map_err(|_| anyhow!("{interface}: the kernel has no BPF links for XDP (Linux 5.9)"))?;
+    let pin = pins.links().join(format!("{ifindex}_{mode}"));
+    link.pin(&pin)
+        .with_context(|| format!("cannot pin {}", pin.display()))?;
+    Ok(())
+}
+
+fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
+    let errno = match &error {
+        ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
+        _ => None,
+    };
+    match errno.map(Errno::from_raw) {
+        Some(errno @ (Errno::EBUSY | Errno::EEXIST)) => anyhow!(errno).context(format!(
+            "{interface} already runs an XDP program: see `ip link show {interface}`; remove it \
+             with `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
+        )),
+        Some(errno @ Errno::EOPNOTSUPP) => anyhow!(errno).context(format!(
+            "{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\""
+        )),
+        Some(errno @ (Errno::ENODEV | Errno::ENXIO)) => anyhow!(errno).context(missing(interface)),
+        _ => anyhow!(error).context(format!(
+            "{interface}: {mode} XDP is refused; large receive offload, receive checksum merging, \
+             too few queues or an MTU above one page are the usual reasons \
+             (`ethtool -K {interface} lro off`, or set xdp_mode = \"generic\")"
+        )),
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Errno>()
+        .is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
+}
+
+fn missing(interface: &str) -> anyhow::Error {
+    let names: Vec<String> = nix::net::if_::if_nameindex()
+        .map(|list| {
+            list.iter()
+                .map(|i| i.name().to_string_lossy().into_owned())
+                .collect()
+        })
+        .unwrap_or_default();
+    let error: Result<()> = (|| {
+        bail!(
+            "interface {interface} does not exist; this host has {} (set [global] interfaces)",
+            names.join(", ")
+        )
+    })();
+    error.unwrap_err()
+}

@@ -1,0 +1,217 @@
+//! The data plane's user side: loads and pins the program, makes the maps say what the core
+//! desires, reads the counters and ends expired connections.
+//!
+//! Everything lives in files on a bpffs, so packets go on flowing when the daemon dies, and the
+//! next daemon finds its connections:
+//!
+//! ```text
+//! /sys/fs/bpf/tandem/<layout>/maps/FLOWS_V4 ...      one per map
+//!                            /links/<ifindex>_native the attachment to an interface
+//! ```
+
+mod attach;
+mod counters;
+mod family;
+mod pins;
+mod reap;
+mod reconcile;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, MapError, Queue},
+    programs::Xdp,
+};
+use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
+use tracing::{info, warn};
+
+pub use self::{
+    attach::{Attached, Mode},
+    counters::CounterReader,
+    reap::{Reaper, Sweep},
+};
+use self::{pins::Pins, reconcile::Reconciler};
+use crate::{
+    config::Global,
+    core::{Desired, Inventory},
+};
+
+/// The program as `lb-ebpf` was compiled to.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem.bpf.o"));
+
+/// The loaded data plane. Dropping it leaves everything in force.
+pub struct Dataplane {
+    ebpf: Ebpf,
+    pins: Pins,
+    reconciler: Reconciler,
+    attached: BTreeMap<String, Attached>,
+}
+
+impl Dataplane {
+    /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
+    /// touched until [`attach`](Self::attach).
+    pub fn open(global: &Global) -> Result<(Self, Inventory)> {
+        check_privileges()?;
+        let pins = Pins::create(&global.bpffs)?;
+        let mut ebpf = create(&pins, global)?;
+        load(&mut ebpf, "tandem")?;
+        let flows = flow_entries(global);
+        let half_open = pins.capacity("HALF_OPEN_V4")?;
+        let capacity = pins.capacity("FLOWS_V4")?;
+        if capacity != flows || half_open != global.max_half_open {
+            warn!(
+                maxconn = capacity / 2,
+                max_half_open = half_open,
+                "the flow table of the running data plane keeps its size; run `tandem detach` \
+                 before the next start to change it (this ends its connections)"
+            );
+        }
+        set_up(&pins, global, half_open)?;
+        let (reconciler, inventory) = Reconciler::open(&pins)?;
+        Ok((
+            Self {
+                ebpf,
+                pins,
+                reconciler,
+                attached: BTreeMap::new(),
+            },
+            inventory,
+        ))
+    }
+
+    /// Attaches the program to the interfaces of the configuration, and detaches it from others.
+    pub fn attach(&mut self, global: &Global) -> Result<()> {
+        let program = program(&mut self.ebpf, "tandem")?;
+        for name in &global.interfaces {
+            let attached = attach::attach(program, &self.pins, name, global.xdp_mode)?;
+            if self.attached.get(name) != Some(&attached) {
+                info!(interface = name, mode = %attached.mode, "XDP program attached");
+            }
+            self.attached.insert(name.clone(), attached);
+        }
+        self.attached
+            .retain(|name, _| global.interfaces.contains(name));
+        let keep: BTreeSet<u32> = self.attached.values().map(|a| a.ifindex).collect();
+        attach::detach_others(&self.pins, &keep)
+    }
+
+    /// Where the program is attached, by interface.
+    pub fn attached(&self) -> &BTreeMap<String, Attached> {
+        &self.attached
+    }
+
+    /// Makes the maps say what the core desires.
+    pub fn apply(&mut self, desired: &Desired) -> Result<()> {
+        self.reconciler.apply(desired)
+    }
+
+    /// Puts those settings in force that can change while connections live.
+    pub fn configure(&mut self, global: &Global) -> Result<()> {
+        set_up(&self.pins, global, self.pins.capacity("HALF_OPEN_V4")?)
+    }
+
+    /// A reader of the counters, with handles of its own.
+    pub fn counters(&self) -> Result<CounterReader> {
+        CounterReader::open(&self.pins)
+    }
+
+    /// What ends expired connections, with handles of its own.
+    pub fn reaper(&self, global: &Global) -> Result<Reaper> {
+        let mut ebpf = create(&self.pins, global)?;
+        for name in [Reaper::PROGRAM_V4, Reaper::PROGRAM_V6] {
+            load(&mut ebpf, name)?;
+        }
+        Reaper::open(&self.pins, ebpf)
+    }
+}
+
+/// Takes the data plane away: detaches the program everywhere and forgets all connections. Returns
+/// the number of attachments removed.
+pub fn detach(bpffs: &std::path::Path) -> Result<usize> {
+    Pins::remove_all(bpffs)
+}
+
+/// Creates the maps, or opens those that are pinned; loads no program yet.
+fn create(pins: &Pins, global: &Global) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .map_max_entries("FLOWS_V4", flow_entries(global))
+        .map_max_entries("FLOWS_V6", flow_entries(global))
+        .map_max_entries("HALF_OPEN_V4", global.max_half_open)
+        .map_max_entries("HALF_OPEN_V6", global.max_half_open);
+    for map in pins::MAPS {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    loader.load(OBJECT).context("cannot create the eBPF maps")
+}
+
+/// Two entries a connection.
+fn flow_entries(global: &Global) -> u32 {
+    global.maxconn.saturating_mul(2)
+}
+
+fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    program(ebpf, name)?.load().with_context(|| {
+        format!("the kernel refuses the eBPF program {name}; Tandem needs Linux 6.1 or newer")
+    })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// Fills what the program expects of fresh maps, and writes the settings.
+fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
+    let mut settings: Array<_, Settings> = pins.open("SETTINGS")?;
+    if settings.get(&0, 0)?.port_count == 0 {
+        // Fresh maps, or the remains of a start that did not get far.
+        let mut free: Queue<_, u32> = pins.open("FREE_HOPS")?;
+        loop {
+            match free.pop(0) {
+                Ok(_) => {}
+                Err(MapError::ElementNotFound) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for hop in MAX_BACKENDS..MAX_HOPS {
+            free.push(hop, 0)?;
+        }
+    }
+    let (first, last) = (
+        u32::from(*global.source_ports.start()),
+        *global.source_ports.end(),
+    );
+    let new = Settings {
+        port_first: first,
+        port_count: u32::from(last) + 1 - first,
+        half_open,
+        miss: MISS_RESET,
+    };
+    settings.set(0, new, 0)?;
+    Ok(())
+}
+
+/// Fails with one clear line where the kernel would fail with many obscure ones.
+fn check_privileges() -> Result<()> {
+    /// `CAP_NET_ADMIN` and `CAP_BPF`, as numbered by the kernel.
+    const NEEDED: u64 = 1 << 12 | 1 << 39;
+
+    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    if effective.is_some_and(|capabilities| capabilities & NEEDED != NEEDED) {
+        bail!(
+            "not privileged to load eBPF programs: run as root, or give the service \
+             CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
+        );
+    }
+    Ok(())
+}
