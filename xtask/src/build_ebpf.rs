@@ -35,20 +35,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let object = Object::parse(&bytes)
         .with_context(|| format!("{} is no object that the daemon can load", path.display()))?;
-    ensure!(
-        !object.programs.is_empty(),
-        "{} has no program",
-        path.display()
-    );
+    ensure!(!object.programs.is_empty(), "{} has no program", path.display());
 
     println!("object:   {} ({} bytes)", path.display(), bytes.len());
     println!("programs: {}", sorted(object.programs.keys()));
     println!("maps:     {}", sorted(object.maps.keys()));
-    if arguments.verify {
-        verify(&bytes)
-    } else {
-        Ok(())
-    }
+    if arguments.verify { verify(&bytes) } else { Ok(()) }
 }
 
 fn verify(bytes: &[u8]) -> Result<()> {
@@ -58,16 +50,13 @@ fn verify(bytes: &[u8]) -> Result<()> {
     );
     let mut ebpf = Ebpf::load(bytes).context("the kernel refuses the maps")?;
     for (name, program) in ebpf.programs_mut() {
-        let program: &mut Xdp = program
-            .try_into()
-            .with_context(|| format!("{name} is no XDP program"))?;
+        let program: &mut Xdp =
+            program.try_into().with_context(|| format!("{name} is no XDP program"))?;
         program.load().map_err(|error| refusal(name, &error))?;
         let info = program.info()?;
-        let seen = info
-            .verified_instruction_count()
-            .map_or_else(String::new, |count| {
-                format!(", {count} instructions looked at by the verifier")
-            });
+        let seen = info.verified_instruction_count().map_or_else(String::new, |count| {
+            format!(", {count} instructions looked at by the verifier")
+        });
         println!(
             "verified: {name}, {} bytes of BPF{seen}",
             info.size_translated().unwrap_or_default()
@@ -78,11 +67,7 @@ fn verify(bytes: &[u8]) -> Result<()> {
 
 /// The verifier's reason is at the end of a log that can have a million lines.
 fn refusal(name: &str, error: &ProgramError) -> Error {
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
         return anyhow!("the kernel refuses the program {name}: {error}");
     };
     let log = verifier_log.to_string();

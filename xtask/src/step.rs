@@ -71,12 +71,7 @@ impl<'a> Ticker<'a> {
     fn new(title: &'a str, started: Instant) -> Self {
         let terminal = io::stdout().is_terminal();
         let interval = Duration::from_secs(if terminal { 1 } else { 15 });
-        let ticker = Self {
-            title,
-            started,
-            terminal,
-            interval,
-        };
+        let ticker = Self { title, started, terminal, interval };
         if terminal {
             rewrite(&format!("{title} ..."));
         } else {
@@ -96,11 +91,7 @@ impl<'a> Ticker<'a> {
 
     fn finish(&self, success: bool) {
         let outcome = if success { "done" } else { "failed" };
-        let line = format!(
-            "{}: {outcome} after {}",
-            self.title,
-            Elapsed(self.started.elapsed())
-        );
+        let line = format!("{}: {outcome} after {}", self.title, Elapsed(self.started.elapsed()));
         if self.terminal {
             rewrite(&line);
             println!();

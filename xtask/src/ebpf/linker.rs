@@ -16,26 +16,19 @@ pub(crate) const VERSION: &str = "0.13.0";
 
 /// The directory that tools are installed below.
 pub(crate) fn tools_directory() -> Option<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
     Some(cache.join("tandem/tools"))
 }
 
 /// The directory, below [`tools_directory`], that the linker for this compiler is installed into.
 pub(crate) fn directory_name(compiler: &Compiler) -> String {
-    format!(
-        "bpf-linker-{VERSION}-llvm-{}",
-        llvm_name(compiler.llvm, &compiler.libllvm)
-    )
+    format!("bpf-linker-{VERSION}-llvm-{}", llvm_name(compiler.llvm, &compiler.libllvm))
 }
 
 /// The linker for this compiler, if it is installed and runs.
 pub(crate) fn find(compiler: &Compiler) -> Option<PathBuf> {
-    let path = tools_directory()?
-        .join(directory_name(compiler))
-        .join("bin/bpf-linker");
+    let path = tools_directory()?.join(directory_name(compiler)).join("bin/bpf-linker");
     // It would not run if its libLLVM were gone.
     let status = Command::new(&path)
         .arg("--version")

@@ -78,9 +78,7 @@ pub(crate) fn build(
         .and_then(std::process::Child::wait_with_output)
         .map_err(|error| BuildError::Start(toolchain.compiler.cargo.clone(), error))?;
     if !output.status.success() {
-        return Err(BuildError::Failed(
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        ));
+        return Err(BuildError::Failed(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     executable(&String::from_utf8_lossy(&output.stdout)).ok_or(BuildError::NoExecutable)
 }
@@ -89,37 +87,22 @@ pub(crate) fn build(
 pub(crate) fn clippy(root: &Path, toolchain: &Toolchain, target_dir: &Path) -> Command {
     let program = toolchain.compiler.cargo.with_file_name("cargo-clippy");
     let mut command = cargo(root, toolchain, &program, target_dir);
-    command
-        .arg("clippy")
-        .args(build_args())
-        .args(["--", "-D", "warnings"]);
+    command.arg("clippy").args(build_args()).args(["--", "-D", "warnings"]);
     command
 }
 
 /// The target directory that `path`, a file that cargo made, is in.
 pub(crate) fn target_directory(path: &Path) -> Option<&Path> {
-    path.ancestors()
-        .find(|directory| directory.join("CACHEDIR.TAG").is_file())
+    path.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file())
 }
 
 fn build_args() -> [&'static str; 6] {
-    [
-        "--release",
-        "--locked",
-        "--target",
-        TARGET,
-        "-Z",
-        "build-std=core",
-    ]
+    ["--release", "--locked", "--target", TARGET, "-Z", "build-std=core"]
 }
 
 fn cargo(root: &Path, toolchain: &Toolchain, program: &Path, target_dir: &Path) -> Command {
     let linker = format!("-Clinker={}", toolchain.linker.display());
-    let flags = FLAGS
-        .iter()
-        .copied()
-        .chain([linker.as_str()])
-        .collect::<Vec<_>>();
+    let flags = FLAGS.iter().copied().chain([linker.as_str()]).collect::<Vec<_>>();
 
     let mut command = Command::new(program);
     for (name, _) in env::vars_os().filter(|(name, _)| belongs_to_outer_build(name)) {
@@ -139,26 +122,13 @@ fn cargo(root: &Path, toolchain: &Toolchain, program: &Path, target_dir: &Path) 
 /// Whether a variable describes the build that this one is nested in. What the user set for
 /// cargo's access to the network stays.
 fn belongs_to_outer_build(name: &OsStr) -> bool {
-    const USERS: &[&str] = &[
-        "CARGO_HOME",
-        "CARGO_HTTP_",
-        "CARGO_NET_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-    ];
+    const USERS: &[&str] =
+        &["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     const EXACT: &[&str] = &["CARGO", "LD_LIBRARY_PATH", "MAKEFLAGS", "MFLAGS"];
     let name: OsString = name.to_ascii_uppercase();
     let name = name.to_string_lossy();
     let starts = |prefix: &&str| name.starts_with(prefix);
-    ([
-        "CARGO_",
-        "RUSTC",
-        "RUSTDOC",
-        "RUSTFLAGS",
-        "RUSTUP_TOOLCHAIN",
-    ]
-    .iter()
-    .any(starts)
+    (["CARGO_", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"].iter().any(starts)
         && !USERS.iter().any(starts))
         || EXACT.contains(&&*name)
 }
@@ -185,38 +155,20 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(
-            executable(messages),
-            Some(PathBuf::from("/t/release/tandem"))
-        );
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/release/tandem")));
     }
 
     #[test]
     fn without_an_executable_there_is_none() {
-        assert_eq!(
-            executable(r#"{"reason":"build-finished","success":true}"#),
-            None
-        );
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
     }
 
     #[test]
     fn the_outer_builds_variables_are_recognised() {
-        for name in [
-            "CARGO",
-            "CARGO_PKG_NAME",
-            "CARGO_TARGET_DIR",
-            "RUSTFLAGS",
-            "RUSTC_WRAPPER",
-        ] {
+        for name in ["CARGO", "CARGO_PKG_NAME", "CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTC_WRAPPER"] {
             assert!(belongs_to_outer_build(OsStr::new(name)), "{name}");
         }
-        for name in [
-            "PATH",
-            "CARGO_HOME",
-            "CARGO_HTTP_PROXY",
-            "RUSTUP_HOME",
-            "HOME",
-        ] {
+        for name in ["PATH", "CARGO_HOME", "CARGO_HTTP_PROXY", "RUSTUP_HOME", "HOME"] {
             assert!(!belongs_to_outer_build(OsStr::new(name)), "{name}");
         }
     }

@@ -74,17 +74,8 @@ impl fmt::Display for Origin {
 
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Compiler {
-            origin,
-            release,
-            llvm,
-            ..
-        } = &self.compiler;
-        write!(
-            f,
-            "rustc {release} ({origin}), LLVM {llvm}, bpf-linker {}",
-            linker::VERSION
-        )
+        let Compiler { origin, release, llvm, .. } = &self.compiler;
+        write!(f, "rustc {release} ({origin}), LLVM {llvm}, bpf-linker {}", linker::VERSION)
     }
 }
 
@@ -92,18 +83,10 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compiler(reasons) => {
-                write!(
-                    f,
-                    "no compiler here can build the XDP program ({})",
-                    reasons.join("; ")
-                )?;
+                write!(f, "no compiler here can build the XDP program ({})", reasons.join("; "))?;
             }
             Self::Linker(origin, llvm) => {
-                write!(
-                    f,
-                    "no bpf-linker {} for the LLVM {llvm} of {origin}",
-                    linker::VERSION
-                )?;
+                write!(f, "no bpf-linker {} for the LLVM {llvm} of {origin}", linker::VERSION)?;
             }
         }
         write!(f, ": run `cargo xtask setup`")
@@ -130,10 +113,7 @@ impl Compiler {
             let found = look(&sysroot.join("bin"), &sysroot);
             (Origin::Rustup(name), found)
         });
-        let debian = (
-            Origin::Debian,
-            look(Path::new("/usr/bin"), Path::new("/usr")),
-        );
+        let debian = (Origin::Debian, look(Path::new("/usr/bin"), Path::new("/usr")));
         choose(nightlies.chain([debian]).collect())
     }
 }
@@ -188,12 +168,7 @@ fn nightlies() -> Vec<(String, PathBuf)> {
     };
     let mut nightlies: Vec<_> = entries
         .flatten()
-        .map(|entry| {
-            (
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path(),
-            )
-        })
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
         .filter(|(name, _)| name.starts_with("nightly-"))
         .collect();
     nightlies.sort_by(|left, right| right.0.cmp(&left.0));
@@ -229,21 +204,13 @@ fn look(bin: &Path, prefix: &Path) -> Found {
     }
     let libllvm = shared_libllvm(prefix, version.llvm)
         .ok_or_else(|| format!("no shared libLLVM {}", version.llvm))?;
-    Ok(Candidate {
-        rustc,
-        cargo,
-        version,
-        libllvm,
-    })
+    Ok(Candidate { rustc, cargo, version, libllvm })
 }
 
 /// The libLLVM that comes with a toolchain of rustup, else the distribution's.
 fn shared_libllvm(prefix: &Path, major: u32) -> Option<PathBuf> {
-    let own = fs::read_dir(prefix.join("lib"))
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
+    let own =
+        fs::read_dir(prefix.join("lib")).ok()?.flatten().map(|entry| entry.path()).find(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(&format!("libLLVM.so.{major}."))
         });
@@ -275,10 +242,7 @@ mod tests {
         Candidate {
             rustc: "/x/rustc".into(),
             cargo: "/x/cargo".into(),
-            version: Version {
-                release: release.to_owned(),
-                llvm: 22,
-            },
+            version: Version { release: release.to_owned(), llvm: 22 },
             libllvm: "/x/libLLVM.so.22.1".into(),
         }
     }
@@ -291,10 +255,7 @@ mod tests {
     fn the_version_is_read_from_rustc() {
         let text = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\nrelease: 1.96.0\n\
                     LLVM version: 22.1.8\n";
-        let expected = Version {
-            release: "1.96.0".to_owned(),
-            llvm: 22,
-        };
+        let expected = Version { release: "1.96.0".to_owned(), llvm: 22 };
         assert_eq!(Version::parse(text), Some(expected));
         assert_eq!(Version::parse("rustc 1.96.0"), None);
     }
@@ -318,11 +279,7 @@ mod tests {
         ];
         let compiler = choose(found).unwrap();
         assert_eq!(compiler.origin, Origin::Debian);
-        assert!(
-            compiler.reason.contains("nightly-a: no rust-src"),
-            "{}",
-            compiler.reason
-        );
+        assert!(compiler.reason.contains("nightly-a: no rust-src"), "{}", compiler.reason);
 
         let compiler = choose(vec![(Origin::Debian, Ok(good("1")))]).unwrap();
         assert_eq!(compiler.reason, "rustup has no nightly");

@@ -25,10 +25,7 @@ pub(crate) fn run() -> Result<()> {
     installed |= tools::install_bpf_linker(&compiler)?;
     installed |= tools::install_cargo_deny()?;
     if !installed {
-        println!(
-            "setup: nothing is missing; the XDP program is compiled by {}",
-            compiler.origin
-        );
+        println!("setup: nothing is missing; the XDP program is compiled by {}", compiler.origin);
     }
     Ok(())
 }

@@ -28,21 +28,12 @@ struct Package {
 /// What the tests, the lab and the demo run.
 const LAB: &[Package] = &[
     Package::plain("iproute2", "ip", "builds the lab's network"),
-    Package::plain(
-        "ethtool",
-        "ethtool",
-        "switches offloads of the lab's interfaces",
-    ),
+    Package::plain("ethtool", "ethtool", "switches offloads of the lab's interfaces"),
     Package::plain("curl", "curl", "the lab's web client"),
     Package::plain("procps", "ps", "looks at the lab's processes"),
     Package::plain("tcpdump", "tcpdump", "shows the lab's packets"),
     Package::plain("mariadb-client", "mariadb", "the lab's MySQL client"),
-    Package::with_service(
-        "mariadb-server",
-        "mariadbd",
-        "the lab's MySQL backends",
-        "mariadb",
-    ),
+    Package::with_service("mariadb-server", "mariadbd", "the lab's MySQL backends", "mariadb"),
     Package::with_service("nginx-light", "nginx", "the lab's web backends", "nginx"),
 ];
 
@@ -50,22 +41,13 @@ const LAB: &[Package] = &[
 const COMPILER: &[Package] = &[
     Package::plain("rustc-web", "rustc", "compiles the XDP program"),
     Package::plain("cargo-web", "cargo", "compiles the XDP program"),
-    Package::plain(
-        "rust-web-src",
-        "rustc",
-        "the source of core, which is compiled with it",
-    ),
+    Package::plain("rust-web-src", "rustc", "the source of core, which is compiled with it"),
     Package::plain("rust-web-clippy", "cargo-clippy", "lints the XDP program"),
 ];
 
 impl Package {
     const fn plain(name: &'static str, program: &'static str, purpose: &'static str) -> Self {
-        Self {
-            name,
-            program,
-            purpose,
-            service: None,
-        }
+        Self { name, program, purpose, service: None }
     }
 
     const fn with_service(
@@ -74,12 +56,7 @@ impl Package {
         purpose: &'static str,
         service: &'static str,
     ) -> Self {
-        Self {
-            name,
-            program,
-            purpose,
-            service: Some(service),
-        }
+        Self { name, program, purpose, service: Some(service) }
     }
 }
 
@@ -96,10 +73,7 @@ pub(super) fn install_missing() -> Result<bool> {
         println!("  {:<16} {}", package.name, package.purpose);
     }
     if let Err(reasons) = &compiler {
-        println!(
-            "  (no compiler for the XDP program yet: {})",
-            reasons.join("; ")
-        );
+        println!("  (no compiler for the XDP program yet: {})", reasons.join("; "));
     }
     require_apt(&missing)?;
     install(&missing)?;
@@ -111,15 +85,10 @@ fn missing_of_compiler(
 ) -> impl Iterator<Item = &'static Package> {
     COMPILER.iter().filter(move |package| match compiler {
         Err(_) => true,
-        Ok(Compiler {
-            origin: Origin::Debian,
-            cargo,
-            ..
-        }) => !cargo.with_file_name(package.program).exists(),
-        Ok(Compiler {
-            origin: Origin::Rustup(_),
-            ..
-        }) => false,
+        Ok(Compiler { origin: Origin::Debian, cargo, .. }) => {
+            !cargo.with_file_name(package.program).exists()
+        }
+        Ok(Compiler { origin: Origin::Rustup(_), .. }) => false,
     })
 }
 
@@ -142,16 +111,9 @@ fn require_apt(missing: &[&Package]) -> Result<()> {
 }
 
 fn install(missing: &[&Package]) -> Result<()> {
-    let services: Vec<_> = missing
-        .iter()
-        .filter_map(|package| package.service)
-        .collect();
+    let services: Vec<_> = missing.iter().filter_map(|package| package.service).collect();
     let quiet = services::Quiet::begin(&services)?;
-    step::run(
-        "apt-get update",
-        &log("apt-update")?,
-        apt_get().arg("update"),
-    )?;
+    step::run("apt-get update", &log("apt-update")?, apt_get().arg("update"))?;
     step::run(
         "apt-get install",
         &log("apt-install")?,
@@ -165,9 +127,7 @@ fn install(missing: &[&Package]) -> Result<()> {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-o", "DPkg::Lock::Timeout=120"]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=120"]);
     command
 }
 
@@ -176,11 +136,7 @@ fn names(
     name: impl Fn(&Package) -> &'static str,
     separator: &str,
 ) -> String {
-    packages
-        .iter()
-        .map(|package| name(package))
-        .collect::<Vec<_>>()
-        .join(separator)
+    packages.iter().map(|package| name(package)).collect::<Vec<_>>().join(separator)
 }
 
 /// Looks for a program where root finds it, too.

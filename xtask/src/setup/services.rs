@@ -40,10 +40,7 @@ impl Quiet {
                 services.join(" and ")
             );
         }
-        let quiet = Self {
-            services: services.to_vec(),
-            handlers: catch_signals()?,
-        };
+        let quiet = Self { services: services.to_vec(), handlers: catch_signals()? };
         forbid().with_context(|| format!("cannot write {POLICY}"))?;
         Ok(quiet)
     }
@@ -94,22 +91,15 @@ fn forbid() -> io::Result<()> {
 }
 
 fn permit() -> io::Result<()> {
-    if Path::new(ASIDE).exists() {
-        fs::rename(ASIDE, POLICY)
-    } else {
-        fs::remove_file(POLICY)
-    }
+    if Path::new(ASIDE).exists() { fs::rename(ASIDE, POLICY) } else { fs::remove_file(POLICY) }
 }
 
 fn catch_signals() -> Result<Vec<(Signal, SigAction)>> {
     extern "C" fn remember(_: libc::c_int) {
         INTERRUPTED.store(true, Ordering::Relaxed);
     }
-    let action = SigAction::new(
-        SigHandler::Handler(remember),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
+    let action =
+        SigAction::new(SigHandler::Handler(remember), SaFlags::SA_RESTART, SigSet::empty());
     SIGNALS
         .into_iter()
         .map(|signal| {

@@ -45,10 +45,8 @@ fn add_components(cargo: &Path, components: &[&str], toolchain: Option<&str>) ->
         "rustfmt" => cargo.with_file_name("cargo-fmt"),
         _ => cargo.with_file_name("cargo-clippy"),
     };
-    let missing: Vec<_> = components
-        .iter()
-        .filter(|component| !program(component).exists())
-        .collect();
+    let missing: Vec<_> =
+        components.iter().filter(|component| !program(component).exists()).collect();
     if missing.is_empty() {
         return Ok(false);
     }
@@ -59,11 +57,7 @@ fn add_components(cargo: &Path, components: &[&str], toolchain: Option<&str>) ->
         if let Some(toolchain) = toolchain {
             command.args(["--toolchain", toolchain]);
         }
-        step::run(
-            &format!("rustup component add {component}"),
-            &log(component)?,
-            &mut command,
-        )?;
+        step::run(&format!("rustup component add {component}"), &log(component)?, &mut command)?;
     }
     Ok(true)
 }
@@ -87,17 +81,9 @@ pub(super) fn install_bpf_linker(compiler: &Compiler) -> Result<bool> {
         .with_context(|| format!("cannot prepare {}", directory.display()))?;
     let mut command = cargo_install("bpf-linker", linker::VERSION, &directory);
     command
-        .args([
-            "--no-default-features",
-            "--features",
-            &format!("llvm-{}", compiler.llvm),
-        ])
+        .args(["--no-default-features", "--features", &format!("llvm-{}", compiler.llvm)])
         .env("LLVM_PREFIX", directory.join("llvm"));
-    step::run(
-        "building bpf-linker (1 to 3 minutes)",
-        &log("bpf-linker")?,
-        &mut command,
-    )?;
+    step::run("building bpf-linker (1 to 3 minutes)", &log("bpf-linker")?, &mut command)?;
     ensure!(
         linker::find(compiler).is_some(),
         "bpf-linker was built into {} but does not run; try `{0}/bin/bpf-linker --version`",
@@ -128,21 +114,14 @@ pub(super) fn install_cargo_deny() -> Result<bool> {
     if program.exists() {
         return Ok(false);
     }
-    let directory = program
-        .ancestors()
-        .nth(2)
-        .context("the path has a bin directory")?;
+    let directory = program.ancestors().nth(2).context("the path has a bin directory")?;
     println!(
         "setup: cargo-deny {CARGO_DENY_VERSION} is missing: it checks the licences; it is built \
          from source\n  into {}",
         directory.display()
     );
     let mut command = cargo_install("cargo-deny", CARGO_DENY_VERSION, directory);
-    step::run(
-        "building cargo-deny (3 to 8 minutes)",
-        &log("cargo-deny")?,
-        &mut command,
-    )?;
+    step::run("building cargo-deny (3 to 8 minutes)", &log("cargo-deny")?, &mut command)?;
     Ok(true)
 }
 

@@ -79,25 +79,9 @@ pub(super) fn licences() -> Tally {
         let mut command = Command::new(&program);
         command
             .current_dir(workspace::root())
-            .args([
-                "--locked",
-                "--manifest-path",
-                manifest,
-                "--config",
-                "deny.toml",
-            ])
-            .args([
-                "check",
-                "--hide-inclusion-graph",
-                "licenses",
-                "bans",
-                "sources",
-            ]);
-        check(
-            &mut tally,
-            &format!("cargo-deny of {manifest}"),
-            &mut command,
-        );
+            .args(["--locked", "--manifest-path", manifest, "--config", "deny.toml"])
+            .args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+        check(&mut tally, &format!("cargo-deny of {manifest}"), &mut command);
     }
     tally.skip("advisories: cargo-deny would download its database of them".to_owned());
     tally
@@ -110,10 +94,8 @@ fn check(tally: &mut Tally, name: &str, command: &mut Command) {
         Ok(status) if status.success() => tally.pass(1),
         Ok(status) => tally.fail(format!("{name} ({status})")),
         Err(error) => {
-            tally.fail(format!(
-                "{name}: cannot start {}: {error}",
-                command.get_program().display()
-            ));
+            tally
+                .fail(format!("{name}: cannot start {}: {error}", command.get_program().display()));
         }
     }
 }

@@ -11,9 +11,7 @@ use crate::workspace;
 /// Runs `cargo test` for the targets that `selection` selects. Its output is shown as it comes.
 pub(super) fn run(selection: &[&str], harness_options: &[&str]) -> Tally {
     let mut command = workspace::cargo();
-    command
-        .args(["test", "--locked", "--no-fail-fast"])
-        .args(selection);
+    command.args(["test", "--locked", "--no-fail-fast"]).args(selection);
     command.arg("--").args(harness_options);
     execute(&mut command).unwrap_or_else(|error| {
         let mut tally = Tally::default();
@@ -23,10 +21,7 @@ pub(super) fn run(selection: &[&str], harness_options: &[&str]) -> Tally {
 }
 
 fn execute(command: &mut Command) -> io::Result<Tally> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().expect("standard output is a pipe");
     let mut report = Report::default();
     let mut buffer = [0; 4096];
@@ -84,11 +79,7 @@ impl Report {
         // The line of a failed test can be spoilt by what its children print.
         let mut names = std::mem::take(&mut self.failed).into_iter();
         for _ in 0..count(summary, "failed") {
-            self.tally.fail(
-                names
-                    .next()
-                    .unwrap_or_else(|| "a test; see above".to_owned()),
-            );
+            self.tally.fail(names.next().unwrap_or_else(|| "a test; see above".to_owned()));
         }
     }
 
@@ -109,9 +100,7 @@ fn test_line(line: &str) -> Option<(&str, &str)> {
 /// The number before `what` in the harness's summary.
 fn count(summary: &str, what: &str) -> usize {
     let parts = summary.split([';', '.']).map(str::trim);
-    parts
-        .filter_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok())
-        .sum()
+    parts.filter_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -145,20 +134,14 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; fini
         let tally = read(OUTPUT, false);
         assert_eq!(tally.counts(), "3 passed, 1 failed, 2 skipped");
         assert_eq!(tally.failures(), ["a::broken"]);
-        assert_eq!(
-            tally.skipped(),
-            ["a::slow: takes an hour", "a::odd: no reason given"]
-        );
+        assert_eq!(tally.skipped(), ["a::slow: takes an hour", "a::odd: no reason given"]);
     }
 
     #[test]
     fn a_failure_whose_line_is_spoilt_still_counts() {
         let output =
             "test a ... noise\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured";
-        let tally = read(
-            &format!("{output}; 0 filtered out; finished in 0.01s\n"),
-            false,
-        );
+        let tally = read(&format!("{output}; 0 filtered out; finished in 0.01s\n"), false);
         assert_eq!(tally.counts(), "0 passed, 1 failed, 0 skipped");
     }
 

@@ -34,17 +34,12 @@ pub(super) fn watched(tests: impl FnOnce() -> Tally) -> Tally {
         return tally;
     }
     if let Err(error) = prctl::set_child_subreaper(true) {
-        tally.fail(format!(
-            "not run: cannot watch for leaked processes: {error}"
-        ));
+        tally.fail(format!("not run: cannot watch for leaked processes: {error}"));
         return tally;
     }
     let before = traces();
     tally = tests();
-    for leak in left_processes()
-        .into_iter()
-        .chain(traces().difference(&before).cloned())
-    {
+    for leak in left_processes().into_iter().chain(traces().difference(&before).cloned()) {
         tally.fail(format!("left behind: {leak}"));
     }
     tally
@@ -53,24 +48,15 @@ pub(super) fn watched(tests: impl FnOnce() -> Tally) -> Tally {
 /// Everything with a name of ours that outlives a process.
 fn traces() -> BTreeSet<String> {
     let names = |directory: &str| -> Vec<String> {
-        let entries = fs::read_dir(Path::new(directory))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries
-            .map(|entry| entry.path().display().to_string())
-            .collect()
+        let entries = fs::read_dir(Path::new(directory)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().display().to_string()).collect()
     };
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1));
     names("/run/netns")
         .into_iter()
         .map(|path| format!("network namespace {path}"))
-        .chain(
-            names("/sys/fs/bpf")
-                .into_iter()
-                .map(|path| format!("pin {path}")),
-        )
+        .chain(names("/sys/fs/bpf").into_iter().map(|path| format!("pin {path}")))
         .chain(mounts.map(|path| format!("mount {path}")))
         .filter(|trace| trace.contains("tandem"))
         .collect()

@@ -44,18 +44,12 @@ enum Group {
 
 impl Group {
     fn name(self) -> String {
-        self.to_possible_value()
-            .expect("no group is hidden")
-            .get_name()
-            .to_owned()
+        self.to_possible_value().expect("no group is hidden").get_name().to_owned()
     }
 
     fn purpose(self) -> String {
         let value = self.to_possible_value().expect("no group is hidden");
-        value
-            .get_help()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        value.get_help().map(ToString::to_string).unwrap_or_default()
     }
 
     fn run(self) -> Tally {
@@ -64,11 +58,7 @@ impl Group {
             Self::Lints => checks::lints(),
             Self::Licences => checks::licences(),
             Self::Unit => harness::run(
-                &[
-                    "--package=lb-common",
-                    "--package=lb-daemon",
-                    "--package=xtask",
-                ],
+                &["--package=lb-common", "--package=lb-daemon", "--package=xtask"],
                 &[],
             ),
             Self::Packets => {
@@ -98,10 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         if let Err(error) = setup::run() {
             eprintln!("error: {error:#}");
             let mut tally = Tally::default();
-            tally.fail(format!(
-                "setup: {}",
-                error.to_string().lines().next().unwrap_or_default()
-            ));
+            tally.fail(format!("setup: {}", error.to_string().lines().next().unwrap_or_default()));
             results.push(("setup".to_owned(), tally, String::new()));
         }
     }
@@ -133,9 +120,5 @@ fn summarise(results: &[(String, Tally, String)]) -> ExitCode {
         println!("skipped   {skipped}");
     }
     println!("{}", total.counts());
-    if total.failed() == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if total.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

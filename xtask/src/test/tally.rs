@@ -58,12 +58,7 @@ impl Tally {
 
     /// `N passed, N failed, N skipped`
     pub(super) fn counts(&self) -> String {
-        format!(
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed,
-            self.skipped.len()
-        )
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())
     }
 }
 
