@@ -1,2 +1,43 @@
 //! Every chore of the project, as `cargo xtask` verbs.
-fn main() {}
+
+mod build_ebpf;
+mod ebpf;
+mod elapsed;
+mod setup;
+mod step;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every chore of Tandem.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what building and testing need, if it is missing.
+    Setup,
+    /// Compile the XDP program and say with what.
+    BuildEbpf(build_ebpf::Arguments),
+    /// Format, lints, licences and tests; all of them, or the groups named.
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Test(arguments) => Ok(test::run(&arguments)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask setup`: installs what building and testing need, if it is missing.
+//!
+//! Nothing is installed that is there already, under whatever package name it came; what will be
+//! installed, and why, is said first. Packages come from Debian, tools built from source go to
+//! the user's cache directory. No service is started or enabled by it.
+
+mod packages;
+mod services;
+mod tools;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::ebpf::{linker, toolchain::Compiler};
+
+/// Runs the verb.
+pub(crate) fn run() -> Result<()> {
+    let mut installed = packages::install_missing()?;
+    installed |= tools::install_components()?;
+
+    let compiler = Compiler::find().map_err(|reasons| {
+        anyhow::anyhow!("no compiler for the XDP program: {}", reasons.join("; "))
+    })?;
+    installed |= tools::install_bpf_linker(&compiler)?;
+    installed |= tools::install_cargo_deny()?;
+    if !installed {
+        println!("setup: nothing is missing; the XDP program is compiled by {}", compiler.origin);
+    }
+    Ok(())
+}
+
+/// Where the tools are installed.
+fn tools_directory() -> Result<PathBuf> {
+    linker::tools_directory().context("neither XDG_CACHE_HOME nor HOME is set")
+}
+
+/// Where the logs of the long steps go.
+fn log(name: &str) -> Result<PathBuf> {
+    let tools = tools_directory()?;
+    Ok(tools.with_file_name("logs").join(format!("{name}.log")))
+}
+
+pub(crate) use tools::cargo_deny;
