@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -104,6 +105,58 @@ fn the_example_is_valid_without_a_warning() {
     let parsed = config::load(&path).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(parsed.warnings, []);
     assert!(!parsed.config.services.is_empty());
+}
+
+/// More than the maps have room for, in files too long to be in the corpus.
+#[test]
+fn what_the_maps_have_no_room_for_is_refused() {
+    const GLOBAL: &str = "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n";
+    let service = |name: usize, binds: Range<usize>, backends: usize, more: &str| {
+        let binds: Vec<_> = binds.map(|port| format!("10.2.2.4:{}", port + 1)).collect();
+        let mut text = format!("[[service]]\nname = \"s{name}\"\nbind = {binds:?}\n{more}\n");
+        for backend in 0..backends {
+            let address = format!("10.{}.{}.{backend}:80", name / 256, name % 256);
+            let line = format!("name = \"b{backend}\"\naddress = \"{address}\"\n");
+            text += &format!("[[service.backend]]\n{line}");
+        }
+        text
+    };
+    let services = |count: usize, backends: usize| -> String {
+        (0..count)
+            .map(|n| service(n, n..n + 1, backends, ""))
+            .collect()
+    };
+    let leastconn = "balance = \"leastconn\"";
+
+    for (within, beyond, error) in [
+        (
+            services(256, 1),
+            services(257, 1),
+            "there are more than 256 services",
+        ),
+        (
+            services(16, 256),
+            services(17, 241),
+            "the services have more than 4096 backends together",
+        ),
+        (
+            service(1, 0..1024, 1, ""),
+            service(1, 0..1025, 1, ""),
+            "the services have more than 1024 binds together",
+        ),
+        (
+            service(1, 0..1, 128, leastconn),
+            service(1, 0..1, 129, leastconn),
+            "a leastconn service can have 128 backends, but this one has 129",
+        ),
+    ] {
+        if let Err(error) = config::parse(&format!("{GLOBAL}{within}"), "within") {
+            panic!("{error}");
+        }
+        let found = config::parse(&format!("{GLOBAL}{beyond}"), "beyond").expect_err(error);
+        let messages: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
+        assert_eq!(messages, [error]);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashSet, ops::Range};
 
-use super::diagnostic::{Diagnostic, Excerpt, Position, Severity};
+use super::diagnostic::{Diagnostic, Excerpt, Position, Severity, printable};
 
 /// Proof that an error has been reported: whoever gets it instead of a value has nothing to say.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +121,8 @@ impl<'a> Report<'a> {
     }
 
     fn push(&self, kind: Kind, span: Option<Span>, message: String, hint: String) -> Reported {
+        // Both may quote the file.
+        let (message, hint) = (printable(&message), printable(&hint));
         self.found.borrow_mut().push(Found {
             kind,
             span,
@@ -196,7 +198,7 @@ impl<'a> Report<'a> {
         (
             position,
             Some(Excerpt {
-                line: line.to_owned(),
+                line: printable(line),
                 marked: marked.max(1),
             }),
         )
