@@ -2,7 +2,9 @@
 //! comes to. `UPDATE_GOLDENS=1` writes the answers anew; read them before you commit them.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write,
+    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -60,12 +62,16 @@ fn good_files_come_to_what_their_goldens_say() {
     assert!(files.len() >= 5, "only {} good files", files.len());
     for path in files {
         let parsed = parse(&path).unwrap_or_else(|error| panic!("{error}"));
-        let warnings: String = parsed
-            .warnings
-            .iter()
-            .map(|warning| format!("{warning}\n\n"))
-            .collect();
-        let found = format!("{warnings}{}", parsed.config.to_toml());
+        let mut found = String::new();
+        for warning in parsed.warnings {
+            writeln!(
+                found,
+                "{warning}
+"
+            )
+            .expect("strings take everything");
+        }
+        found.push_str(&parsed.config.to_toml());
         assert_golden(&path.with_extension("effective"), &found);
     }
 }
@@ -116,8 +122,13 @@ fn what_the_maps_have_no_room_for_is_refused() {
         let mut text = format!("[[service]]\nname = \"s{name}\"\nbind = {binds:?}\n{more}\n");
         for backend in 0..backends {
             let address = format!("10.{}.{}.{backend}:80", name / 256, name % 256);
-            let line = format!("name = \"b{backend}\"\naddress = \"{address}\"\n");
-            text += &format!("[[service.backend]]\n{line}");
+            writeln!(
+                text,
+                "[[service.backend]]
+name = \"b{backend}\"
+address = \"{address}\""
+            )
+            .expect("strings take everything");
         }
         text
     };

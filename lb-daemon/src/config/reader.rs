@@ -67,7 +67,8 @@ impl<'a> Table<'a> {
         if let Some(field) = self.field(key) {
             return parse(&field);
         }
-        // A typing error is one error, not a missing key and an unknown one.
+        // A typing error is one error, not a missing key and an unknown one. (No other key of a
+        // table may therefore look like a required one.)
         if let Some(typo) = self
             .unknown()
             .find(|typo| suggest::near(typo.get_ref(), key))
@@ -120,7 +121,7 @@ impl<'a> Table<'a> {
     }
 
     /// Reports that something is missing in this table.
-    pub(super) fn missing(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+    pub(super) fn missing(&self, message: impl AsRef<str>, hint: impl AsRef<str>) -> Reported {
         self.report.missing(self.span.clone(), message, hint)
     }
 
@@ -312,7 +313,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    pub(super) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+    pub(super) fn error(&self, message: impl AsRef<str>, hint: impl AsRef<str>) -> Reported {
         self.report.error(self.span(), message, hint)
     }
 

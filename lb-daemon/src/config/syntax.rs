@@ -21,12 +21,12 @@ pub(super) fn report(report: &Report<'_>, text: &str, document: &DeTable<'_>, er
             "unclosed array" | "unclosed inline table" => unclosed(report, text, document, span),
             "invalid multi-line basic string" | "invalid multi-line literal string" => {
                 let start = value_before(document, span.start).map_or(span.start, |v| v.start);
-                let message = "this text is never closed".to_owned();
+                let message = "this text is never closed";
                 let hint = format!(
                     "end it with {}",
-                    &text.get(start..start + 3).unwrap_or("\"\"\"")
+                    text.get(start..start + 3).unwrap_or("\"\"\"")
                 );
-                report.syntax(start..start + 3, true, message, hint);
+                report.syntax(start..start + 3, true, message, &hint);
             }
             _ => {
                 // Keys below a header that can't be read may end up in another table.
@@ -35,7 +35,7 @@ pub(super) fn report(report: &Report<'_>, text: &str, document: &DeTable<'_>, er
                     not_a_value(report, text, span.start, derails);
                 } else {
                     let (message, hint) = explain(what);
-                    report.syntax(span, derails, message.to_owned(), hint.to_owned());
+                    report.syntax(span, derails, message, hint);
                 }
             }
         }
@@ -92,7 +92,7 @@ fn unclosed(report: &Report<'_>, text: &str, document: &DeTable<'_>, end: Span) 
     };
     let message = format!("this `{bracket}` is never closed");
     let hint = format!("close it with `{partner}`; what follows it could not be checked");
-    report.syntax(start..start + 1, true, message, hint);
+    report.syntax(start..start + 1, true, &message, &hint);
 }
 
 /// Something that stands where a value should, such as a word without quotes.
@@ -107,9 +107,9 @@ fn not_a_value(report: &Report<'_>, text: &str, at: usize, derails: bool) {
     } else {
         let hint =
             format!("text goes in quotes: \"{word}\"; only numbers, true and false stand without");
-        (format!("`{}` is not a value", word), hint)
+        (format!("`{word}` is not a value"), hint)
     };
-    report.syntax(span, derails, message, hint);
+    report.syntax(span, derails, &message, &hint);
 }
 
 /// Message and hint for what needs no look at the text.
