@@ -186,3 +186,33 @@ fn files_that_cannot_be_read_are_diagnosed() {
         .to_string();
     assert!(binary.contains("not UTF-8: line 2"), "{binary}");
 }
+
+#[test]
+fn the_reference_knows_every_key_and_its_examples_are_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = fs::read_to_string(path).expect("the reference is there");
+
+    let effective = corpus("good", "effective");
+    let texts = effective
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a readable file"));
+    for text in texts {
+        for line in text.lines() {
+            let Some((key, _)) = line.split_once(" = ") else {
+                continue;
+            };
+            let row = format!("\n| `{key}` |");
+            assert!(
+                reference.contains(&row) || key.contains(' '),
+                "no row for `{key}`"
+            );
+        }
+    }
+
+    let examples: Vec<_> = reference.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), 2, "the last one is a whole service");
+    let (service, _) = examples[1].split_once("```").expect("it ends");
+    let text = format!("[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n{service}");
+    let parsed = config::parse(&text, "reference").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.warnings, []);
+}
