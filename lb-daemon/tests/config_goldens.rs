@@ -2,7 +2,10 @@
 //! comes to. `UPDATE_GOLDENS=1` writes the answers anew; read them before you commit them.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write,
+    fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -55,9 +58,16 @@ fn good_files_come_to_what_their_goldens_say() {
     assert!(files.len() >= 5, "only {} good files", files.len());
     for path in files {
         let parsed = parse(&path).unwrap_or_else(|error| panic!("{error}"));
-        let warnings: String =
-            parsed.warnings.iter().map(|warning| format!("{warning}\n\n")).collect();
-        let found = format!("{warnings}{}", parsed.config.to_toml());
+        let mut found = String::new();
+        for warning in parsed.warnings {
+            writeln!(
+                found,
+                "{warning}
+"
+            )
+            .expect("strings take everything");
+        }
+        found.push_str(&parsed.config.to_toml());
         assert_golden(&path.with_extension("effective"), &found);
     }
 }
@@ -89,6 +99,57 @@ fn the_example_is_valid_without_a_warning() {
     assert!(!parsed.config.services.is_empty());
 }
 
+/// More than the maps have room for, in files too long to be in the corpus.
+#[test]
+fn what_the_maps_have_no_room_for_is_refused() {
+    const GLOBAL: &str = "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n";
+    let service = |name: usize, binds: Range<usize>, backends: usize, more: &str| {
+        let binds: Vec<_> = binds.map(|port| format!("10.2.2.4:{}", port + 1)).collect();
+        let mut text = format!("[[service]]\nname = \"s{name}\"\nbind = {binds:?}\n{more}\n");
+        for backend in 0..backends {
+            let address = format!("10.{}.{}.{backend}:80", name / 256, name % 256);
+            writeln!(
+                text,
+                "[[service.backend]]
+name = \"b{backend}\"
+address = \"{address}\""
+            )
+            .expect("strings take everything");
+        }
+        text
+    };
+    let services = |count: usize, backends: usize| -> String {
+        (0..count).map(|n| service(n, n..n + 1, backends, "")).collect()
+    };
+    let leastconn = "balance = \"leastconn\"";
+
+    for (within, beyond, error) in [
+        (services(256, 1), services(257, 1), "there are more than 256 services"),
+        (
+            services(16, 256),
+            services(17, 241),
+            "the services have more than 4096 backends together",
+        ),
+        (
+            service(1, 0..1024, 1, ""),
+            service(1, 0..1025, 1, ""),
+            "the services have more than 1024 binds together",
+        ),
+        (
+            service(1, 0..1, 128, leastconn),
+            service(1, 0..1, 129, leastconn),
+            "a leastconn service can have 128 backends, but this one has 129",
+        ),
+    ] {
+        if let Err(error) = config::parse(&format!("{GLOBAL}{within}"), "within") {
+            panic!("{error}");
+        }
+        let found = config::parse(&format!("{GLOBAL}{beyond}"), "beyond").expect_err(error);
+        let messages: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
+        assert_eq!(messages, [error]);
+    }
+}
+
 #[test]
 fn files_that_cannot_be_read_are_diagnosed() {
     let missing = config::load(Path::new("no/such/file.toml")).expect_err("there is no such file");
@@ -98,4 +159,29 @@ fn files_that_cannot_be_read_are_diagnosed() {
     fs::write(&path, b"[global]\nnode = \"\xff\"\n").expect("a writable folder");
     let binary = config::load(&path).expect_err("it is not UTF-8").to_string();
     assert!(binary.contains("not UTF-8: line 2"), "{binary}");
+}
+
+#[test]
+fn the_reference_knows_every_key_and_its_examples_are_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = fs::read_to_string(path).expect("the reference is there");
+
+    let effective = corpus("good", "effective");
+    let texts = effective.iter().map(|path| fs::read_to_string(path).expect("a readable file"));
+    for text in texts {
+        for line in text.lines() {
+            let Some((key, _)) = line.split_once(" = ") else {
+                continue;
+            };
+            let row = format!("\n| `{key}` |");
+            assert!(reference.contains(&row) || key.contains(' '), "no row for `{key}`");
+        }
+    }
+
+    let examples: Vec<_> = reference.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), 2, "the last one is a whole service");
+    let (service, _) = examples[1].split_once("```").expect("it ends");
+    let text = format!("[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n{service}");
+    let parsed = config::parse(&text, "reference").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.warnings, []);
 }

@@ -7,14 +7,14 @@ use super::{reader::Field, report::Read};
 /// Reads an address with a port other than zero.
 pub(super) fn socket(field: &Field<'_>) -> Read<SocketAddr> {
     let key = field.key();
-    let text = field.string()?;
+    let text = text(field, "10.2.2.4:3306")?;
     let Ok(address) = text.parse::<SocketAddr>() else {
         let (message, hint) = match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => {
-                ("has no port", format!("write it behind a colon: \"{text}:3306\""))
+                ("has no port", format!("write it behind a colon: \"{text}:PORT\""))
             }
             Ok(IpAddr::V6(_)) => {
-                let hint = format!("IPv6 goes in brackets before the port: \"[{text}]:3306\"");
+                let hint = format!("IPv6 goes in brackets before the port: \"[{text}]:PORT\"");
                 ("has no port", hint)
             }
             Err(_) => ("is not an address with a port", not_a_socket(text)),
@@ -40,7 +40,7 @@ fn not_a_socket(text: &str) -> String {
             .into();
     }
     if host.is_empty() || host == "*" {
-        return "name the address: \"10.2.2.4:3306\"; there is no \"any address\" here".into();
+        return "write the address before the port, as in \"10.2.2.4:3306\"".into();
     }
     if host.parse::<IpAddr>().is_ok() {
         return "the port must be a number, 1 to 65535".into();
@@ -54,7 +54,7 @@ fn not_a_socket(text: &str) -> String {
 
 /// Reads an address without a port.
 pub(super) fn ip(field: &Field<'_>) -> Read<IpAddr> {
-    let text = field.string()?;
+    let text = text(field, "10.3.3.241")?;
     text.parse().map_err(|_| {
         let hint = if text.parse::<SocketAddr>().is_ok() {
             "leave the port out here"
@@ -64,6 +64,13 @@ pub(super) fn ip(field: &Field<'_>) -> Read<IpAddr> {
             "write it as \"10.3.3.241\" or \"fd00::241\""
         };
         field.error(format!("`{}` is not an address: {text:?}", field.key()), hint)
+    })
+}
+
+fn text<'a>(field: &Field<'a>, example: &str) -> Read<&'a str> {
+    field.as_text().ok_or_else(|| {
+        let message = format!("`{}` is not an address: {}", field.key(), field.source());
+        field.error(message, format!("write it in quotes, as in \"{example}\""))
     })
 }
 

@@ -73,7 +73,7 @@ impl fmt::Display for Diagnostic {
             let number = position.line.to_string();
             gutter = number.len().max(gutter);
             writeln!(f, "{:gutter$} |", "")?;
-            writeln!(f, "{number:>gutter$} | {}", printable(&excerpt.line))?;
+            writeln!(f, "{number:>gutter$} | {}", excerpt.line)?;
             // Tabs stay tabs, so that the mark stands below what it marks in any terminal.
             let indent: String = excerpt
                 .line
@@ -88,7 +88,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The line without characters that would make a terminal do something.
-fn printable(line: &str) -> String {
+pub(super) fn printable(line: &str) -> String {
     let harmless = |c: char| {
         if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
     };

@@ -27,7 +27,7 @@ pub(super) fn read(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<
     let key = field.key();
     let parsed = match field.as_integer() {
         Some(milliseconds) => u64::try_from(milliseconds).ok().map(Duration::from_millis),
-        None => parse(field.string()?),
+        None => field.as_text().and_then(parse),
     };
     let Some(duration) = parsed else {
         let message = format!("`{key}` is {}, which is not a duration", field.source());
@@ -35,7 +35,8 @@ pub(super) fn read(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<
         return Err(field.error(message, hint));
     };
     if duration.is_zero() {
-        let hint = "zero does not mean \"never\" here; write the longest time you can accept";
+        let shortest = format(*range.start());
+        let hint = format!("write \"{shortest}\" or more; zero does not mean \"never\" here");
         return Err(field.error(format!("`{key}` must not be zero"), hint));
     }
     if !range.contains(&duration) {

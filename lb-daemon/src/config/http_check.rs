@@ -71,11 +71,11 @@ fn statuses(field: &Field<'_>) -> Read<Vec<StatusRange>> {
 /// `200`, `"200"` or `"200-299"`.
 fn status(field: &Field<'_>) -> Read<StatusRange> {
     let code = |text: &str| text.trim().parse().ok().filter(|code| (100..=599).contains(code));
-    let text = match field.as_integer() {
-        Some(_) => field.source(),
-        None => field.string()?,
+    let text = match (field.as_integer(), field.as_text()) {
+        (Some(code), _) => code.to_string(),
+        (None, text) => text.unwrap_or_default().to_owned(),
     };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
     match (code(first), code(last)) {
         (Some(first), Some(last)) if first <= last => Ok(StatusRange { first, last }),
         (Some(first), Some(last)) => {
@@ -83,7 +83,7 @@ fn status(field: &Field<'_>) -> Read<StatusRange> {
             Err(field.error(message, format!("did you mean \"{last}-{first}\"?")))
         }
         _ => {
-            let message = format!("`{}` is not an HTTP status: {text:?}", field.key());
+            let message = format!("`{}` is not an HTTP status: {}", field.key(), field.source());
             let hint = "statuses are 100 to 599, alone or as a range: [\"200-299\", 404]";
             Err(field.error(message, hint))
         }

@@ -8,7 +8,7 @@
 //!
 //! An operator gets every error at once. Therefore the document is not deserialised, which would
 //! end at the first error, but walked: the parts of the file each have a module that asks a
-//! [`reader`] for the keys they know, and every error is noted in the [`report`] with its place.
+//! `reader` for the keys they know, and every error is noted in the `report` with its place.
 //! docs/configuration.md is the reference of all keys.
 
 use std::{path::Path, sync::Arc};

@@ -28,7 +28,7 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// The document itself.
     pub(super) fn root(document: &'a DeTable<'a>, report: &'a Report<'a>) -> Self {
-        let title = "the top level of the file";
+        let title = "the file's top level";
         Self { title, span: None, entries: Some(document), known: Vec::new(), report }
     }
 
@@ -61,7 +61,8 @@ impl<'a> Table<'a> {
         if let Some(field) = self.field(key) {
             return parse(&field);
         }
-        // A typing error is one error, not a missing key and an unknown one.
+        // A typing error is one error, not a missing key and an unknown one. (No other key of a
+        // table may therefore look like a required one.)
         if let Some(typo) = self.unknown().find(|typo| suggest::near(typo.get_ref(), key)) {
             return Err(self.refuse(typo));
         }
@@ -77,7 +78,7 @@ impl<'a> Table<'a> {
     }
 
     /// The tables under `key`, each with a header `title` such as `[[service]]`; those that are
-    /// no tables are reported and left out.
+    /// no tables are reported and left out. An error only if none is left.
     pub(super) fn tables(
         &mut self,
         key: &'static str,
@@ -89,8 +90,12 @@ impl<'a> Table<'a> {
         let hint = format!("write {title}, and its keys below it");
         match field.value {
             DeValue::Array(_) => {
-                let tables = field.items().into_iter().map(|item| item.table(title, &hint));
-                Ok(tables.filter_map(Read::ok).collect())
+                let items = field.items();
+                let tables: Vec<_> = items.iter().map(|item| item.table(title, &hint)).collect();
+                if tables.iter().any(Read::is_ok) {
+                    return Ok(tables.into_iter().filter_map(Read::ok).collect());
+                }
+                tables.into_iter().collect()
             }
             DeValue::Table(_) => {
                 let message = format!("`{key}` is a list, but this is a single table");
@@ -101,8 +106,13 @@ impl<'a> Table<'a> {
     }
 
     /// Reports that something is missing in this table.
-    pub(super) fn missing(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+    pub(super) fn missing(&self, message: impl AsRef<str>, hint: impl AsRef<str>) -> Reported {
         self.report.missing(self.span.clone(), message, hint)
+    }
+
+    /// Whether it has no keys at all, known or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_none_or(DeTable::is_empty)
     }
 
     /// The keys that are there, of those that were asked for.
@@ -161,9 +171,16 @@ impl<'a> Field<'a> {
         self.span.clone()
     }
 
-    /// The value as the operator wrote it.
-    pub(super) fn source(&self) -> &'a str {
-        self.report.source(&self.span)
+    /// The value as the operator wrote it, fit for a message: one line, not too long.
+    pub(super) fn source(&self) -> String {
+        const LONGEST: usize = 60;
+        let source = self.report.source(&self.span);
+        let line = source.lines().next().unwrap_or_default();
+        let mut shown: String = line.chars().take(LONGEST).collect();
+        if shown.len() < source.len() {
+            shown.push_str(" ...");
+        }
+        shown
     }
 
     pub(super) fn report(&self) -> &'a Report<'a> {
@@ -179,11 +196,9 @@ impl<'a> Field<'a> {
         match self.value {
             DeValue::String(text) => Ok(text),
             DeValue::Array(_) | DeValue::Table(_) => {
-                Err(self.wrong_type("a text", "write one text in quotes here"))
+                Err(self.wrong_type("text", "write one value in quotes"))
             }
-            _ => {
-                Err(self.wrong_type("a text", &format!("put it in quotes: \"{}\"", self.source())))
-            }
+            _ => Err(self.wrong_type("text", &format!("put it in quotes: \"{}\"", self.source()))),
         }
     }
 
@@ -209,7 +224,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The text of the number, if it is a whole number that fits.
+    /// The text, for what can be written in other ways, too.
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    /// The whole number, for what can be written in other ways, too.
     pub(super) fn as_integer(&self) -> Option<i64> {
         let DeValue::Integer(integer) = self.value else {
             return None;
@@ -227,12 +247,12 @@ impl<'a> Field<'a> {
 
     /// One of several words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Read<T> {
-        let word = self.string()?;
+        let word = self.as_text().unwrap_or_default();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
             return Ok(*value);
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let message = format!("{word:?} is no `{}`", self.key);
+        let message = format!("`{}` can't be {}", self.key, self.source());
         Err(self.error(message, suggest::word(word, &names)))
     }
 
@@ -260,13 +280,13 @@ impl<'a> Field<'a> {
         })
     }
 
-    pub(super) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+    pub(super) fn error(&self, message: impl AsRef<str>, hint: impl AsRef<str>) -> Reported {
         self.report.error(self.span(), message, hint)
     }
 
     fn wrong_type(&self, expected: &str, hint: &str) -> Reported {
         let found = match self.value {
-            DeValue::String(_) => "a text in quotes",
+            DeValue::String(_) => "text in quotes",
             DeValue::Integer(_) => "a whole number",
             DeValue::Float(_) => "a number with a fraction",
             DeValue::Boolean(_) => "true or false",

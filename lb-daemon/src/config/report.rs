@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashSet, ops::Range};
 
-use super::diagnostic::{Diagnostic, Excerpt, Position, Severity};
+use super::diagnostic::{Diagnostic, Excerpt, Position, Severity, printable};
 
 /// Proof that an error has been reported: whoever gets it instead of a value has nothing to say.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl<'a> Report<'a> {
     }
 
     /// The file does not follow TOML's grammar at `span`.
-    pub(super) fn syntax(&self, span: Span, derails: bool, message: String, hint: String) {
+    pub(super) fn syntax(&self, span: Span, derails: bool, message: &str, hint: &str) {
         self.push(Kind::Syntax { derails }, Some(span), message, hint);
     }
 
@@ -58,30 +58,30 @@ impl<'a> Report<'a> {
     pub(super) fn error(
         &self,
         span: Span,
-        message: impl Into<String>,
-        hint: impl Into<String>,
+        message: impl AsRef<str>,
+        hint: impl AsRef<str>,
     ) -> Reported {
-        self.push(Kind::Wrong, Some(span), message.into(), hint.into())
+        self.push(Kind::Wrong, Some(span), message.as_ref(), hint.as_ref())
     }
 
     /// Something is missing in the table that begins at `span`, or in the whole file.
     pub(super) fn missing(
         &self,
         span: Option<Span>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
+        message: impl AsRef<str>,
+        hint: impl AsRef<str>,
     ) -> Reported {
-        self.push(Kind::Missing, span, message.into(), hint.into())
+        self.push(Kind::Missing, span, message.as_ref(), hint.as_ref())
     }
 
     /// What stands at `span` (or in the whole file) is allowed, but probably not meant.
     pub(super) fn warning(
         &self,
         span: Option<Span>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
+        message: impl AsRef<str>,
+        hint: impl AsRef<str>,
     ) {
-        self.push(Kind::Warning, span, message.into(), hint.into());
+        self.push(Kind::Warning, span, message.as_ref(), hint.as_ref());
     }
 
     /// The text at `span`, as the operator wrote it.
@@ -110,7 +110,9 @@ impl<'a> Report<'a> {
         (failed, diagnostics)
     }
 
-    fn push(&self, kind: Kind, span: Option<Span>, message: String, hint: String) -> Reported {
+    fn push(&self, kind: Kind, span: Option<Span>, message: &str, hint: &str) -> Reported {
+        // Both may quote the file.
+        let (message, hint) = (printable(message), printable(hint));
         self.found.borrow_mut().push(Found { kind, span, message, hint });
         Reported(())
     }
@@ -175,7 +177,7 @@ impl<'a> Report<'a> {
         };
         let end = floor_char_boundary(self.text, span.end).min(line_start + line.len());
         let marked = self.text.get(start..end).map_or(0, |marked| marked.chars().count());
-        (position, Some(Excerpt { line: line.to_owned(), marked: marked.max(1) }))
+        (position, Some(Excerpt { line: printable(line), marked: marked.max(1) }))
     }
 }
 

@@ -140,12 +140,14 @@ fn backends(table: &mut Table<'_>, keys: &ServiceKeys) -> (Vec<PlacedBackend>, R
             Err(reported) => failed = Err(reported),
         }
     }
-    check_backends(table, keys.balance, &placed);
+    check_uniqueness(table, &placed);
+    if failed.is_ok() {
+        check_whole(table, keys.balance, &placed);
+    }
     (placed, failed)
 }
 
-/// What backends of one service can do to each other.
-fn check_backends(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBackend]) {
+fn check_uniqueness(table: &Table<'_>, backends: &[PlacedBackend]) {
     let report = table.report();
     let mut names = HashMap::new();
     let mut addresses = HashMap::new();
@@ -158,14 +160,16 @@ fn check_backends(table: &Table<'_>, balance: Option<Balance>, backends: &[Place
         }
         if let Some(first) = addresses.insert(address.get_ref(), address.span()) {
             let message = format!("two backends of this service are {}", address.get_ref());
-            let hint = format!(
-                "the server gets both shares; the other is in line {}; `weight` says that plainer",
-                report.line(&first)
-            );
+            let line = report.line(&first);
+            let hint = format!("it gets the shares of both; the other is in line {line}; keep one");
             report.warning(Some(address.span()), message, hint);
         }
     }
+}
 
+/// What can only be said of all backends of a service together.
+fn check_whole(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBackend]) {
+    let report = table.report();
     if balance == Some(Balance::LeastConn) && backends.len() > MAX_LEASTCONN as usize {
         let message = format!(
             "a leastconn service can have {MAX_LEASTCONN} backends, but this one has {}",
@@ -176,7 +180,7 @@ fn check_backends(table: &Table<'_>, balance: Option<Balance>, backends: &[Place
     }
     if backends.iter().all(|placed| placed.backend.role == Role::Backup) {
         let message = "all backends of this service are backups";
-        let hint = "without `allbackups` only the first one that is up will serve; make one active";
+        let hint = "backups serve when no active backend can; make at least one active";
         report.warning(table.span(), message, hint);
     }
     if backends.iter().all(|placed| placed.backend.weight == 0) {
@@ -231,14 +235,9 @@ fn binds(field: &Field<'_>) -> Read<Vec<Spanned<SocketAddr>>> {
 }
 
 fn sources(field: &Field<'_>) -> Read<Vec<Spanned<IpAddr>>> {
-    let items = field.items();
-    if let Some(extra) = items.get(MAX_SOURCES) {
-        let message = format!("`source` has {} addresses", items.len());
-        let hint = format!("{MAX_SOURCES} are the most; remove this and what follows");
-        return Err(extra.error(message, hint));
-    }
     let mut seen = HashSet::new();
-    items
+    let items = field.items();
+    let sources: Vec<_> = items
         .iter()
         .map(|item| {
             let source = address::forwardable(item, address::ip(item)?)?;
@@ -247,10 +246,13 @@ fn sources(field: &Field<'_>) -> Read<Vec<Spanned<IpAddr>>> {
             }
             Err(item.error(format!("`source` has {source} twice"), "keep one"))
         })
-        // Not into a `Result` at once, which would stop at the first error.
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect()
+        .collect();
+    if let Some(extra) = items.get(MAX_SOURCES) {
+        let message = format!("`source` has {} addresses", items.len());
+        let hint = format!("{MAX_SOURCES} are the most; remove this and what follows");
+        return Err(extra.error(message, hint));
+    }
+    sources.into_iter().collect()
 }
 
 /// Nothing of the model: there is only one mode so far.

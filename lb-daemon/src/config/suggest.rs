@@ -1,46 +1,53 @@
 //! What the operator may have meant: near names, and HAProxy's words for ours.
 
-/// Words of HAProxy and keepalived that people will try, and what they are called here.
-const FAMILIAR: &[(&str, &str)] = &[
-    ("addr", "the address to check is `check = { address = \"10.4.4.11\" }`"),
-    ("address", "a service's own address is `bind`; a backend's goes into [[service.backend]]"),
-    ("backends", "each backend is a table of its own: [[service.backend]]"),
-    ("backup", "write `role = \"backup\"`"),
-    ("bind", "the address of a service is set in its [[service]]"),
-    ("default_server", "what all servers share goes into [defaults.server] or [service.server]"),
-    ("disabled", "to take a backend out of use, write `weight = 0`"),
-    ("downinter", "how often to check goes into the check: `check = { downinter = \"5s\" }`"),
-    ("expect", "write `expect_string` for a text, or `expect_regex` for an expression"),
-    ("fall", "put it into the check: `check = { fall = 3 }`"),
-    ("fastinter", "how often to check goes into the check: `check = { fastinter = \"1s\" }`"),
-    ("frontend", "a [[service]] holds both what clients connect to and its backends"),
-    ("health", "health checks are set in `check`, in a backend or in [service.server]"),
-    ("inter", "how often to check goes into the check: `check = { inter = \"2s\" }`"),
-    ("listen", "a [[service]] is what HAProxy calls a listen section"),
-    ("maxconn", "connections are limited for the whole node: `maxconn` in [global]"),
-    ("option", "HAProxy's options have names of their own here, such as `allbackups = true`"),
-    ("port", "ports are written with the address: \"10.2.2.4:3306\"; a check has its own `port`"),
-    ("rise", "put it into the check: `check = { rise = 2 }`"),
-    ("servers", "each backend is a table of its own: [[service.backend]]"),
-    ("vip", "the virtual address is `bind`, in [[service]]"),
-];
-
 /// What to write instead of the unknown key `name`, where the keys `known` are allowed.
 pub(super) fn key(name: &str, known: &[&str]) -> String {
     let plain = name.to_lowercase().replace('-', "_");
-    let familiar = FAMILIAR.iter().find(|(word, _)| *word == plain);
-    match (nearest(&plain, known), familiar) {
+    match (nearest(&plain, known), familiar(&plain)) {
         (Some(near), _) if near == plain => format!("it is written `{near}`"),
-        (_, Some((_, hint))) => (*hint).to_owned(),
+        (_, Some(hint)) => hint.to_owned(),
         (Some(near), None) => format!("did you mean `{near}`?"),
         (None, None) => format!("known here: {}", known.join(", ")),
     }
 }
 
+/// What HAProxy's words, and ours in a place where they do not belong, are called here.
+fn familiar(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "frontend" | "listen" => "a [[service]] is what HAProxy calls a listen section",
+        "backends" | "servers" => "each backend is a table of its own: [[service.backend]]",
+        "default_server" => "what servers share goes into [defaults.server] or [service.server]",
+        "bind" | "vip" => "the virtual address is `bind`, in [[service]]",
+        "address" => "a service's address is `bind`; a backend's goes into [[service.backend]]",
+        "port" => {
+            "ports are written with the address, \"10.2.2.4:3306\"; a check has its own `port`"
+        }
+        "backup" => "write `role = \"backup\"`",
+        "disabled" => "to take a backend out of use, write `weight = 0`",
+        "maxconn" => "connections are limited for the whole node: `maxconn` in [global]",
+        "maxqueue" => "there are no queues here; remove it",
+        "slowstart" => "a backend gets its full share at once here; remove it",
+        "option" => "HAProxy's options have names of their own here, such as `allbackups = true`",
+        "addr" => "the address to check is `check = { address = \"10.4.4.11\" }`",
+        "health" => "health checks are set in `check`, in a backend or in [service.server]",
+        "inter" | "fastinter" | "downinter" => {
+            "how often to check goes into the check: `check = { inter = \"2s\", ... }`"
+        }
+        "rise" | "fall" => "put it into the check: `check = { rise = 2, fall = 3, ... }`",
+        "tcp_check" => "what to check goes into the check: `check = { tcp_check = [...] }`",
+        "httpchk" => "what to check goes into the check: `check = { httpchk = { uri = \"/\" } }`",
+        "expect" => "write `expect_string` for text, or `expect_regex` for an expression",
+        _ => return None,
+    })
+}
+
 /// What to write instead of `word`, which should be one of `known`.
 pub(super) fn word(word: &str, known: &[&str]) -> String {
     let all = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    match nearest(&word.to_lowercase(), known) {
+    let typed = word.to_lowercase();
+    // Such as "warning" for "warn".
+    let longer = known.iter().copied().find(|name| typed.starts_with(name));
+    match nearest(&typed, known).or(longer) {
         Some(near) => format!("did you mean {near:?}? It can be {all}"),
         None => format!("it can be {all}"),
     }

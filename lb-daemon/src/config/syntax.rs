@@ -18,20 +18,35 @@ pub(super) fn report(report: &Report<'_>, text: &str, document: &DeTable<'_>, er
             "unclosed array" | "unclosed inline table" => unclosed(report, text, document, span),
             "invalid multi-line basic string" | "invalid multi-line literal string" => {
                 let start = value_before(document, span.start).map_or(span.start, |v| v.start);
-                let message = "this text is never closed".to_owned();
+                let message = "this text is never closed";
                 let hint =
-                    format!("end it with {}", &text.get(start..start + 3).unwrap_or("\"\"\""));
-                report.syntax(start..start + 3, true, message, hint);
+                    format!("end it with {}", text.get(start..start + 3).unwrap_or("\"\"\""));
+                report.syntax(start..start + 3, true, message, &hint);
             }
             _ => {
                 // Keys below a header that can't be read may end up in another table.
                 let derails = line_of(text, span.start).trim_start().starts_with('[');
-                let (message, hint) = explain(text, what, &span);
-                report.syntax(span, derails, message, hint);
+                if VALUES.contains(&what) {
+                    not_a_value(report, text, span.start, derails);
+                } else {
+                    let (message, hint) = explain(what);
+                    report.syntax(span, derails, message, hint);
+                }
             }
         }
     }
 }
+
+/// The parser's complaints about a value that it can't read.
+const VALUES: [&str; 7] = [
+    "string values must be quoted",
+    "invalid boolean",
+    "invalid float",
+    "unexpected leading zero",
+    "invalid value",
+    "missing value",
+    "missing value for key",
+];
 
 /// Something is there twice: no obstacle to reading the rest.
 fn duplicate(report: &Report<'_>, text: &str, span: Span) {
@@ -69,69 +84,62 @@ fn unclosed(report: &Report<'_>, text: &str, document: &DeTable<'_>, end: Span) 
     };
     let message = format!("this `{bracket}` is never closed");
     let hint = format!("close it with `{partner}`; what follows it could not be checked");
-    report.syntax(start..start + 1, true, message, hint);
+    report.syntax(start..start + 1, true, &message, &hint);
 }
 
-/// Message and hint for everything that needs no look at the whole document.
-fn explain(text: &str, what: &str, span: &Span) -> (String, String) {
-    let word = word_at(text, span.start);
-    let quoted = format!("text goes in quotes: \"{word}\"");
-    let (message, hint) = match what {
-        "string values must be quoted" if word.is_empty() => {
-            ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
-        }
-        "missing value" | "missing value for key" => {
-            ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
-        }
-        "string values must be quoted"
-        | "invalid boolean"
-        | "invalid float"
-        | "unexpected leading zero"
-        | "invalid value" => (
-            format!("`{word}` is not a value"),
-            format!("{quoted}; true, false and numbers do not"),
-        ),
+/// Something that stands where a value should, such as a word without quotes.
+fn not_a_value(report: &Report<'_>, text: &str, at: usize, derails: bool) {
+    let span = word_at(text, at);
+    let word = &text[span.clone()];
+    let (message, hint) = if word.is_empty() {
+        ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
+    } else {
+        let hint =
+            format!("text goes in quotes: \"{word}\"; only numbers, true and false stand without");
+        (format!("`{word}` is not a value"), hint)
+    };
+    report.syntax(span, derails, &message, &hint);
+}
+
+/// Message and hint for what needs no look at the text.
+fn explain(what: &str) -> (&str, &str) {
+    match what {
         "key with no value" => (
-            "a key without `=` and a value".to_owned(),
-            "every setting is written `key = value`, such as `weight = 10`".to_owned(),
+            "a key without `=` and a value",
+            "every setting is written `key = value`, such as `weight = 10`",
         ),
-        "unclosed table" => {
-            ("this header is not closed".to_owned(), "end it with `]`, as in [global]".to_owned())
+        "unclosed table" => ("this header is not closed", "end it with `]`, as in [global]"),
+        "unclosed array table" => {
+            ("this header is not closed", "end it with `]]`, as in [[service]]")
         }
-        "unclosed array table" => (
-            "this header is not closed".to_owned(),
-            "end it with `]]`, as in [[service]]".to_owned(),
-        ),
         "invalid basic string" | "invalid literal string" => (
-            "this text is not closed on its line".to_owned(),
-            "end it with the quote it began with; in \"...\" a quote is written \\\" and a \
-             backslash \\\\"
-                .to_owned(),
+            "this text is not closed on its line, or has a character that is none",
+            "end it with the quote it began with; in \"...\" a quote is written \\\", a backslash \
+             \\\\, a control character \\u001b",
         ),
-        "missing comma between array elements" | "missing comma between key-value pairs" => (
-            "a comma is missing here".to_owned(),
-            "separate what is in brackets by commas".to_owned(),
-        ),
+        "missing comma between array elements" | "missing comma between key-value pairs" => {
+            ("a comma is missing here", "separate what is in brackets by commas")
+        }
+        "extra `=`" | "extra assignment between key-value pairs" => {
+            ("there is a `=` too many", "a key and its value have one `=` between them")
+        }
         "unexpected key or value" => (
-            "more follows on this line than one setting".to_owned(),
-            "write one `key = value` a line; text with spaces goes in quotes".to_owned(),
+            "more follows on this line than one setting",
+            "write one `key = value` a line; text with spaces goes in quotes",
         ),
         "missing escaped value" | "too few unicode value digits" => (
-            "an escape sequence that does not exist".to_owned(),
-            "write \\\\ for a backslash, or the whole text in '...', where none is needed"
-                .to_owned(),
+            "an escape sequence that does not exist",
+            "write \\\\ for a backslash, or the whole text in '...', where none is needed",
         ),
         "invalid unquoted key" | "unquoted keys cannot be empty" => (
-            "this is not the name of a key".to_owned(),
-            "names of keys are letters, digits, `_` and `-`, before a `=`".to_owned(),
+            "this is not the name of a key",
+            "names of keys are letters, digits, `_` and `-`, before a `=`",
         ),
         other => (
-            other.to_owned(),
-            "this is not TOML: settings are `key = value`, text goes in quotes, lists in [ ]"
-                .to_owned(),
+            other,
+            "this is not TOML: settings are `key = value`, text goes in quotes, lists in [ ]",
         ),
-    };
-    (message, hint)
+    }
 }
 
 /// The value that ends at `offset`.
@@ -165,12 +173,10 @@ fn line_of(text: &str, offset: usize) -> &str {
 }
 
 /// What a person would take for the value at `offset`: as far as there is no space or separator.
-fn word_at(text: &str, offset: usize) -> &str {
+fn word_at(text: &str, offset: usize) -> Span {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | '[' | ']' | '{' | '}' | '#');
-    let start = before
-        .rfind(ends)
-        .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
-    let end = after.find(ends).map_or(text.len(), |at| before.len() + at);
-    &text[start..end]
+    let start = before.trim_end_matches(|c| !ends(c)).len();
+    let end = after.find(ends).map_or(text.len(), |length| before.len() + length);
+    start..end
 }

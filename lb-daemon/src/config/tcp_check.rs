@@ -23,20 +23,16 @@ fn step(field: &Field<'_>) -> Read<Option<TcpStep>> {
     let table = field.table("a step of tcp_check", hint)?;
     Ok(table.read(|table| {
         let step = one_step(table);
-        match table.present()[..] {
-            [] => {
-                let hint = "give each step one of send, send_hex, expect_string, expect_regex, \
-                            expect_hex";
-                table.missing("this step of tcp_check does nothing", hint);
-            }
-            [_] => {}
-            [first, second, ..] => {
-                let message =
-                    format!("a step does one thing, but this one has `{first}` and `{second}`");
-                let hint =
-                    format!("make two steps of it: {{ {first} = ... }}, {{ {second} = ... }}");
-                field.error(message, hint);
-            }
+        if table.is_empty() {
+            let hint = "give each step one of send, send_hex, expect_string, expect_regex, \
+                        expect_hex";
+            field.error("this step of tcp_check does nothing", hint);
+        }
+        if let [first, second, ..] = table.present()[..] {
+            let message =
+                format!("a step does one thing, but this one has `{first}` and `{second}`");
+            let hint = format!("make two steps of it: {{ {first} = ... }}, {{ {second} = ... }}");
+            field.error(message, hint);
         }
         step
     }))
@@ -95,8 +91,11 @@ fn regex(field: &Field<'_>) -> Read<Expect> {
         let why = error.lines().last().unwrap_or_default();
         let why = why.trim_start_matches("error: ");
         let message = format!("`{}` is not a regular expression: {why}", field.key());
-        let hint = "put a backslash before a character that is meant literally, or use \
-                    `expect_string`; look-around and back-references do not exist here";
+        let hint = if why.contains("not supported") {
+            "write it without; `expect_string` is often enough"
+        } else {
+            "put a backslash before a character that is meant literally, or use `expect_string`"
+        };
         field.error(message, hint)
     })?;
     if regex.is_match(b"") {

@@ -2,8 +2,6 @@
 
 use std::fmt::{Display, Write};
 
-use toml::Value;
-
 use super::{
     duration,
     model::{
@@ -162,8 +160,28 @@ fn http_check(check: &HttpCheck) -> String {
     format!("{{ method = {method}, uri = {uri}{host}, status = {status} }}")
 }
 
+/// On one line; backslashes stay readable where TOML allows it.
 fn quote(text: impl Display) -> String {
-    Value::String(text.to_string()).to_string()
+    let text = text.to_string();
+    if text.contains(['\\', '"']) && !text.contains(|c: char| c == '\'' || c.is_control()) {
+        return format!("'{text}'");
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

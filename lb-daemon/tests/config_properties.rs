@@ -1,0 +1,304 @@
+//! What holds for every configuration: it survives being written out, and no text, however
+//! broken, does more than be refused.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_daemon::config::{
+    self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
+    LogFormat, Role, Service, Severity, StatusRange, TcpStep, Timeouts, XdpMode,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use regex::bytes::Regex;
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_configuration_reads_back_as_it_was(config in config()) {
+        let text = config.to_toml();
+        let parsed = config::parse(&text, "effective").map_err(|error| {
+            TestCaseError::fail(format!("{error}\n\n{text}"))
+        })?;
+        prop_assert_eq!(parsed.config, config);
+    }
+
+    #[test]
+    fn any_text_is_answered(text in ".*") {
+        answer(&text)?;
+    }
+
+    #[test]
+    fn any_toml_like_text_is_answered(words in vec(select(WORDS), 0..60)) {
+        answer(&words.concat())?;
+    }
+
+    #[test]
+    fn any_damage_to_a_good_file_is_answered(
+        file in select(GOOD),
+        damages in vec((any::<prop::sample::Index>(), 0..40_usize, select(WORDS)), 1..6),
+    ) {
+        let mut text: Vec<char> = file.chars().collect();
+        for (at, length, word) in damages {
+            let start = at.index(text.len() + 1);
+            let end = (start + length).min(text.len());
+            text.splice(start..end, word.chars());
+        }
+        answer(&text.into_iter().collect::<String>())?;
+    }
+
+    /// A file cut off anywhere, as by a full disk.
+    #[test]
+    fn a_file_that_ends_early_is_answered(file in select(GOOD), at: prop::sample::Index) {
+        let text: Vec<char> = file.chars().collect();
+        answer(&text[..at.index(text.len() + 1)].iter().collect::<String>())?;
+    }
+}
+
+/// Whatever is said about `text` must have its place in it, and be printable.
+fn answer(text: &str) -> Result<(), TestCaseError> {
+    let found = match config::parse(text, "any.toml") {
+        Ok(parsed) => {
+            let again = config::parse(&parsed.config.to_toml(), "effective");
+            prop_assert_eq!(again.map(|again| again.config), Ok(parsed.config));
+            prop_assert!(parsed.warnings.iter().all(|w| w.severity == Severity::Warning));
+            parsed.warnings
+        }
+        Err(diagnostics) => {
+            let printed = diagnostics.to_string();
+            prop_assert!(!printed.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+            diagnostics.iter().cloned().collect()
+        }
+    };
+    for diagnostic in found {
+        let position = diagnostic.position.expect("the text was read");
+        let line = text.split('\n').nth(position.line - 1);
+        prop_assert!(line.is_some(), "there is no line {}", position.line);
+        let length = line.unwrap_or_default().chars().count();
+        prop_assert!(position.column <= length + 1, "line {} is shorter", position.line);
+        prop_assert!(!diagnostic.message.is_empty() && !diagnostic.hint.is_empty());
+        prop_assert!(!diagnostic.message.contains('\n'), "{:?}", diagnostic.message);
+    }
+    Ok(())
+}
+
+const GOOD: &[&str] = &[
+    include_str!("config/good/every_key.toml"),
+    include_str!("config/good/inheritance.toml"),
+    include_str!("config/good/mysql_from_haproxy.toml"),
+    include_str!("config/good/tcp_checks.toml"),
+    include_str!("config/good/warnings.toml"),
+    include_str!("../../tandem.example.toml"),
+];
+
+/// What breaks parsers, and what this one knows.
+const WORDS: &[&str] = &[
+    "",
+    " ",
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "\u{1b}",
+    "ü",
+    "\u{feff}",
+    "𝄞",
+    "=",
+    ",",
+    ".",
+    "#",
+    "\"",
+    "'",
+    "\"\"\"",
+    "'''",
+    "\\",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "-",
+    "0",
+    "1",
+    "99999999999999999999",
+    "-1",
+    "1.5",
+    "nan",
+    "0x",
+    "true",
+    "2024-01-01",
+    "a = 1\n",
+    "[global]\n",
+    "[[service]]\n",
+    "[service]\n",
+    "[[service.backend]]\n",
+    "[service.server.check]\n",
+    "[defaults.server]\n",
+    "node",
+    "interfaces",
+    "name",
+    "bind",
+    "address",
+    "source",
+    "timeout",
+    "check",
+    "tcp_check",
+    "httpchk",
+    "expect_regex",
+    "status",
+    "weight",
+    "\"10.2.2.4:3306\"",
+    "\"[fd00::4]:3306\"",
+    "\"2s\"",
+    "name = \"x\"\n",
+    "service.backend.x = 1\n",
+];
+
+fn config() -> impl Strategy<Value = Config> {
+    let services = vec(any::<bool>(), 0..5).prop_flat_map(|families| {
+        let services = families.into_iter().enumerate();
+        services.map(|(index, v6)| service(index, v6)).collect::<Vec<_>>()
+    });
+    (global(), admin(), log(), services).prop_map(|(global, admin, log, services)| Config {
+        global,
+        admin,
+        log,
+        services: services.into_iter().map(Arc::new).collect(),
+    })
+}
+
+fn global() -> impl Strategy<Value = Global> {
+    (
+        name(),
+        prop::collection::hash_set("[a-z][a-z0-9.-]{0,14}", 1..4),
+        select(vec![XdpMode::Auto, XdpMode::Native, XdpMode::Generic]),
+        1024..=8_388_608_u32,
+        8..=10_u32,
+        (1024..=65_535_u16, 1024..=65_535_u16),
+        path(),
+    )
+        .prop_map(|(node, interfaces, xdp_mode, maxconn, half_open, (a, b), bpffs)| Global {
+            node,
+            interfaces: interfaces.into_iter().collect(),
+            xdp_mode,
+            maxconn,
+            max_half_open: 1 << half_open,
+            source_ports: a.min(b)..=a.max(b),
+            bpffs: bpffs.into(),
+        })
+}
+
+fn admin() -> impl Strategy<Value = Admin> {
+    let metrics = option::of((any::<Ipv4Addr>(), 1..=u16::MAX));
+    (path(), metrics).prop_map(|(socket, metrics)| Admin {
+        socket: socket.into(),
+        metrics: metrics.map(|(address, port)| (address, port).into()),
+    })
+}
+
+fn log() -> impl Strategy<Value = Log> {
+    let levels = vec!["error", "warn", "info", "debug", "trace"];
+    (select(levels), select(vec![LogFormat::Text, LogFormat::Json]))
+        .prop_map(|(level, format)| Log { level: level.to_owned(), format })
+}
+
+/// Addresses follow from the numbers of service, bind and backend, so that none is there twice.
+fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
+    let balance = vec![Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash];
+    let timeout = (timeout(), timeout(), timeout())
+        .prop_map(|(connect, client, server)| Timeouts { connect, client, server });
+    let backends = (1..6_usize).prop_flat_map(move |count| {
+        (0..count).map(|backend_index| backend(backend_index, v6)).collect::<Vec<_>>()
+    });
+    (name(), 1..4_usize, select(balance), any::<bool>(), timeout, 0..=4_usize, backends).prop_map(
+        move |(name, binds, balance, allbackups, timeout, sources, backends)| Service {
+            name: format!("{index}{}", &name[..name.len().min(60)]),
+            bind: (0..binds).map(|n| SocketAddr::new(address(v6, 2, index), port(n))).collect(),
+            balance,
+            allbackups,
+            timeout,
+            source: (0..sources).map(|n| address(v6, 3, n)).collect(),
+            backends,
+        },
+    )
+}
+
+fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
+    let roles = select(vec![Role::Active, Role::Backup]);
+    (name(), 0..=256_u16, roles, option::of(check())).prop_map(
+        move |(name, weight, role, check)| Backend {
+            name: format!("{index}{}", &name[..name.len().min(60)]),
+            address: SocketAddr::new(address(v6, 4, index), port(index)),
+            weight,
+            role,
+            check: check.map(Arc::new),
+        },
+    )
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let period = || (1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros);
+    let target = (any::<bool>(), 1..=u16::MAX)
+        .prop_map(|(v6, port)| SocketAddr::new(address(v6, 5, 7), port));
+    (target, [period(), period(), period(), period()], 1..=255_u32, 1..=255_u32, kind()).prop_map(
+        |(target, [inter, fastinter, downinter, timeout], rise, fall, kind)| Check {
+            target,
+            inter,
+            fastinter,
+            downinter,
+            rise,
+            fall,
+            timeout,
+            kind,
+        },
+    )
+}
+
+fn kind() -> impl Strategy<Value = CheckKind> {
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,20}".prop_map(String::into_bytes)];
+    let regexes = vec![r"is running\.", r#"^"it's" \\ [0-9]+$"#, "(?i)ok\r\n", "ü"];
+    let step = prop_oneof![
+        bytes().prop_map(TcpStep::Send),
+        bytes().prop_map(|bytes| TcpStep::Expect(Expect::String(bytes))),
+        select(regexes)
+            .prop_map(|regex| TcpStep::Expect(Expect::Regex(Regex::new(regex).expect("valid")))),
+    ];
+    let range = (100..=599_u16, 100..=599_u16)
+        .prop_map(|(a, b)| StatusRange { first: a.min(b), last: a.max(b) });
+    let http = ("[A-Z-]{1,9}", "/[!-~]{0,20}", option::of("[a-z.:0-9]{1,20}"), vec(range, 1..4))
+        .prop_map(|(method, uri, host, status)| HttpCheck { method, uri, host, status });
+    prop_oneof![
+        Just(CheckKind::Connect),
+        vec(step, 1..5).prop_map(CheckKind::Tcp),
+        http.prop_map(CheckKind::Http),
+    ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9_.-]{1,64}"
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "/[^\0\u{80}-\u{10ffff}]{0,60}"
+}
+
+fn timeout() -> impl Strategy<Value = Duration> {
+    (10_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros)
+}
+
+fn address(v6: bool, network: u8, index: usize) -> IpAddr {
+    let index = u8::try_from(index).expect("a few");
+    if v6 {
+        Ipv6Addr::new(0xfd00, network.into(), 0, 0, 0, 0, 0, index.into()).into()
+    } else {
+        Ipv4Addr::new(10, network, 0, index).into()
+    }
+}
+
+fn port(index: usize) -> u16 {
+    8000 + u16::try_from(index).expect("a few")
+}
