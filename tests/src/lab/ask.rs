@@ -64,7 +64,15 @@ impl Ask {
     /// Asks once, gives the connect and each read and write 5 seconds, closes by FIN.
     pub fn at(to: SocketAddr) -> Self {
         let limit = Duration::from_secs(5);
-        Self { to, times: 1, at_once: 1, limit, sources: vec![], echo: 0, close: Close::Fin }
+        Self {
+            to,
+            times: 1,
+            at_once: 1,
+            limit,
+            sources: vec![],
+            echo: 0,
+            close: Close::Fin,
+        }
     }
 
     /// How many connections in all.
@@ -88,13 +96,19 @@ impl Ask {
     /// Addresses to come from, in turn: see [`Lab::crowd`](super::Lab::crowd).
     #[must_use]
     pub fn sources(self, sources: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { sources: sources.into_iter().collect(), ..self }
+        Self {
+            sources: sources.into_iter().collect(),
+            ..self
+        }
     }
 
     /// Has so many bytes echoed too, and checks them.
     #[must_use]
     pub fn echo(self, bytes: usize) -> Self {
-        Self { echo: bytes, ..self }
+        Self {
+            echo: bytes,
+            ..self
+        }
     }
 
     /// How to end the connections.
@@ -128,7 +142,10 @@ impl Ask {
     }
 
     fn once(&self, number: usize) -> io::Result<String> {
-        let source = self.sources.get(number % self.sources.len().max(1)).copied();
+        let source = self
+            .sources
+            .get(number % self.sources.len().max(1))
+            .copied();
         let mut stream = dial(self.to, source, self.limit)?;
         let name = read_name(&mut stream)?;
         check_echo(&mut stream, self.echo)?;
@@ -157,7 +174,11 @@ impl Tally {
 
     /// Fails if a connection failed.
     pub fn all_answered(&self) -> Result<()> {
-        ensure!(self.failures.is_empty(), "{} connections failed: {self:?}", self.failed());
+        ensure!(
+            self.failures.is_empty(),
+            "{} connections failed: {self:?}",
+            self.failed()
+        );
         Ok(())
     }
 
@@ -174,10 +195,12 @@ pub(super) fn read_name(stream: &mut TcpStream) -> io::Result<String> {
     let mut name = String::new();
     loop {
         let mut byte = [0];
-        stream.read_exact(&mut byte).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
+        stream
+            .read_exact(&mut byte)
+            .map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+                _ => error,
+            })?;
         match byte[0] {
             b'\n' => return Ok(name),
             other => name.push(other.into()),

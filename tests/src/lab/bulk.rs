@@ -50,18 +50,25 @@ impl BulkServer {
         let streams = Arc::new(Mutex::new(Vec::new()));
         let (doors, guests) = (listener.clone(), streams.clone());
         let thread = thread::spawn(move || serve(&doors, &guests));
-        Ok(Self { listener, streams, thread: Some(thread) })
+        Ok(Self {
+            listener,
+            streams,
+            thread: Some(thread),
+        })
     }
 }
 
 impl Drop for BulkServer {
     fn drop(&mut self) {
         // On Linux this wakes the accept, which then fails.
-        let _ = nix::sys::socket::shutdown(
-            self.listener.as_raw_fd(),
-            nix::sys::socket::Shutdown::Both,
-        );
-        for stream in self.streams.lock().expect("no server thread panics").drain(..) {
+        let _ =
+            nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        for stream in self
+            .streams
+            .lock()
+            .expect("no server thread panics")
+            .drain(..)
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
         if let Some(thread) = self.thread.take() {
@@ -102,17 +109,29 @@ impl Bulk {
             part(&mut stream, bytes, start + limit)
         };
         let checksum = client.enter(exchange).with_context(|| {
-            format!("transfer of {bytes} bytes between {} and {to}", client.name())
+            format!(
+                "transfer of {bytes} bytes between {} and {to}",
+                client.name()
+            )
         })?;
-        Ok(Self { bytes, checksum, took: start.elapsed() })
+        Ok(Self {
+            bytes,
+            checksum,
+            took: start.elapsed(),
+        })
     }
 }
 
 fn serve(listener: &TcpListener, streams: &Mutex<Vec<TcpStream>>) {
     thread::scope(|scope| {
         while let Ok((stream, _)) = listener.accept() {
-            let Ok(handle) = stream.try_clone() else { continue };
-            streams.lock().expect("no server thread panics").push(handle);
+            let Ok(handle) = stream.try_clone() else {
+                continue;
+            };
+            streams
+                .lock()
+                .expect("no server thread panics")
+                .push(handle);
             // The client hears of a failure: the connection ends without the checksum.
             scope.spawn(move || drop(answer(stream)));
         }
@@ -159,7 +178,11 @@ fn receive(stream: &mut TcpStream, bytes: u64, deadline: Instant) -> io::Result<
         if *received == *expected {
             return Ok(());
         }
-        let same = received.iter().zip(expected).take_while(|(a, b)| a == b).count();
+        let same = received
+            .iter()
+            .zip(expected)
+            .take_while(|(a, b)| a == b)
+            .count();
         let what = format!("byte {} is not the one sent", start + same as u64);
         Err(io::Error::new(ErrorKind::InvalidData, what))
     })?;
@@ -175,7 +198,7 @@ fn each_block(
     mut work: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let pattern = Pattern::new();
-    let mut block = [0; BLOCK];
+    let mut block = vec![0; BLOCK];
     for (number, start) in (0..bytes).step_by(BLOCK).enumerate() {
         if Instant::now() > deadline {
             let done = format!("the time was up after {start} bytes");
@@ -198,6 +221,9 @@ fn same_checksum(ours: Checksum, theirs: Checksum) -> io::Result<u64> {
     if ours == theirs {
         return Ok(ours.0);
     }
-    let both = format!("checksum {:016x} here, {:016x} at the other end", ours.0, theirs.0);
+    let both = format!(
+        "checksum {:016x} here, {:016x} at the other end",
+        ours.0, theirs.0
+    );
     Err(io::Error::new(ErrorKind::InvalidData, both))
 }

@@ -107,7 +107,10 @@ impl Command {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        self.inner.stdout(file.try_clone()?).stderr(file).process_group(0);
+        self.inner
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0);
         Ok(Process::new(name, self.start()?, log))
     }
 
@@ -115,7 +118,10 @@ impl Command {
     pub fn interact(mut self) -> Result<ExitStatus> {
         // Job control of a shell does not work across PID namespaces.
         self.own_pids = false;
-        self.inner.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        self.inner
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
         Ok(self.start()?.wait()?)
     }
 
@@ -123,7 +129,10 @@ impl Command {
     pub fn output(mut self, limit: Duration) -> Result<Output> {
         // Files, not pipes: no reader is needed, and a grandchild cannot keep us waiting.
         let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-        self.inner.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).process_group(0);
+        self.inner
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .process_group(0);
         let what = format!("{} in {}", self.program, self.namespace.name());
         let mut child = self.start()?;
         let ended = until(&what, limit, || child.try_wait()?.context("still running"));
@@ -136,7 +145,11 @@ impl Command {
                 return Err(error.context(format!("{what} was killed; it said: {printed}")));
             }
         };
-        Ok(Output { status, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? })
+        Ok(Output {
+            status,
+            stdout: read(&mut stdout)?,
+            stderr: read(&mut stderr)?,
+        })
     }
 
     /// Runs it to a successful end, within 30 seconds, and hands back what it printed.
@@ -154,7 +167,13 @@ impl Command {
     }
 
     fn start(self) -> Result<Child> {
-        let Self { namespace, program, mut inner, user, own_pids } = self;
+        let Self {
+            namespace,
+            program,
+            mut inner,
+            user,
+            own_pids,
+        } = self;
         let where_to = namespace.clone();
         // SAFETY: between fork and exec the closure only makes system calls; it does not allocate.
         unsafe {
@@ -207,7 +226,9 @@ fn on_lasting_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'stati
     });
     let (answer, result) = mpsc::channel();
     let work = move || drop(answer.send(work()));
-    thread.send(Box::new(work)).expect("the thread lasts as long as the process");
+    thread
+        .send(Box::new(work))
+        .expect("the thread lasts as long as the process");
     result.recv().expect("the work does not panic")
 }
 

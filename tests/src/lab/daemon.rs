@@ -40,8 +40,16 @@ pub struct Tandem {
 impl Settings {
     /// Settings for a lab with these services, in TOML.
     pub fn new(lab: &Lab, services: &str) -> Self {
-        let interfaces = lab.interfaces().iter().map(|one| one.name().to_owned()).collect();
-        Self { interfaces, global: String::new(), services: services.to_owned() }
+        let interfaces = lab
+            .interfaces()
+            .iter()
+            .map(|one| one.name().to_owned())
+            .collect();
+        Self {
+            interfaces,
+            global: String::new(),
+            services: services.to_owned(),
+        }
     }
 
     /// Adds a line to `[global]`, such as `xdp_mode = "generic"`.
@@ -54,7 +62,12 @@ impl Settings {
 
     /// The configuration file, with the control socket in this place.
     fn render(&self, socket: &Path) -> String {
-        let Self { interfaces, global, services } = self;
+        let Self {
+            interfaces,
+            global,
+            services,
+        } = self;
+        let socket = socket.display();
         format!(
             "\
 [global]
@@ -63,7 +76,7 @@ interfaces = {interfaces:?}
 bpffs = \"/sys/fs/bpf/tandem\"
 {global}
 [admin]
-socket = {socket:?}
+socket = \"{socket}\"
 metrics = \"{METRICS}\"
 
 [log]
@@ -88,7 +101,13 @@ impl Tandem {
         let binary = binary()?;
         let namespace = lab.balancer().clone();
         let process = run(&namespace, &binary, &config)?;
-        let mut tandem = Self { namespace, binary, config, socket, process };
+        let mut tandem = Self {
+            namespace,
+            binary,
+            config,
+            socket,
+            process,
+        };
         tandem.wait_until_it_answers()?;
         Ok(tandem)
     }
@@ -98,7 +117,12 @@ impl Tandem {
     pub fn run_to_its_end(lab: &Lab, settings: &Settings) -> Result<Output> {
         let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
         fs::write(&config, settings.render(&socket))?;
-        let run = lab.balancer().command(binary()?).arg("run").arg("--config").arg(&config);
+        let run = lab
+            .balancer()
+            .command(binary()?)
+            .arg("run")
+            .arg("--config")
+            .arg(&config);
         run.output(Duration::from_secs(10))
     }
 
@@ -118,13 +142,21 @@ impl Tandem {
     }
 
     /// Its process.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its process, to be frozen by `SIGSTOP`, say.
+    pub fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
 
     /// What `tandem status --json` says.
     pub fn status(&self) -> Result<Status> {
-        let answer = self.verb(&["status", "--json", "--socket"]).arg(&self.socket).run()?;
+        let answer = self
+            .verb(&["status", "--json", "--socket"])
+            .arg(&self.socket)
+            .run()?;
         serde_json::from_str(&answer)
             .with_context(|| format!("the status is not what it should be: {answer}"))
     }
@@ -139,7 +171,11 @@ impl Tandem {
     ) -> Result<Status> {
         let ask = || {
             let status = self.status()?;
-            ensure!(wanted(&status), "the last status was {}", serde_json::to_string(&status)?);
+            ensure!(
+                wanted(&status),
+                "the last status was {}",
+                serde_json::to_string(&status)?
+            );
             Ok(status)
         };
         until(what, timeout, ask).with_context(|| self.log_for_people())
@@ -159,7 +195,11 @@ impl Tandem {
     pub fn scrape_metrics(&self) -> Result<String> {
         let server: SocketAddr = METRICS.parse().expect("it is an address");
         let answer = http_get(&self.namespace, server, "/metrics")?;
-        ensure!(answer.status == 200, "GET /metrics was answered with {}", answer.status);
+        ensure!(
+            answer.status == 200,
+            "GET /metrics was answered with {}",
+            answer.status
+        );
         Ok(answer.body)
     }
 
@@ -170,7 +210,9 @@ impl Tandem {
 
     /// Stops the daemon by `SIGTERM` and waits up to 10 seconds for its end.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.process.stop(Duration::from_secs(10)).with_context(|| self.log_for_people())
+        self.process
+            .stop(Duration::from_secs(10))
+            .with_context(|| self.log_for_people())
     }
 
     /// Starts the daemon again, after it was stopped or killed, and waits until it answers.
@@ -184,7 +226,11 @@ impl Tandem {
         let mut ended = false;
         let answered = until("an answer of the daemon", Duration::from_secs(10), || {
             ended = !self.process.is_running();
-            if ended { Ok(None) } else { self.status().map(Some) }
+            if ended {
+                Ok(None)
+            } else {
+                self.status().map(Some)
+            }
         });
         let context = || self.log_for_people();
         match answered.with_context(context)? {
@@ -194,19 +240,27 @@ impl Tandem {
     }
 
     fn log_for_people(&self) -> String {
-        format!("the end of the daemon's log:\n{}\n", self.process.log_tail(40))
+        format!(
+            "the end of the daemon's log:\n{}\n",
+            self.process.log_tail(40)
+        )
     }
 }
 
 fn run(namespace: &Namespace, binary: &Path, config: &Path) -> Result<Process> {
-    namespace.command(binary).arg("run").arg("--config").arg(config).spawn()
+    namespace
+        .command(binary)
+        .arg("run")
+        .arg("--config")
+        .arg(config)
+        .spawn()
 }
 
 /// The daemon's binary: `TANDEM_BIN`, or the one that was built beside this program.
 fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("TANDEM_BIN") {
-        let path = fs::canonicalize(&path)
-            .with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
+        let path =
+            fs::canonicalize(&path).with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
         return Ok(path);
     }
     let program = env::current_exe()?;

@@ -38,7 +38,10 @@ impl Dir {
             .context("cannot make a directory for the lab")?;
         let owned = lock(temp.path()).context("cannot lock the directory of the lab")?;
         temp.disable_cleanup(std::env::var_os("TANDEM_LAB_KEEP").is_some());
-        Ok(Self(Arc::new(Inner { temp, _owned: owned })))
+        Ok(Self(Arc::new(Inner {
+            temp,
+            _owned: owned,
+        })))
     }
 
     /// Its absolute path.
@@ -58,7 +61,9 @@ fn lock(path: &Path) -> std::io::Result<Flock<File>> {
 
 /// Removes what killed labs left, as well as it can: nobody depends on it.
 fn sweep() {
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
     for entry in entries.flatten() {
         let is_lab = entry.file_name().to_string_lossy().starts_with(PREFIX);
         // A directory this young may be about to be locked by its owner.

@@ -28,7 +28,11 @@ pub struct HalfOpen {
 impl HalfOpen {
     /// One SYN.
     pub fn at(to: SocketAddr) -> Self {
-        Self { to, count: 1, per_second: 20_000 }
+        Self {
+            to,
+            count: 1,
+            per_second: 20_000,
+        }
     }
 
     /// How many SYNs.
@@ -45,10 +49,21 @@ impl HalfOpen {
 
     /// Sends them from a host; `source` gives the address and port of each by its number.
     pub fn send(&self, host: &Namespace, source: impl Fn(usize) -> SocketAddr) -> Result<()> {
-        let family = if self.to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let family = if self.to.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
         // A raw socket of this protocol sends whole IP packets as they are.
         let raw = host
-            .enter(|| socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw))
+            .enter(|| {
+                socket(
+                    family,
+                    SockType::Raw,
+                    SockFlag::SOCK_CLOEXEC,
+                    SockProtocol::Raw,
+                )
+            })
             .context("cannot open a raw socket")?;
         // The port of a raw socket's destination has no meaning, and IPv6 wants it to be 0.
         let destination = SockaddrStorage::from(SocketAddr::new(self.to.ip(), 0));
@@ -129,7 +144,10 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 /// The Internet checksum (RFC 1071), written plainly: it is what others are tested against.
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -142,7 +160,10 @@ mod tests {
 
     #[test]
     fn checksums_verify() {
-        let packet = syn("10.9.0.1:1024".parse().unwrap(), "10.1.0.100:80".parse().unwrap());
+        let packet = syn(
+            "10.9.0.1:1024".parse().unwrap(),
+            "10.1.0.100:80".parse().unwrap(),
+        );
         let packet = packet.unwrap();
         assert_eq!(checksum(&packet[..20]), 0);
         let pseudo = [&packet[12..20], &[0, TCP, 0, 24], &packet[20..]].concat();

@@ -27,7 +27,10 @@ impl Held {
     /// Those that fail within `limit` are in the tally and not held.
     pub fn open(client: &Namespace, to: SocketAddr, count: usize, limit: Duration) -> Self {
         client.enter(|| {
-            let mut held = Self { streams: Vec::with_capacity(count), tally: Tally::default() };
+            let mut held = Self {
+                streams: Vec::with_capacity(count),
+                tally: Tally::default(),
+            };
             for _ in 0..count {
                 let opened = dial(to, None, limit).and_then(|mut stream| {
                     let name = read_name(&mut stream)?;
@@ -57,7 +60,10 @@ impl Held {
 
     /// Has so many bytes echoed over each of them; returns how many still work.
     pub fn still_work(&mut self, bytes: usize) -> usize {
-        self.streams.iter_mut().filter_map(|stream| check_echo(stream, bytes).ok()).count()
+        self.streams
+            .iter_mut()
+            .filter_map(|stream| check_echo(stream, bytes).ok())
+            .count()
     }
 
     /// Closes them all.

@@ -27,9 +27,18 @@ pub fn http_get(client: &Namespace, server: SocketAddr, path: &str) -> Result<Ht
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of head")?;
-        let status = head.split(' ').nth(1).context("the answer has no status")?.parse()?;
-        Ok(HttpAnswer { status, body: body.to_owned() })
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("the answer has no end of head")?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .context("the answer has no status")?
+            .parse()?;
+        Ok(HttpAnswer {
+            status,
+            body: body.to_owned(),
+        })
     };
     client
         .enter(exchange)

@@ -68,9 +68,17 @@ impl IdentServer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(&shared.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        let server = Serving { shared: shared.clone(), epoll, listener, talks: HashMap::new() };
+        let server = Serving {
+            shared: shared.clone(),
+            epoll,
+            listener,
+            talks: HashMap::new(),
+        };
         let thread = thread::spawn(move || server.serve());
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Connections accepted since the start.
@@ -139,7 +147,10 @@ impl Serving {
                 thread::park();
                 continue;
             }
-            let ready = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
+            let ready = self
+                .epoll
+                .wait(&mut events, EpollTimeout::NONE)
+                .unwrap_or(0);
             for event in &events[..ready] {
                 match event.data() {
                     LISTENER => self.accept(),
@@ -153,8 +164,15 @@ impl Serving {
     fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             let id = u64::try_from(stream.as_raw_fd()).expect("descriptors are positive");
-            let greeting = if self.shared.answers { self.shared.name.clone() + "\n" } else { String::new() };
-            let talk = Talk { stream, owed: greeting.into_bytes() };
+            let greeting = if self.shared.answers {
+                self.shared.name.clone() + "\n"
+            } else {
+                String::new()
+            };
+            let talk = Talk {
+                stream,
+                owed: greeting.into_bytes(),
+            };
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
             let added = talk
                 .stream
@@ -170,7 +188,10 @@ impl Serving {
 
     fn go_on(&mut self, id: u64) {
         let answers = self.shared.answers;
-        let goes_on = self.talks.get_mut(&id).is_some_and(|talk| talk.go_on(answers).is_ok());
+        let goes_on = self
+            .talks
+            .get_mut(&id)
+            .is_some_and(|talk| talk.go_on(answers).is_ok());
         if !goes_on {
             // Closes the socket, which also takes it out of the epoll set.
             self.talks.remove(&id);

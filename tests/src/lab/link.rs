@@ -36,7 +36,9 @@ pub fn veth(
 /// [`Interface::plug_into`].
 pub fn bridge(namespace: &Namespace, name: &str) -> Result<Interface> {
     // Without snooping, neighbour solicitations reach a port that has just been plugged in.
-    namespace.ip(&format!("link add {name} type bridge mcast_snooping 0 forward_delay 0"))?;
+    namespace.ip(&format!(
+        "link add {name} type bridge mcast_snooping 0 forward_delay 0"
+    ))?;
     let bridge = Interface::new(namespace, name);
     bridge.up()?;
     Ok(bridge)
@@ -45,7 +47,10 @@ pub fn bridge(namespace: &Namespace, name: &str) -> Result<Interface> {
 impl Interface {
     /// An interface that is there.
     pub fn new(namespace: &Namespace, name: &str) -> Self {
-        Self { namespace: namespace.clone(), name: name.to_owned() }
+        Self {
+            namespace: namespace.clone(),
+            name: name.to_owned(),
+        }
     }
 
     /// Its name.
@@ -81,9 +86,13 @@ impl Interface {
 
     /// Its link-layer address, `02:00:00:00:00:01`.
     pub fn mac(&self) -> Result<String> {
-        let answer = self.namespace.ip(&format!("-json link show dev {}", self.name))?;
+        let answer = self
+            .namespace
+            .ip(&format!("-json link show dev {}", self.name))?;
         let links: serde_json::Value = serde_json::from_str(&answer)?;
-        let mac = links[0]["address"].as_str().context("an interface without an address")?;
+        let mac = links[0]["address"]
+            .as_str()
+            .context("an interface without an address")?;
         Ok(mac.to_owned())
     }
 
@@ -104,7 +113,15 @@ impl Interface {
     }
 
     fn like_a_wire(&self) -> Result<()> {
-        self.offloads(&["rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "on"])
+        // A veth has room for 256 frames. With a queue a sender waits for room (since Linux 6.16)
+        // instead of losing frames of a burst.
+        let queue = [
+            "qdisc", "add", "dev", &self.name, "root", "pfifo", "limit", "10000",
+        ];
+        self.namespace.command("tc").args(queue).plain().run()?;
+        self.offloads(&[
+            "rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "on",
+        ])
     }
 
     fn ip(&self, arguments: &str) -> Result<()> {

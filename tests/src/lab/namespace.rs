@@ -43,12 +43,20 @@ struct Inner {
 impl Namespace {
     /// Makes a namespace. The name is for people and for the names of log files in `dir`.
     pub fn new(name: &str, dir: &Dir) -> Result<Self> {
-        ensure!(Uid::effective().is_root(), "the lab makes network namespaces and needs root");
+        ensure!(
+            Uid::effective().is_root(),
+            "the lab makes network namespaces and needs root"
+        );
         let (net, mnt) = thread::spawn(make)
             .join()
             .expect("making a namespace does not panic")
             .with_context(|| format!("cannot make the network namespace {name}"))?;
-        let namespace = Self(Arc::new(Inner { name: name.to_owned(), net, mnt, dir: dir.clone() }));
+        let namespace = Self(Arc::new(Inner {
+            name: name.to_owned(),
+            net,
+            mnt,
+            dir: dir.clone(),
+        }));
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -68,7 +76,8 @@ impl Namespace {
     /// A socket stays in the namespace it was made in, whoever uses it later.
     pub fn enter<R: Send>(&self, story: impl FnOnce() -> R + Send) -> R {
         let inside = || {
-            self.move_this_thread().expect("a namespace that is held can be entered");
+            self.move_this_thread()
+                .expect("a namespace that is held can be entered");
             story()
         };
         thread::scope(|scope| scope.spawn(inside).join())
@@ -82,7 +91,9 @@ impl Namespace {
     ) -> JoinHandle<R> {
         let namespace = self.clone();
         thread::spawn(move || {
-            namespace.move_this_thread().expect("a namespace that is held can be entered");
+            namespace
+                .move_this_thread()
+                .expect("a namespace that is held can be entered");
             story()
         })
     }
@@ -94,7 +105,10 @@ impl Namespace {
 
     /// Runs `ip` with these arguments, split at spaces, and hands back what it prints.
     pub fn ip(&self, arguments: &str) -> Result<String> {
-        self.command("ip").args(arguments.split_whitespace()).plain().run()
+        self.command("ip")
+            .args(arguments.split_whitespace())
+            .plain()
+            .run()
     }
 
     /// Sets a sysctl of the namespace, such as `net.ipv4.ip_forward`.
@@ -116,13 +130,16 @@ impl Namespace {
             .enter(|| TcpListener::bind(("::", port)))
             .with_context(|| format!("{} cannot listen on port {port}", self.name()))?;
         // The standard library's backlog of 128 would drop SYNs of a burst.
-        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXALLOWABLE)?;
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXCONN)?;
         Ok(listener)
     }
 
     /// Whether one ping is answered within a second.
     pub fn pings(&self, address: IpAddr) -> bool {
-        let ping = self.command("ping").args(["-n", "-q", "-c1", "-W1"]).arg(address.to_string());
+        let ping = self
+            .command("ping")
+            .args(["-n", "-q", "-c1", "-W1"])
+            .arg(address.to_string());
         ping.plain().run().is_ok()
     }
 
@@ -159,8 +176,14 @@ fn proc_path(fd: &OwnedFd) -> String {
 fn make() -> Result<(OwnedFd, OwnedFd)> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
     // Mounts made here must not spread to the rest of the machine.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-        .context("cannot make the mounts private")?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_SLAVE,
+        None::<&str>,
+    )
+    .context("cannot make the mounts private")?;
     for (kind, at) in [("sysfs", "/sys"), ("bpf", "/sys/fs/bpf")] {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {kind} at {at}"))?;

@@ -29,14 +29,22 @@ impl Nginx {
         fs::create_dir_all(&root)?;
         let file = home.join("nginx.conf");
         fs::write(&file, configuration(host.name(), port, &home))?;
-        let process = host.command("nginx").arg("-e").arg("stderr").arg("-c").arg(&file).spawn()?;
+        let process = host
+            .command("nginx")
+            .arg("-e")
+            .arg("stderr")
+            .arg("-c")
+            .arg(&file)
+            .spawn()?;
         let nginx = Self { process, root };
         nginx.healthy(true)?;
 
         let what = format!("an answer of nginx on {}", host.name());
         let local = SocketAddr::new([127, 0, 0, 1].into(), port);
-        until(&what, Duration::from_secs(10), || http_get(host, local, "/"))
-            .with_context(|| nginx.process.log_tail(20))?;
+        until(&what, Duration::from_secs(10), || {
+            http_get(host, local, "/")
+        })
+        .with_context(|| nginx.process.log_tail(20))?;
         Ok(nginx)
     }
 
@@ -54,8 +62,13 @@ impl Nginx {
         &self.root
     }
 
-    /// Its process, to be frozen or killed.
-    pub fn process(&mut self) -> &mut Process {
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its process, to be frozen by `SIGSTOP` or killed.
+    pub fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
 }

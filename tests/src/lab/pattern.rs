@@ -29,8 +29,8 @@ impl Pattern {
         Self { bytes }
     }
 
-    /// Writes the block of this number.
-    pub(super) fn fill(&self, number: u64, block: &mut [u8; BLOCK]) {
+    /// Writes the block of this number, which is [`BLOCK`] bytes.
+    pub(super) fn fill(&self, number: u64, block: &mut [u8]) {
         let period = u64::try_from(PERIOD).expect("it is small");
         let block_length = u64::try_from(BLOCK).expect("it is small");
         let start = (number % period) * block_length % period;
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn blocks_differ_and_are_the_same_every_time() {
         let (one, other) = (Pattern::new(), Pattern::new());
-        let (mut a, mut b) = ([0; BLOCK], [0; BLOCK]);
+        let (mut a, mut b) = (vec![0; BLOCK], vec![0; BLOCK]);
         one.fill(7, &mut a);
         other.fill(7, &mut b);
         assert_eq!(a, b);

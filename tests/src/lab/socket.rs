@@ -17,17 +17,20 @@ use nix::sys::{
 
 /// Connects, from a given address if there is one. `limit` holds for the connect and then for
 /// every read and write.
-pub(super) fn dial(
-    to: SocketAddr,
-    from: Option<IpAddr>,
-    limit: Duration,
-) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+pub(super) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     if let Some(from) = from {
         // The port is chosen at the connect, so that one is good for many destinations.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrStorage::from(SocketAddr::new(from, 0)),
+        )?;
     }
     // On Linux the send timeout limits the connect too.
     let whole = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
@@ -43,6 +46,9 @@ pub(super) fn dial(
 
 /// Makes closing the socket send an RST instead of a FIN, at once and without `TIME_WAIT`.
 pub(super) fn close_by_reset(stream: &TcpStream) -> io::Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
     Ok(setsockopt(stream, sockopt::Linger, &linger)?)
 }

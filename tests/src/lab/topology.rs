@@ -10,35 +10,23 @@
 //! routed    client ── router ──front▐balancer▌back── router ══ backends
 //! ```
 //!
-//! Everything has an IPv4 and an IPv6 address, `10.x.0.h` and `fd00:x::h`, with the same network
-//! `x` and host `h` in both:
-//!
-//! | x | network | hosts |
-//! |---|---|---|
-//! | 1 | before the balancer | 1 balancer, 10 client, 100 and up virtual addresses, 254 router |
-//! | 2 | behind the balancer | 1 balancer, 11 and up backends, 250 nobody, 254 router |
-//! | 3 | the client's, if routed | 10 client, 254 router |
-//! | 4 | the backends', if routed | 11 and up backends, 250 nobody, 254 router |
-//! | 8 | a crowd: every address is the client's as well, to be many clients | |
-//! | 9 | nowhere: routed to the client, who drops it, to be a client that never answers | |
+//! The addresses are in the [plan](super::plan).
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     ops::Deref,
 };
 
 use anyhow::Result;
 
-use super::{Dir, Interface, Namespace, bridge, veth};
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
+use super::{
+    Attached, Dir, EveryFrame, Family, Interface, Namespace, bridge,
+    plan::{
+        BACKEND_NET, BALANCER, BEFORE, BEFORE_BACKENDS, BEHIND, CLIENT, CLIENT_NET, CROWD, NOBODY,
+        NOWHERE, ROUTER, VIRTUAL, add, forward, mac, route,
+    },
+    veth,
+};
 
 /// How the balancer stands between client and backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,24 +56,12 @@ pub struct Lab {
     client: Host,
     balancer: Namespace,
     interfaces: Vec<Interface>,
+    far_ends: Vec<Interface>,
+    _programs: Vec<Attached>,
     backends: Vec<Host>,
     switch: Namespace,
     router: Option<Namespace>,
 }
-
-const BEFORE: u8 = 1;
-const BEHIND: u8 = 2;
-const CLIENT_NET: u8 = 3;
-const BACKEND_NET: u8 = 4;
-const CROWD: u8 = 8;
-const NOWHERE: u8 = 9;
-
-const BALANCER: u8 = 1;
-const CLIENT: u8 = 10;
-const FIRST_BACKEND: u8 = 11;
-const VIRTUAL: u8 = 100;
-const NOBODY: u8 = 250;
-const ROUTER: u8 = 254;
 
 impl Lab {
     /// Client and backends on different interfaces of the balancer, `front` and `back`.
@@ -105,71 +81,51 @@ impl Lab {
 
     /// A lab of this shape. `backends` is at most 200.
     pub fn new(shape: Shape, backends: u8) -> Result<Self> {
-        assert!(backends <= 200, "the address plan has room for 200 backends");
+        assert!(backends <= 200, "there are addresses for 200 backends");
         let dir = Dir::new()?;
         let client = Namespace::new("client", &dir)?;
         let balancer = Namespace::new("balancer", &dir)?;
         let switch = Namespace::new("switch", &dir)?;
         let lan = bridge(&switch, "lan")?;
-        let mut router = None;
+        let cables = Cables::lay(shape, &client, &balancer, &lan)?;
+        let (interfaces, far_ends): (Vec<_>, Vec<_>) = cables.arms.into_iter().unzip();
 
-        // The client's cable and the balancer's interfaces.
-        let (client_cable, interfaces) = match shape {
-            Shape::TwoArm => {
-                let (client_end, front) = veth((&client, "eth0"), (&balancer, "front"))?;
-                let back = to_switch((&balancer, "back"), &lan)?.0;
-                ((client_end, front.clone()), vec![front, back])
-            }
-            Shape::OneArm => {
-                let client_cable = to_switch((&client, "eth0"), &lan)?;
-                let arm = to_switch((&balancer, "lan"), &lan)?.0;
-                (client_cable, vec![arm])
-            }
-            Shape::Routed => {
-                let router = router.insert(Namespace::new("client-router", &dir)?);
-                let cable = veth((&client, "eth0"), (router, "client"))?;
-                let (front, uplink) = veth((&balancer, "front"), (router, "balancer"))?;
-                let (back, downlink) = veth((&balancer, "back"), (&switch, "balancer"))?;
-                add(&cable.1, CLIENT_NET, ROUTER)?;
-                add(&uplink, BEFORE, ROUTER)?;
-                add(&downlink, BEHIND, ROUTER)?;
-                add(&lan, BACKEND_NET, ROUTER)?;
-                for (router, net) in [(&*router, BEFORE), (&switch, BEHIND)] {
-                    forward(router, true)?;
-                    route(router, "default", net, BALANCER)?;
-                }
-                (cable, vec![front, back])
-            }
-        };
-
-        let (client_net, backend_net) = match shape {
-            Shape::TwoArm | Shape::OneArm => (BEFORE, BEHIND),
-            Shape::Routed => (CLIENT_NET, BACKEND_NET),
-        };
         let (arm_before, arm_behind) = (&interfaces[0], &interfaces[interfaces.len() - 1]);
         add(arm_before, BEFORE, BALANCER)?;
         add(arm_behind, BEHIND, BALANCER)?;
-
-        client_cable.0.set_mac(&mac(client_net, CLIENT))?;
-        let client =
-            Host { namespace: client, net: client_net, number: CLIENT, far_end: client_cable.1 };
-        let gateway = if shape == Shape::Routed { ROUTER } else { BALANCER };
-        client.settle(&client_cable.0, gateway)?;
+        let (client_net, backend_net, gateway) = match shape {
+            Shape::TwoArm | Shape::OneArm => (BEFORE, BEHIND, BALANCER),
+            Shape::Routed => (CLIENT_NET, BACKEND_NET, ROUTER),
+        };
+        let client = Host::settle(client, cables.client, (client_net, CLIENT), gateway)?;
         client.be_many()?;
+        let backends = (1..=backends).map(|nth| {
+            let namespace = Namespace::new(&format!("b{nth}"), &dir)?;
+            let cable = to_switch((&namespace, "eth0"), &lan)?;
+            Host::settle(
+                namespace,
+                cable,
+                (backend_net, BEFORE_BACKENDS + nth),
+                gateway,
+            )
+        });
+        let backends = backends.collect::<Result<_>>()?;
 
-        let mut hosts = Vec::new();
-        for number in (FIRST_BACKEND..).take(backends.into()) {
-            let name = format!("b{}", number - FIRST_BACKEND + 1);
-            let namespace = Namespace::new(&name, &dir)?;
-            let (eth0, far_end) = to_switch((&namespace, "eth0"), &lan)?;
-            eth0.set_mac(&mac(backend_net, number))?;
-            let host = Host { namespace, net: backend_net, number, far_end };
-            host.settle(&eth0, gateway)?;
-            hosts.push(host);
-        }
-
-        let backends = hosts;
-        let lab = Self { dir, shape, client, balancer, interfaces, backends, switch, router };
+        let programs = far_ends
+            .iter()
+            .map(|end| Attached::new(end, EveryFrame::Passes));
+        let lab = Self {
+            dir,
+            shape,
+            client,
+            balancer,
+            backends,
+            switch,
+            router: cables.router,
+            _programs: programs.collect::<Result<_>>()?,
+            interfaces,
+            far_ends,
+        };
         for family in Family::BOTH {
             lab.add_virtual(lab.vip(family))?;
             lab.lead_the_way(family)?;
@@ -202,9 +158,24 @@ impl Lab {
         &self.interfaces
     }
 
+    /// The far ends of the cables to the balancer's interfaces, in the same order.
+    ///
+    /// Each has an XDP program that passes everything: a veth only wakes up for frames that the
+    /// balancer sends back by `XDP_TX` if there is a program at the far end too.
+    pub fn far_ends(&self) -> &[Interface] {
+        &self.far_ends
+    }
+
     /// The backends, `b1` first.
     pub fn backends(&self) -> &[Host] {
         &self.backends
+    }
+
+    /// All its namespaces: client, balancer, backends, and the switch and router between them.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let backends = self.backends.iter().map(|backend| &backend.namespace);
+        let ends = [&self.client.namespace, &self.balancer, &self.switch];
+        ends.into_iter().chain(backends).chain(&self.router)
     }
 
     /// The virtual address.
@@ -251,27 +222,42 @@ impl Lab {
     }
 
     fn backend_net(&self) -> u8 {
-        if self.shape == Shape::Routed { BACKEND_NET } else { BEHIND }
+        if self.shape == Shape::Routed {
+            BACKEND_NET
+        } else {
+            BEHIND
+        }
     }
 
     /// The routes of balancer and router, and what makes an address nobody's.
     fn lead_the_way(&self, family: Family) -> Result<()> {
         let nobody = self.nobody(family);
-        let to_client = if self.router.is_some() { ROUTER } else { CLIENT };
+        let to_client = if self.router.is_some() {
+            ROUTER
+        } else {
+            CLIENT
+        };
         for net in [CROWD, NOWHERE] {
             route(&self.balancer, &family.network(net), BEFORE, to_client)?;
         }
         let Some(router) = &self.router else {
-            let [.., arm] = &self.interfaces[..] else { unreachable!("it has interfaces") };
+            let [.., arm] = &self.interfaces[..] else {
+                unreachable!("it has interfaces")
+            };
             let entry = format!("{nobody} lladdr {} dev {}", mac(BEHIND, NOBODY), arm.name());
-            return self.balancer.ip(&format!("neigh add {entry} nud permanent")).map(drop);
+            return self
+                .balancer
+                .ip(&format!("neigh add {entry} nud permanent"))
+                .map(drop);
         };
         for net in [CROWD, NOWHERE] {
             route(router, &family.network(net), CLIENT_NET, CLIENT)?;
         }
         route(&self.balancer, &family.network(CLIENT_NET), BEFORE, ROUTER)?;
         route(&self.balancer, &family.network(BACKEND_NET), BEHIND, ROUTER)?;
-        self.switch.ip(&format!("route add blackhole {nobody}")).map(drop)
+        self.switch
+            .ip(&format!("route add blackhole {nobody}"))
+            .map(drop)
     }
 }
 
@@ -296,9 +282,22 @@ impl Host {
         self.far_end.up()
     }
 
-    fn settle(&self, eth0: &Interface, gateway: u8) -> Result<()> {
-        add(eth0, self.net, self.number)?;
-        route(&self.namespace, "default", self.net, gateway)
+    /// Gives a namespace with a cable its addresses and the way to everywhere else.
+    fn settle(
+        namespace: Namespace,
+        (eth0, far_end): (Interface, Interface),
+        (net, number): (u8, u8),
+        gateway: u8,
+    ) -> Result<Self> {
+        eth0.set_mac(&mac(net, number))?;
+        add(&eth0, net, number)?;
+        route(&namespace, "default", net, gateway)?;
+        Ok(Self {
+            namespace,
+            net,
+            number,
+            far_end,
+        })
     }
 
     fn be_many(&self) -> Result<()> {
@@ -310,11 +309,14 @@ impl Host {
         // A route makes an address local, but IPv6 would only let go a socket from one that is set.
         self.namespace.sysctl("net.ipv6.ip_nonlocal_bind", "1")?;
         // Nobody listens on the client, so nearly all ports can be its own.
-        self.namespace.sysctl("net.ipv4.ip_local_port_range", "1024 65535")
+        self.namespace
+            .sysctl("net.ipv4.ip_local_port_range", "1024 65535")
     }
 
     fn ip_of(&self, family: Family, arguments: &str) -> Result<()> {
-        self.namespace.ip(&format!("{} {arguments}", family.flag())).map(drop)
+        self.namespace
+            .ip(&format!("{} {arguments}", family.flag()))
+            .map(drop)
     }
 }
 
@@ -326,41 +328,60 @@ impl Deref for Host {
     }
 }
 
-impl Family {
-    /// Both, for loops.
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+/// The cables between client, balancer and what is between them, near end first.
+struct Cables {
+    client: (Interface, Interface),
+    arms: Vec<(Interface, Interface)>,
+    router: Option<Namespace>,
+}
 
-    fn address(self, net: u8, host: u8) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(10, net, 0, host).into(),
-            // Read in decimal on both sides: fd00:2::11 belongs to 10.2.0.11.
-            Self::V6 => format!("fd00:{net}::{host}").parse().expect("decimal digits are valid"),
-        }
-    }
-
-    fn many(self, net: u8, number: u16) -> IpAddr {
-        match self {
-            Self::V4 => {
-                let [high, low] = number.to_be_bytes();
-                Ipv4Addr::new(10, net, high, low).into()
+impl Cables {
+    fn lay(
+        shape: Shape,
+        client: &Namespace,
+        balancer: &Namespace,
+        lan: &Interface,
+    ) -> Result<Self> {
+        let switch = lan.namespace();
+        Ok(match shape {
+            Shape::TwoArm => {
+                let front = veth((balancer, "front"), (client, "eth0"))?;
+                let back = to_switch((balancer, "back"), lan)?;
+                let client = (front.1.clone(), front.0.clone());
+                Self {
+                    client,
+                    arms: vec![front, back],
+                    router: None,
+                }
             }
-            Self::V6 => Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, number).into(),
-        }
-    }
-
-    fn network(self, net: u8) -> String {
-        match self {
-            Self::V4 if net >= CROWD => format!("10.{net}.0.0/16"),
-            Self::V4 => format!("10.{net}.0.0/24"),
-            Self::V6 => format!("fd00:{net}::/64"),
-        }
-    }
-
-    fn flag(self) -> &'static str {
-        match self {
-            Self::V4 => "-4",
-            Self::V6 => "-6",
-        }
+            Shape::OneArm => {
+                let client = to_switch((client, "eth0"), lan)?;
+                Self {
+                    client,
+                    arms: vec![to_switch((balancer, "lan"), lan)?],
+                    router: None,
+                }
+            }
+            Shape::Routed => {
+                let router = Namespace::new("client-router", client.dir())?;
+                let client = veth((client, "eth0"), (&router, "client"))?;
+                let front = veth((balancer, "front"), (&router, "balancer"))?;
+                let back = veth((balancer, "back"), (switch, "balancer"))?;
+                add(&client.1, CLIENT_NET, ROUTER)?;
+                add(&front.1, BEFORE, ROUTER)?;
+                add(&back.1, BEHIND, ROUTER)?;
+                add(lan, BACKEND_NET, ROUTER)?;
+                for (router, net) in [(&router, BEFORE), (switch, BEHIND)] {
+                    forward(router, true)?;
+                    route(router, "default", net, BALANCER)?;
+                }
+                Self {
+                    client,
+                    arms: vec![front, back],
+                    router: Some(router),
+                }
+            }
+        })
     }
 }
 
@@ -369,31 +390,4 @@ fn to_switch(from: (&Namespace, &str), lan: &Interface) -> Result<(Interface, In
     let (end, port) = veth(from, (lan.namespace(), from.0.name()))?;
     port.plug_into(lan)?;
     Ok((end, port))
-}
-
-fn add(interface: &Interface, net: u8, host: u8) -> Result<()> {
-    interface.address(&format!("{}/24", Family::V4.address(net, host)))?;
-    interface.address(&format!("{}/64", Family::V6.address(net, host)))
-}
-
-fn forward(namespace: &Namespace, on: bool) -> Result<()> {
-    let value = if on { "1" } else { "0" };
-    namespace.sysctl("net.ipv4.ip_forward", value)?;
-    namespace.sysctl("net.ipv6.conf.all.forwarding", value)
-}
-
-/// Routes `to` (a network of one family, or `default` for both) by way of a host.
-fn route(namespace: &Namespace, to: &str, net: u8, via: u8) -> Result<()> {
-    for family in Family::BOTH {
-        let concerned = to == "default" || to.contains(':') == (family == Family::V6);
-        if concerned {
-            let via = family.address(net, via);
-            namespace.ip(&format!("{} route add {to} via {via}", family.flag()))?;
-        }
-    }
-    Ok(())
-}
-
-fn mac(net: u8, host: u8) -> String {
-    format!("02:00:00:00:{net:02}:{host:02x}")
 }
