@@ -38,7 +38,7 @@ fn carries_everything(shape: Shape) -> Result<()> {
                 "no ping of the {family:?} VIP"
             );
             ensure!(
-                lab.client().pings(backend.ip(family)),
+                lab.client().pings(backend.address(family)),
                 "no {family:?} ping of {backend:?}"
             );
 
@@ -72,7 +72,7 @@ fn answers_nowhere(lab: &Lab, family: Family) -> Result<()> {
     assert_eq!(silent, [("timed out".to_owned(), 1)].into());
     lab.let_kernel_forward(false)?;
     ensure!(
-        !lab.client().pings(lab.backends()[0].ip(family)),
+        !lab.client().pings(lab.backends()[0].address(family)),
         "the kernel still forwards"
     );
     lab.let_kernel_forward(true)

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use lb_daemon::core::Status;
 
 use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
@@ -178,7 +178,7 @@ impl Tandem {
             );
             Ok(status)
         };
-        until(what, timeout, ask).with_context(|| self.log_for_people())
+        until(what, timeout, ask).map_err(|error| self.process.explain(&error))
     }
 
     /// Puts new settings into the file. They are in force after a [`reload`](Tandem::reload).
@@ -212,7 +212,7 @@ impl Tandem {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.process
             .stop(Duration::from_secs(10))
-            .with_context(|| self.log_for_people())
+            .map_err(|error| self.process.explain(&error))
     }
 
     /// Starts the daemon again, after it was stopped or killed, and waits until it answers.
@@ -232,18 +232,11 @@ impl Tandem {
                 self.status().map(Some)
             }
         });
-        let context = || self.log_for_people();
-        match answered.with_context(context)? {
-            Some(_) => Ok(()),
-            None => Err(anyhow::anyhow!("the daemon has ended")).with_context(context),
+        match answered {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.process.explain(&anyhow!("the daemon has ended"))),
+            Err(error) => Err(self.process.explain(&error)),
         }
-    }
-
-    fn log_for_people(&self) -> String {
-        format!(
-            "the end of the daemon's log:\n{}\n",
-            self.process.log_tail(40)
-        )
     }
 }
 

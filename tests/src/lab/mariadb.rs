@@ -103,7 +103,7 @@ impl MariaDb {
             Self::query(&self.host, local, "SELECT 1")
         })
         .map(drop)
-        .with_context(|| self.process.log_tail(20))
+        .map_err(|error| self.process.explain(&error))
     }
 }
 

@@ -44,7 +44,7 @@ impl Nginx {
         until(&what, Duration::from_secs(10), || {
             http_get(host, local, "/")
         })
-        .with_context(|| nginx.process.log_tail(20))?;
+        .map_err(|error| nginx.process.explain(&error))?;
         Ok(nginx)
     }
 

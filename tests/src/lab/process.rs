@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -68,6 +68,12 @@ impl Process {
         until(&format!("the end of {}", self.name), timeout, || {
             self.child.try_wait()?.context("it is still running")
         })
+    }
+
+    /// An error with the end of the log added, for people.
+    pub(super) fn explain(&self, error: &Error) -> Error {
+        let log = self.log_tail(40);
+        anyhow!("{error:#}\nThe end of the log of {}:\n{log}\n", self.name)
     }
 
     /// The file with what it has printed.

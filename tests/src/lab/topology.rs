@@ -263,13 +263,13 @@ impl Lab {
 
 impl Host {
     /// Its address.
-    pub fn ip(&self, family: Family) -> IpAddr {
+    pub fn address(&self, family: Family) -> IpAddr {
         family.address(self.net, self.number)
     }
 
     /// Its address and a port.
     pub fn at(&self, family: Family, port: u16) -> SocketAddr {
-        SocketAddr::new(self.ip(family), port)
+        SocketAddr::new(self.address(family), port)
     }
 
     /// Pulls its cable.
