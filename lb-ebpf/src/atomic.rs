@@ -5,6 +5,8 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
+const SEQ: AtomicOrdering = AtomicOrdering::SeqCst;
+
 /// A word that several processors change at once. Needs no order with other memory.
 #[derive(Clone, Copy)]
 pub struct Word(*mut u64);
@@ -27,10 +29,13 @@ impl Word {
     }
 
     /// Adds `by`, wrapping, and returns the value before.
+    ///
+    /// Sequentially consistent for the compiler's sake: LLVM 22 turns a relaxed addition into the
+    /// instruction that returns nothing even where the value before is used, and then uses `by`.
     #[inline(always)]
     pub fn add(self, by: u64) -> u64 {
         // SAFETY: by the contract of `new`.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(self.0, by) }
+        unsafe { atomic_xadd::<u64, u64, SEQ>(self.0, by) }
     }
 
     /// Subtracts one.
@@ -42,7 +47,6 @@ impl Word {
     /// Replaces `before` by `after`; false, and nothing is changed, if it is not `before`.
     #[inline(always)]
     pub fn replace(self, before: u64, after: u64) -> bool {
-        const SEQ: AtomicOrdering = AtomicOrdering::SeqCst;
         // SAFETY: by the contract of `new`.
         unsafe { atomic_cxchg::<u64, SEQ, SEQ>(self.0, before, after) }.1
     }

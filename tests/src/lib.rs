@@ -1,1 +1,66 @@
-//! The lab in network namespaces that the scenarios and the demo share.
+//! The lab that the scenarios and the demo share: hosts in network namespaces of their own.
+//!
+//! A scenario reads like a story:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use lb_daemon::core::State;
+//! use tests::lab::{Ask, IdentServer, Lab, Tandem};
+//!
+//! # fn story(services: &str) -> anyhow::Result<()> {
+//! let lab = Lab::two_arm(2)?;
+//! let [b1, b2] = lab.backends() else { unreachable!() };
+//! let _servers = [IdentServer::start(b1, 80)?, IdentServer::start(b2, 80)?];
+//! let tandem = Tandem::start(&lab, services)?;
+//! tandem.wait_until("the service is up", Duration::from_secs(5), |status| {
+//!     status.services[0].state == State::Up
+//! })?;
+//! let vip = (lab.vip4(), 80).into();
+//! let tally = Ask::at(vip).times(100).at_once(10).from(lab.client());
+//! tally.all_answered()?;
+//! assert_eq!((tally.count("b1"), tally.count("b2")), (50, 50));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What there is
+//!
+//! **The place.** [`Lab`](lab::Lab) is a client, a balancer and backends in one of three shapes,
+//! [`two_arm`](lab::Lab::two_arm), [`one_arm`](lab::Lab::one_arm) and
+//! [`routed`](lab::Lab::routed), always with IPv4 and IPv6; the addresses are in its
+//! [plan](lab::plan). The balancer's kernel forwards nothing unless told to
+//! ([`let_kernel_forward`](lab::Lab::let_kernel_forward)), so what gets through was balanced.
+//! A [`Host`](lab::Host) can be [unplugged](lab::Host::unplug); it is also a
+//! [`Namespace`](lab::Namespace), where one can run [closures](lab::Namespace::enter),
+//! [threads](lab::Namespace::thread), [commands](lab::Namespace::command) and
+//! [`ip`](lab::Namespace::ip). For other shapes there are [`veth`](lab::veth()) and
+//! [`bridge`](lab::bridge()).
+//!
+//! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
+//! frozen, or be mute from the start. [`BulkServer`](lab::BulkServer) is for long transfers,
+//! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
+//! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
+//!
+//! **Who asks.** [`Ask`](lab::Ask) makes many short connections and tells who answered,
+//! [`Held`](lab::Held) keeps connections open, [`Bulk`](lab::Bulk) moves gigabytes and verifies
+//! each byte, [`HalfOpen`](lab::HalfOpen) sends SYNs that nobody will follow up,
+//! [`http_get`](lab::http_get) and [`MariaDb::query`](lab::MariaDb::query) speak for themselves.
+//! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
+//! ([`Lab::crowd`](lab::Lab::crowd)).
+//!
+//! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer.
+//!
+//! # What to know
+//!
+//! - It needs root, and the Debian packages `iproute2 ethtool iputils-ping mariadb-server
+//!   mariadb-client nginx-light`, which `cargo xtask setup` installs.
+//! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
+//!   in the temporary directory, which the next lab removes: namespaces have no names in the file
+//!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
+//! - Every wait has a limit, and what fails says what it saw last.
+//! - `tandem` is taken from beside the test program (`cargo build --package lb-daemon` puts it
+//!   there; `cargo test` alone does not) or from `TANDEM_BIN`.
+//! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a
+//!   [`Held`](lab::Held) of 9,000 is about the most.
+
+pub mod lab;

@@ -1,0 +1,227 @@
+//! The product: a real `tandem run` on the balancer of a lab.
+
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lb_daemon::core::Status;
+
+use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
+
+/// Where the metrics are, inside the balancer's namespace.
+const METRICS: &str = "127.0.0.1:9200";
+
+/// What goes into the configuration file of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Interfaces with the XDP program; those of the lab at the start.
+    pub interfaces: Vec<String>,
+    /// Further lines of `[global]`.
+    pub global: String,
+    /// The rest of the file: `[defaults]`, `[[service]]`, ...
+    pub services: String,
+}
+
+/// A running daemon. Dropping it kills it.
+#[derive(Debug)]
+pub struct Tandem {
+    namespace: Namespace,
+    binary: PathBuf,
+    config: PathBuf,
+    socket: PathBuf,
+    process: Process,
+}
+
+impl Settings {
+    /// Settings for a lab with these services, in TOML.
+    pub fn new(lab: &Lab, services: &str) -> Self {
+        let interfaces = lab.interfaces().iter().map(|one| one.name().to_owned()).collect();
+        Self { interfaces, global: String::new(), services: services.to_owned() }
+    }
+
+    /// Adds a line to `[global]`, such as `xdp_mode = "generic"`.
+    #[must_use]
+    pub fn global(mut self, line: &str) -> Self {
+        self.global.push_str(line);
+        self.global.push('\n');
+        self
+    }
+
+    /// The configuration file, with the control socket in this place.
+    fn render(&self, socket: &Path) -> String {
+        let Self { interfaces, global, services } = self;
+        let socket = socket.display();
+        format!(
+            "\
+[global]
+node = \"lab\"
+interfaces = {interfaces:?}
+bpffs = \"/sys/fs/bpf/tandem\"
+{global}
+[admin]
+socket = \"{socket}\"
+metrics = \"{METRICS}\"
+
+[log]
+level = \"debug\"
+
+{services}
+"
+        )
+    }
+}
+
+impl Tandem {
+    /// Starts a daemon with these services, in TOML, and waits until it answers.
+    pub fn start(lab: &Lab, services: &str) -> Result<Self> {
+        Self::start_with(lab, &Settings::new(lab, services))
+    }
+
+    /// Starts a daemon with these settings and waits until it answers.
+    pub fn start_with(lab: &Lab, settings: &Settings) -> Result<Self> {
+        let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
+        fs::write(&config, settings.render(&socket))?;
+        let binary = binary()?;
+        let namespace = lab.balancer().clone();
+        let process = run(&namespace, &binary, &config)?;
+        let mut tandem = Self { namespace, binary, config, socket, process };
+        tandem.wait_until_it_answers()?;
+        Ok(tandem)
+    }
+
+    /// Runs a daemon that is expected to end by itself within 10 seconds: what it says and how
+    /// it ends.
+    pub fn run_to_its_end(lab: &Lab, settings: &Settings) -> Result<Output> {
+        let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
+        fs::write(&config, settings.render(&socket))?;
+        let run = lab.balancer().command(binary()?).arg("run").arg("--config").arg(&config);
+        run.output(Duration::from_secs(10))
+    }
+
+    /// Another verb of the command, such as `["check", "/some/file"]`, inside the namespace.
+    pub fn verb(&self, arguments: &[&str]) -> Command {
+        self.namespace.command(&self.binary).args(arguments)
+    }
+
+    /// The file it was started with.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its process, to be frozen by `SIGSTOP`, say.
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What `tandem status --json` says.
+    pub fn status(&self) -> Result<Status> {
+        let answer = self.verb(&["status", "--json", "--socket"]).arg(&self.socket).run()?;
+        serde_json::from_str(&answer)
+            .with_context(|| format!("the status is not what it should be: {answer}"))
+    }
+
+    /// Waits until the status is as wanted and hands it back; fails with the last status and the
+    /// end of the log.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        timeout: Duration,
+        mut wanted: impl FnMut(&Status) -> bool,
+    ) -> Result<Status> {
+        let ask = || {
+            let status = self.status()?;
+            ensure!(wanted(&status), "the last status was {}", serde_json::to_string(&status)?);
+            Ok(status)
+        };
+        until(what, timeout, ask).map_err(|error| self.process.explain(&error))
+    }
+
+    /// Puts new settings into the file. They are in force after a [`reload`](Tandem::reload).
+    pub fn configure(&self, settings: &Settings) -> Result<()> {
+        fs::write(&self.config, settings.render(&self.socket)).context("cannot write the settings")
+    }
+
+    /// Runs `tandem reload`; fails, with what it said, if the file is refused.
+    pub fn reload(&self) -> Result<String> {
+        self.verb(&["reload", "--socket"]).arg(&self.socket).run()
+    }
+
+    /// What its Prometheus endpoint says.
+    pub fn scrape_metrics(&self) -> Result<String> {
+        let server: SocketAddr = METRICS.parse().expect("it is an address");
+        let answer = http_get(&self.namespace, server, "/metrics")?;
+        ensure!(answer.status == 200, "GET /metrics was answered with {}", answer.status);
+        Ok(answer.body)
+    }
+
+    /// Kills the daemon by `SIGKILL`: nothing it could do about it.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops the daemon by `SIGTERM` and waits up to 10 seconds for its end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.stop(Duration::from_secs(10)).map_err(|error| self.process.explain(&error))
+    }
+
+    /// Starts the daemon again, after it was stopped or killed, and waits until it answers.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(!self.process.is_running(), "the daemon is still running");
+        self.process = run(&self.namespace, &self.binary, &self.config)?;
+        self.wait_until_it_answers()
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let mut ended = false;
+        let answered = until("an answer of the daemon", Duration::from_secs(10), || {
+            ended = !self.process.is_running();
+            if ended { Ok(None) } else { self.status().map(Some) }
+        });
+        match answered {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.process.explain(&anyhow!("the daemon has ended"))),
+            Err(error) => Err(self.process.explain(&error)),
+        }
+    }
+}
+
+fn run(namespace: &Namespace, binary: &Path, config: &Path) -> Result<Process> {
+    namespace.command(binary).arg("run").arg("--config").arg(config).spawn()
+}
+
+/// The daemon's binary: `TANDEM_BIN`, or the one that was built beside this program.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("TANDEM_BIN") {
+        let path =
+            fs::canonicalize(&path).with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
+        return Ok(path);
+    }
+    let program = env::current_exe()?;
+    // Test executables are in `target/debug/deps`, others in `target/debug`.
+    for place in program.ancestors().skip(1).take(2) {
+        let binary = place.join("tandem");
+        if binary.is_file() {
+            return Ok(binary);
+        }
+    }
+    bail!(
+        "there is no tandem binary beside {}; run `cargo build --package lb-daemon`, or name one \
+         in TANDEM_BIN",
+        program.display()
+    )
+}

@@ -1,0 +1,117 @@
+//! Cables and switches.
+
+use anyhow::{Context, Result};
+
+use super::Namespace;
+
+/// A network interface in a namespace.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    namespace: Namespace,
+    name: String,
+}
+
+/// Lays a cable: a veth pair with one end in each namespace, both up.
+///
+/// Checksums are computed and segments cut by the sender and nothing is taken on trust by the
+/// receiver, as between real machines: an XDP program that rewrites a header sees and must keep
+/// a whole checksum. GRO stays on, since it is what makes a veth take frames that arrive by
+/// `XDP_REDIRECT` or `XDP_TX` at all; without it they vanish in silence.
+pub fn veth(
+    (a, a_name): (&Namespace, &str),
+    (b, b_name): (&Namespace, &str),
+) -> Result<(Interface, Interface)> {
+    let peer = format!("type veth peer name {b_name} netns {}", b.net_path());
+    a.ip(&format!("link add {a_name} {peer}"))
+        .with_context(|| format!("no cable from {} to {}", a.name(), b.name()))?;
+    let ends = (Interface::new(a, a_name), Interface::new(b, b_name));
+    for end in [&ends.0, &ends.1] {
+        end.like_a_wire()?;
+        end.up()?;
+    }
+    Ok(ends)
+}
+
+/// Makes a switch of this name in a namespace; interfaces become its ports by
+/// [`Interface::plug_into`].
+pub fn bridge(namespace: &Namespace, name: &str) -> Result<Interface> {
+    // Without snooping, neighbour solicitations reach a port that has just been plugged in.
+    namespace.ip(&format!("link add {name} type bridge mcast_snooping 0 forward_delay 0"))?;
+    let bridge = Interface::new(namespace, name);
+    bridge.up()?;
+    Ok(bridge)
+}
+
+impl Interface {
+    /// An interface that is there.
+    pub fn new(namespace: &Namespace, name: &str) -> Self {
+        Self { namespace: namespace.clone(), name: name.to_owned() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The namespace it is in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Adds an address with its prefix length, `10.1.0.1/24`.
+    pub fn address(&self, address: &str) -> Result<()> {
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        self.ip(&format!("address add {address} dev {} {nodad}", self.name))
+    }
+
+    /// Brings it up.
+    pub fn up(&self) -> Result<()> {
+        self.ip(&format!("link set {} up", self.name))
+    }
+
+    /// Takes it down; the far end of a cable loses its carrier.
+    pub fn down(&self) -> Result<()> {
+        self.ip(&format!("link set {} down", self.name))
+    }
+
+    /// Sets its link-layer address, `02:00:00:00:00:01`.
+    pub fn set_mac(&self, mac: &str) -> Result<()> {
+        self.ip(&format!("link set {} address {mac}", self.name))
+    }
+
+    /// Its link-layer address, `02:00:00:00:00:01`.
+    pub fn mac(&self) -> Result<String> {
+        let answer = self.namespace.ip(&format!("-json link show dev {}", self.name))?;
+        let links: serde_json::Value = serde_json::from_str(&answer)?;
+        let mac = links[0]["address"].as_str().context("an interface without an address")?;
+        Ok(mac.to_owned())
+    }
+
+    /// Sets its MTU, in bytes.
+    pub fn set_mtu(&self, bytes: u32) -> Result<()> {
+        self.ip(&format!("link set {} mtu {bytes}", self.name))
+    }
+
+    /// Makes it a port of a bridge of its namespace.
+    pub fn plug_into(&self, bridge: &Interface) -> Result<()> {
+        self.ip(&format!("link set {} master {}", self.name, bridge.name))
+    }
+
+    /// Turns offloads on or off by `ethtool -K`, such as `&["gro", "off"]`.
+    pub fn offloads(&self, settings: &[&str]) -> Result<()> {
+        let ethtool = self.namespace.command("ethtool").args(["-K", &self.name]);
+        ethtool.args(settings).plain().run().map(drop)
+    }
+
+    fn like_a_wire(&self) -> Result<()> {
+        // A veth has room for 256 frames. With a queue a sender waits for room (since Linux 6.16)
+        // instead of losing frames of a burst.
+        let queue = ["qdisc", "add", "dev", &self.name, "root", "pfifo", "limit", "10000"];
+        self.namespace.command("tc").args(queue).plain().run()?;
+        self.offloads(&["rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "on"])
+    }
+
+    fn ip(&self, arguments: &str) -> Result<()> {
+        self.namespace.ip(arguments).map(drop)
+    }
+}

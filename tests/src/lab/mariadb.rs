@@ -1,0 +1,112 @@
+//! A real `MariaDB`.
+
+use std::{fs, net::SocketAddr, os::unix, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use nix::unistd::User;
+
+use super::{Namespace, Process, wait::until};
+
+/// A `MariaDB` server of its own data on a host. Dropping it kills it; the data goes with the lab.
+///
+/// There is a user `lab` with the password `lab`, an empty database `lab`, and
+/// `SELECT @@report_host` answers with the name of the host.
+#[derive(Debug)]
+pub struct MariaDb {
+    process: Process,
+    host: Namespace,
+    data: PathBuf,
+    port: u16,
+}
+
+impl MariaDb {
+    /// Makes its data, starts it on a port and waits until it answers queries.
+    pub fn start(host: &Namespace, port: u16) -> Result<Self> {
+        let home = host.dir().join(format!("{}-mariadb-{port}", host.name()));
+        let data = home.join("data");
+        let account =
+            User::from_name("mysql")?.context("MariaDB is not installed (no user mysql)")?;
+        fs::create_dir(&home)?;
+        unix::fs::chown(&home, Some(account.uid.into()), Some(account.gid.into()))?;
+        fs::write(home.join("init.sql"), INIT)?;
+        host.command("mariadb-install-db")
+            .args(["--no-defaults", "--skip-test-db", "--innodb-log-file-size=4M"])
+            .arg("--auth-root-authentication-method=normal")
+            .arg(format!("--datadir={}", data.display()))
+            // Its temporary tables are named after its PID, which is the same in every PID
+            // namespace.
+            .arg(format!("--tmpdir={}", home.display()))
+            .user("mysql")?
+            .run()?;
+        let process = run(host, &data, port)?;
+        let server = Self { process, host: host.clone(), data, port };
+        server.wait_until_it_answers()?;
+        Ok(server)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its process, to be frozen by `SIGSTOP` or killed.
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Kills it and starts it again with the same data.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = run(&self.host, &self.data, self.port)?;
+        self.wait_until_it_answers()
+    }
+
+    /// Runs SQL with the `mariadb` client on a host, and hands back the rows: a line each,
+    /// columns apart by tabs.
+    pub fn query(client: &Namespace, server: SocketAddr, sql: &str) -> Result<String> {
+        Self::client(client, server).args(["--execute", sql]).run()
+    }
+
+    /// The `mariadb` client on a host, about to connect to a server; for scripts and people.
+    pub fn client(client: &Namespace, server: SocketAddr) -> super::Command {
+        client
+            .command("mariadb")
+            .args(["--no-defaults", "--user=lab", "--password=lab", "--connect-timeout=5"])
+            .args(["--batch", "--skip-column-names", "--database=lab", "--protocol=tcp"])
+            .arg(format!("--host={}", server.ip()))
+            .arg(format!("--port={}", server.port()))
+    }
+
+    fn wait_until_it_answers(&self) -> Result<()> {
+        let what = format!("an answer of MariaDB on {}", self.host.name());
+        let local = SocketAddr::new([127, 0, 0, 1].into(), self.port);
+        until(&what, Duration::from_secs(30), || Self::query(&self.host, local, "SELECT 1"))
+            .map(drop)
+            .map_err(|error| self.process.explain(&error))
+    }
+}
+
+const INIT: &str = "\
+CREATE DATABASE IF NOT EXISTS lab;
+CREATE USER IF NOT EXISTS lab@'%' IDENTIFIED BY 'lab';
+GRANT ALL ON *.* TO lab@'%';
+";
+
+fn run(host: &Namespace, data: &std::path::Path, port: u16) -> Result<Process> {
+    let home = data.parent().context("the data is in a directory")?;
+    let file = |option: &str, name: &str| format!("--{option}={}", home.join(name).display());
+    host.command("mariadbd")
+        .args(["--no-defaults", "--skip-name-resolve", "--bind-address=*"])
+        .args(["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=4M"])
+        .args(["--key-buffer-size=1M", "--performance-schema=off", "--max-connections=500"])
+        .args(["--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=64M"])
+        .arg(format!("--port={port}"))
+        .arg(format!("--report-host={}", host.name()))
+        .arg(format!("--datadir={}", data.display()))
+        .arg(file("socket", "socket"))
+        .arg(file("pid-file", "pid"))
+        .arg(file("tmpdir", ""))
+        .arg(file("init-file", "init.sql"))
+        .user("mysql")?
+        .spawn()
+}

@@ -1,0 +1,44 @@
+//! What the standard library does not offer of TCP sockets.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt,
+    },
+    time::TimeVal,
+};
+
+/// Connects, from a given address if there is one. `limit` holds for the connect and then for
+/// every read and write.
+pub(super) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if let Some(from) = from {
+        // The port is chosen at the connect, so that one is good for many destinations.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    }
+    // On Linux the send timeout limits the connect too.
+    let whole = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    let time = TimeVal::new(whole, limit.subsec_micros().into());
+    setsockopt(&socket, sockopt::SendTimeout, &time)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &time)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) => Ok(TcpStream::from(socket)),
+        Err(nix::Error::EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes closing the socket send an RST instead of a FIN, at once and without `TIME_WAIT`.
+pub(super) fn close_by_reset(stream: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    Ok(setsockopt(stream, sockopt::Linger, &linger)?)
+}
