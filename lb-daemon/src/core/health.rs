@@ -17,15 +17,15 @@ mod tests;
 /// A backend's health check over time.
 ///
 /// ```text
-///                          pass                       fail, `fall` in a row
-///    new ──► Unproven ───────────────► Up { failed } ───────────┐
-///            (up)   │                   ▲    │ ▲ │ fail: failed + 1
-///                   │ fail              │    └─┘ │ pass: failed = 0
-///                   │                   │               │
-///                   │    pass, `rise`   │               ▼
-///                   │    in a row       └──────── Down { passed }
-///                   └────────────────────────────►   │ ▲ │ pass: passed + 1
-///                                                    └─┘ │ fail: passed = 0
+///         ┌────────────────┐  pass   ┌─────────────────┐ ◄─┐ pass: failed = 0
+///  new ─► │ Unproven (up)  │ ──────► │  Up { failed }  │   │ fail: failed + 1
+///         └───────┬────────┘         └──┬───────────▲──┘ ──┘
+///                 │ fail                │ `fall`    │ `rise`
+///                 │                     │ failures  │ passes
+///                 │                     ▼ in a row  │ in a row
+///                 │                  ┌─────────────────┐ ◄─┐ pass: passed + 1
+///                 └────────────────► │ Down { passed } │   │ fail: passed = 0
+///                                    └─────────────────┘ ──┘
 /// ```
 ///
 /// This is HAProxy's rule. It keeps one counter, `health`, from 0 to `rise + fall - 1`; a backend
@@ -60,9 +60,9 @@ enum Condition {
     /// This check was never answered. The first result decides alone; until then the backend is
     /// taken for up, or for what an earlier check with another question left it as.
     Unproven { up: bool },
-    /// Up; the last `failed` results were failures, fewer than `fall`.
+    /// Up; the last `failed` results were failures, which was not enough.
     Up { failed: u32 },
-    /// Down; the last `passed` results were passes, fewer than `rise`.
+    /// Down; the last `passed` results were passes, which was not enough.
     Down { passed: u32 },
 }
 
@@ -176,9 +176,9 @@ impl Health {
     /// itself: only results do.
     ///
     /// - The same check: nothing happens, not even to its rhythm.
-    /// - The same question with another `rise`, `fall`, timeout or interval: the runs counted so
-    ///   far stay valid, but one more result is needed to complete one; the next check is due
-    ///   within one new interval.
+    /// - The same question with another `rise`, `fall`, timeout or interval: the results counted
+    ///   so far still count, though it takes another to change the state even if they would now
+    ///   be enough; the next check is due within one new interval.
     /// - Another question (target or kind): the state is kept, but the first answer decides
     ///   alone, as after a start. It is asked after `first`, or, if an old check is under way,
     ///   as soon as that has ended; the old check's answer is not counted.
@@ -190,7 +190,6 @@ impl Health {
         self.check = check;
 
         if same_question {
-            self.condition = self.condition.within(&self.check);
             if let Phase::Waiting { due } = self.phase {
                 self.phase = Phase::Waiting {
                     due: due.min(now + self.interval()),
@@ -267,19 +266,6 @@ impl Condition {
             }
             (_, true) => Self::Up { failed: 0 },
             (_, false) => Self::Down { passed: 0 },
-        }
-    }
-
-    /// The same with runs that are shorter than `rise` and `fall` of `check`.
-    fn within(self, check: &Check) -> Self {
-        match self {
-            Self::Unproven { .. } => self,
-            Self::Up { failed } => Self::Up {
-                failed: failed.min(check.fall.saturating_sub(1)),
-            },
-            Self::Down { passed } => Self::Down {
-                passed: passed.min(check.rise.saturating_sub(1)),
-            },
         }
     }
 }
