@@ -38,8 +38,8 @@ mod tests;
 ///
 /// One check follows the other after `inter` while the backend is surely up, `downinter` while it
 /// is surely down, and `fastinter` while a run of results is under way that may change its state.
-/// The time is counted from start to start, so that a slow answer does not delay the next
-/// question, as it does in HAProxy; a check that outlasts it is followed by the next at once.
+/// The time is counted from start to start (HAProxy counts from the end of a check, so that slow
+/// answers delay the next question); a check that outlasts it is followed by the next at once.
 /// There is never more than one check of a backend under way.
 #[derive(Clone, Debug)]
 pub struct Health {
