@@ -17,15 +17,15 @@ mod tests;
 /// A backend's health check over time.
 ///
 /// ```text
-///                          pass                       fail, `fall` in a row
-///    new ──► Unproven ───────────────► Up { failed } ───────────┐
-///            (up)   │                   ▲    │ ▲ │ fail: failed + 1
-///                   │ fail              │    └─┘ │ pass: failed = 0
-///                   │                   │               │
-///                   │    pass, `rise`   │               ▼
-///                   │    in a row       └──────── Down { passed }
-///                   └────────────────────────────►   │ ▲ │ pass: passed + 1
-///                                                    └─┘ │ fail: passed = 0
+///         ┌────────────────┐  pass   ┌─────────────────┐ ◄─┐ pass: failed = 0
+///  new ─► │ Unproven (up)  │ ──────► │  Up { failed }  │   │ fail: failed + 1
+///         └───────┬────────┘         └──┬───────────▲──┘ ──┘
+///                 │ fail                │ `fall`    │ `rise`
+///                 │                     │ failures  │ passes
+///                 │                     ▼ in a row  │ in a row
+///                 │                  ┌─────────────────┐ ◄─┐ pass: passed + 1
+///                 └────────────────► │ Down { passed } │   │ fail: passed = 0
+///                                    └─────────────────┘ ──┘
 /// ```
 ///
 /// This is HAProxy's rule. It keeps one counter, `health`, from 0 to `rise + fall - 1`; a backend
@@ -38,8 +38,8 @@ mod tests;
 ///
 /// One check follows the other after `inter` while the backend is surely up, `downinter` while it
 /// is surely down, and `fastinter` while a run of results is under way that may change its state.
-/// The time is counted from start to start, so that a slow answer does not delay the next
-/// question, as it does in HAProxy; a check that outlasts it is followed by the next at once.
+/// The time is counted from start to start (HAProxy counts from the end of a check, so that slow
+/// answers delay the next question); a check that outlasts it is followed by the next at once.
 /// There is never more than one check of a backend under way.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -60,9 +60,9 @@ enum Condition {
     /// This check was never answered. The first result decides alone; until then the backend is
     /// taken for up, or for what an earlier check with another question left it as.
     Unproven { up: bool },
-    /// Up; the last `failed` results were failures, fewer than `fall`.
+    /// Up; the last `failed` results were failures, which was not enough.
     Up { failed: u32 },
-    /// Down; the last `passed` results were passes, fewer than `rise`.
+    /// Down; the last `passed` results were passes, which was not enough.
     Down { passed: u32 },
 }
 
@@ -149,11 +149,16 @@ impl Health {
         } else {
             self.failed += 1;
         }
-        self.last = Some(Last { outcome: outcome.clone(), ended: now });
+        self.last = Some(Last {
+            outcome: outcome.clone(),
+            ended: now,
+        });
 
         let was_up = self.is_up();
         self.condition = self.condition.after(passed, &self.check);
-        self.phase = Phase::Waiting { due: now.max(started + self.interval()) };
+        self.phase = Phase::Waiting {
+            due: now.max(started + self.interval()),
+        };
 
         let transition = match (was_up, self.is_up()) {
             (false, true) => Transition::Up,
@@ -171,9 +176,9 @@ impl Health {
     /// itself: only results do.
     ///
     /// - The same check: nothing happens, not even to its rhythm.
-    /// - The same question with another `rise`, `fall`, timeout or interval: the runs counted so
-    ///   far stay valid, but one more result is needed to complete one; the next check is due
-    ///   within one new interval.
+    /// - The same question with another `rise`, `fall`, timeout or interval: the results counted
+    ///   so far still count, though it takes another to change the state even if they would now
+    ///   be enough; the next check is due within one new interval.
     /// - Another question (target or kind): the state is kept, but the first answer decides
     ///   alone, as after a start. It is asked after `first`, or, if an old check is under way,
     ///   as soon as that has ended; the old check's answer is not counted.
@@ -185,9 +190,10 @@ impl Health {
         self.check = check;
 
         if same_question {
-            self.condition = self.condition.within(&self.check);
             if let Phase::Waiting { due } = self.phase {
-                self.phase = Phase::Waiting { due: due.min(now + self.interval()) };
+                self.phase = Phase::Waiting {
+                    due: due.min(now + self.interval()),
+                };
             }
         } else {
             self.condition = Condition::Unproven { up: self.is_up() };
@@ -260,17 +266,6 @@ impl Condition {
             }
             (_, true) => Self::Up { failed: 0 },
             (_, false) => Self::Down { passed: 0 },
-        }
-    }
-
-    /// The same with runs that are shorter than `rise` and `fall` of `check`.
-    fn within(self, check: &Check) -> Self {
-        match self {
-            Self::Unproven { .. } => self,
-            Self::Up { failed } => Self::Up { failed: failed.min(check.fall.saturating_sub(1)) },
-            Self::Down { passed } => {
-                Self::Down { passed: passed.min(check.rise.saturating_sub(1)) }
-            }
         }
     }
 }

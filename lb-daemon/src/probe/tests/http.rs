@@ -2,6 +2,10 @@ use super::*;
 use crate::{
     config::{HttpCheck, StatusRange},
     core::Reason,
+    probe::{
+        connection::{Connection, Deadline},
+        http,
+    },
 };
 
 #[tokio::test]
@@ -67,6 +71,30 @@ async fn an_agent_that_answers_without_listening_passes() {
         let outcome = probe(target, get("/"), AMPLE).await;
         assert_eq!(outcome.reason, Reason::L7OkStatus, "{outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_answered_and_is_gone_passes_too() {
+    let (target, gone) = server(async |mut stream: TcpStream| {
+        let mut greeting = [0];
+        stream.read_exact(&mut greeting).await.unwrap();
+        say(&mut stream, &[b"HTTP/1.1 200 OK\r\n\r\nsynced"]).await;
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let mut connection = Connection::open(target, Deadline::after(AMPLE))
+        .await
+        .unwrap();
+    connection.send(b"!").await.unwrap();
+    gone.await.unwrap();
+    let finding = http::exchange(connection, &check("/"), target)
+        .await
+        .unwrap();
+    assert_eq!(
+        finding.reason,
+        Reason::L7OkStatus,
+        "although the request could not be sent"
+    );
 }
 
 #[tokio::test]
