@@ -176,6 +176,7 @@ pub const fn is_expired(
 impl<A: Address> FlowKey<A> {
     /// The key of a packet that answers one with this key.
     #[inline(always)]
+    #[must_use]
     pub fn answer(&self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }

@@ -274,7 +274,10 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::*;
+    use super::{
+        Backend, BackendState, BackendStats, HalfOpen, HopKey, NextHop, Service, ServiceKey,
+        Settings, SlotTable, TableState, V4, V6,
+    };
     use crate::addr::Address;
 
     // SAFETY: `repr(C)` or `repr(transparent)`, `Copy`, no padding (asserted above), and every bit

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Parsed},
-    core::{Core, Effect, Event, InterfaceStatus, Level, Status},
+    core::{Core, Counters, Effect, Event, InterfaceStatus, Inventory, Level, Status},
     dataplane::{self, CounterReader, Dataplane, Reaper},
     netlink::Netlink,
     probe,
@@ -105,13 +105,13 @@ impl Runtime {
         let global = &config.global;
         let (mut dataplane, inventory) = Dataplane::open(global)?;
         if let Err(error) = dataplane.attach(global) {
-            if inventory == Default::default() {
+            if inventory == Inventory::default() {
                 // Nothing of an earlier daemon is to be kept alive, so nothing stays behind.
                 let _ = dataplane::detach(&global.bpffs);
             }
             return Err(error);
         }
-        if inventory != Default::default() {
+        if inventory != Inventory::default() {
             info!(
                 services = inventory.services.len(),
                 backends = inventory.backends.len(),
@@ -226,7 +226,7 @@ impl Runtime {
             warn!("{setting} is changed in the file, but takes effect only at the next start");
         }
         self.put_in_force(Arc::new(config), &warnings).await;
-        let status = self.core.status(&Default::default(), Instant::now());
+        let status = self.core.status(&Counters::default(), Instant::now());
         Ok(Reloaded {
             generation: status.config.generation,
             warnings: warnings.drain(..).map(|w| w.to_string()).collect(),

@@ -149,16 +149,11 @@ impl Health {
         } else {
             self.failed += 1;
         }
-        self.last = Some(Last {
-            outcome: outcome.clone(),
-            ended: now,
-        });
+        self.last = Some(Last { outcome: outcome.clone(), ended: now });
 
         let was_up = self.is_up();
         self.condition = self.condition.after(passed, &self.check);
-        self.phase = Phase::Waiting {
-            due: now.max(started + self.interval()),
-        };
+        self.phase = Phase::Waiting { due: now.max(started + self.interval()) };
 
         let transition = match (was_up, self.is_up()) {
             (false, true) => Transition::Up,
@@ -191,9 +186,7 @@ impl Health {
 
         if same_question {
             if let Phase::Waiting { due } = self.phase {
-                self.phase = Phase::Waiting {
-                    due: due.min(now + self.interval()),
-                };
+                self.phase = Phase::Waiting { due: due.min(now + self.interval()) };
             }
         } else {
             self.condition = Condition::Unproven { up: self.is_up() };

@@ -15,6 +15,7 @@ mod family;
 mod pins;
 mod reap;
 mod reconcile;
+mod simulate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,7 @@ pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
     reap::{Reaper, Sweep},
+    simulate::{Simulated, XdpAction},
 };
 use self::{pins::Pins, reconcile::Reconciler};
 use crate::{
@@ -101,6 +103,14 @@ impl Dataplane {
     /// Puts those settings in force that can change while connections live.
     pub fn configure(&mut self, global: &Global) -> Result<()> {
         set_up(&self.pins, global, self.pins.capacity("HALF_OPEN_V4")?)
+    }
+
+    /// Asks the loaded program what it would do with a frame that came in by `ifindex`, and lets it
+    /// do it: maps change as they would by a real frame, but nothing is sent.
+    pub fn simulate(&self, frame: &[u8], ifindex: u32) -> Result<Simulated> {
+        let program = self.ebpf.program("tandem").context("no program tandem")?;
+        let program: &Xdp = program.try_into()?;
+        simulate::run(program, frame, ifindex)
     }
 
     /// A reader of the counters, with handles of its own.

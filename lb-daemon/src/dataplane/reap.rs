@@ -185,5 +185,6 @@ impl Hops {
 /// The program's clock, in ticks.
 fn now() -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(ticks(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64))
+    let (seconds, nanoseconds) = (now.tv_sec().cast_unsigned(), now.tv_nsec().cast_unsigned());
+    Ok(ticks(seconds * 1_000_000_000 + nanoseconds))
 }

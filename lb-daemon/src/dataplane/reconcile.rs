@@ -152,7 +152,7 @@ impl<A: Family> FamilyMaps<A> {
     }
 
     fn take_inventory(&mut self, inventory: &mut Inventory) -> Result<()> {
-        for entry in self.services.iter() {
+        for entry in &self.services {
             let (key, service) = entry?;
             let number = u16::try_from(service.id)?;
             let binds = inventory.services.entry(number).or_default();
@@ -215,11 +215,10 @@ impl<A: Family> FamilyMaps<A> {
 
 fn flow_timeouts(timeouts: &Timeouts) -> FlowTimeouts {
     let convert = |duration: Duration| {
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         // Rounded up, so that no timeout is shorter than asked for.
-        (nanoseconds >> 20).saturating_add(1).min(u64::from(MAX_TICKS)) as u32
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        ticks(nanoseconds.min(u64::from(MAX_TICKS) << 20)).saturating_add(1).min(MAX_TICKS)
     };
-    debug_assert_eq!(ticks(1 << 20), 1);
     FlowTimeouts {
         client: convert(timeouts.client),
         server: convert(timeouts.server),

@@ -151,10 +151,7 @@ async fn silent_commands_are_hung_up_on_and_make_room() {
     let mut last = UnixStream::connect(&path).await.unwrap();
     last.write_all(&protocol::encode(&Request::Status)).await.unwrap();
     let mut answer = [0; 12];
-    timeout(2 * PATIENCE, last.read_exact(&mut answer))
-        .await
-        .expect("no room was made")
-        .unwrap();
+    timeout(2 * PATIENCE, last.read_exact(&mut answer)).await.expect("no room was made").unwrap();
     assert_eq!(&answer, br#"{"version":1"#);
     for stream in &mut silent {
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "still connected");

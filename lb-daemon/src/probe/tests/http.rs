@@ -82,19 +82,11 @@ async fn an_agent_that_answered_and_is_gone_passes_too() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    let mut connection = Connection::open(target, Deadline::after(AMPLE))
-        .await
-        .unwrap();
+    let mut connection = Connection::open(target, Deadline::after(AMPLE)).await.unwrap();
     connection.send(b"!").await.unwrap();
     gone.await.unwrap();
-    let finding = http::exchange(connection, &check("/"), target)
-        .await
-        .unwrap();
-    assert_eq!(
-        finding.reason,
-        Reason::L7OkStatus,
-        "although the request could not be sent"
-    );
+    let finding = http::exchange(connection, &check("/"), target).await.unwrap();
+    assert_eq!(finding.reason, Reason::L7OkStatus, "although the request could not be sent");
 }
 
 #[tokio::test]

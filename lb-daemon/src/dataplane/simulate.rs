@@ -1,0 +1,79 @@
+//! What would the program do with this frame? Asked of the loaded program itself.
+
+use anyhow::{Context as _, Result};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+
+/// What the program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    /// Its return value.
+    pub action: XdpAction,
+    /// The frame after it.
+    pub frame: Vec<u8>,
+}
+
+/// What an XDP program asks the driver to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpAction {
+    /// Discard the frame, as if the program had failed.
+    Aborted,
+    /// Discard the frame.
+    Drop,
+    /// Hand it to the kernel.
+    Pass,
+    /// Send it back out of the interface it came in by.
+    Tx,
+    /// Send it out of another interface.
+    Redirect,
+    /// A value that has no meaning.
+    Unknown(u32),
+}
+
+impl From<u32> for XdpAction {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::Aborted,
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Tx,
+            4 => Self::Redirect,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// `struct xdp_md` of the kernel, as far as a test run takes it.
+#[repr(C)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+pub(super) fn run(program: &Xdp, frame: &[u8], ifindex: u32) -> Result<Simulated> {
+    let context = Context {
+        data: 0,
+        data_end: u32::try_from(frame.len())?,
+        data_meta: 0,
+        ingress_ifindex: ifindex,
+        rx_queue_index: 0,
+        egress_ifindex: 0,
+    };
+    // SAFETY: plain words without padding.
+    let context = unsafe {
+        std::slice::from_raw_parts(std::ptr::from_ref(&context).cast::<u8>(), size_of::<Context>())
+    };
+    let mut out = vec![0; frame.len()];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(context),
+        ..TestRunOptions::default()
+    };
+    let result = program.test_run(options).context("cannot run the program on a frame")?;
+    out.truncate(result.data_size_out as usize);
+    Ok(Simulated { action: result.return_value.into(), frame: out })
+}
