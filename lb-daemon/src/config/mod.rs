@@ -1,8 +1,133 @@
 //! The configuration file: TOML in, a typed and validated [`Config`] out.
+//!
+//! ```text
+//! text ─► toml ─► syntax errors ───────────────────────────┐
+//!           └───► reader ─► node, service, backend, check ─┼─► report ─► Diagnostics
+//!                                └─► ledger (conflicts) ───┘
+//! ```
+//!
+//! An operator gets every error at once. Therefore the document is not deserialised, which would
+//! end at the first error, but walked: the parts of the file each have a module that asks a
+//! [`reader`] for the keys they know, and every error is noted in the [`report`] with its place.
+//! docs/configuration.md is the reference of all keys.
 
+use std::{path::Path, sync::Arc};
+
+use toml::de::DeTable;
+
+mod address;
+mod backend;
+mod check;
+mod diagnostic;
+mod duration;
+mod http_check;
+mod ledger;
 mod model;
+mod node;
+mod reader;
+mod report;
+mod service;
+mod suggest;
+mod syntax;
+mod tcp_check;
+mod to_toml;
 
+pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
     Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
+
+use ledger::Ledger;
+use reader::Table;
+use report::{Read, Report};
+
+/// A usable configuration file.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// What it says.
+    pub config: Config,
+    /// What it says but probably does not mean, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads the configuration file at `path`.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file; also that it can't be read or is not UTF-8.
+pub fn load(path: &Path) -> Result<Parsed, Diagnostics> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        let hint = "check that the file exists and that this user may read it";
+        Diagnostics::unreadable(&file, format!("the file can't be read: {error}"), hint)
+    })?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, &file),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let line = error
+                .as_bytes()
+                .iter()
+                .take(valid)
+                .filter(|&&byte| byte == b'\n')
+                .count()
+                + 1;
+            let message = format!("the file is not UTF-8: line {line} has a byte that is no text");
+            let hint = "save it as UTF-8; a compressed or encrypted file must be unpacked first";
+            Err(Diagnostics::unreadable(&file, message, hint))
+        }
+    }
+}
+
+/// Reads a configuration from `text`; diagnostics call it `file`.
+///
+/// `global.node` is this host's name if the text does not set it; nothing else depends on
+/// anything but the text.
+///
+/// # Errors
+///
+/// Everything that is wrong with the text.
+pub fn parse(text: &str, file: &str) -> Result<Parsed, Diagnostics> {
+    let report = Report::new(file, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    syntax::report(&report, text, document.get_ref(), &errors);
+    let config = read(document.get_ref(), &report);
+
+    match (config, report.finish()) {
+        (Ok(config), (false, warnings)) => Ok(Parsed { config, warnings }),
+        (_, (_, found)) => Err(Diagnostics::new(file, found)),
+    }
+}
+
+fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
+    Table::root(document, report).read(|root| {
+        let global = node::global(root);
+        let (admin, metrics) = node::admin(root);
+        let log = node::log(root);
+        let defaults = service::defaults(root);
+
+        let mut ledger = Ledger::new(report);
+        let tables = root.tables("service", "[[service]]")?;
+        if tables.is_empty() {
+            let hint = "add a [[service]] with name, bind and a [[service.backend]]";
+            report.warning(
+                None,
+                "there are no services: nothing will be balanced",
+                hint,
+            );
+        }
+        let services: Vec<_> = tables
+            .into_iter()
+            .map(|table| service::read(table, &defaults, &mut ledger).map(Arc::new))
+            .collect();
+        ledger.close(metrics.as_ref());
+
+        Ok(Config {
+            global: global?,
+            admin,
+            log,
+            services: services.into_iter().collect::<Read<_>>()?,
+        })
+    })
+}

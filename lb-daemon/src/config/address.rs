@@ -1,0 +1,119 @@
+//! Addresses: `10.2.2.4:3306`, `[fd00::4]:3306`, and which of them a packet can be sent to.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::{reader::Field, report::Read};
+
+/// Reads an address with a port other than zero.
+pub(super) fn socket(field: &Field<'_>) -> Read<SocketAddr> {
+    let key = field.key();
+    let text = field.string()?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let (message, hint) = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => (
+                "has no port",
+                format!("write it behind a colon: \"{text}:3306\""),
+            ),
+            Ok(IpAddr::V6(_)) => {
+                let hint = format!("IPv6 goes in brackets before the port: \"[{text}]:3306\"");
+                ("has no port", hint)
+            }
+            Err(_) => ("is not an address with a port", not_a_socket(text)),
+        };
+        return Err(field.error(format!("`{key}` {message}: {text:?}"), hint));
+    };
+    if address.port() == 0 {
+        let hint = "write the port behind the address, 1 to 65535";
+        return Err(field.error(format!("`{key}` has port 0: {text:?}"), hint));
+    }
+    // The zone of an IPv6 address is its interface; routes decide on interfaces here.
+    if text.contains('%') {
+        let hint = "leave the part from `%` to `]` out; the route decides on the interface";
+        return Err(field.error(format!("`{key}` has a zone: {text:?}"), hint));
+    }
+    Ok(SocketAddr::new(address.ip(), address.port()))
+}
+
+fn not_a_socket(text: &str) -> String {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    if text.contains('/') {
+        return "leave the prefix length out: an address and a port, as in \"10.2.2.4:3306\""
+            .into();
+    }
+    if host.is_empty() || host == "*" {
+        return "name the address: \"10.2.2.4:3306\"; there is no \"any address\" here".into();
+    }
+    if host.parse::<IpAddr>().is_ok() {
+        return "the port must be a number, 1 to 65535".into();
+    }
+    if host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':') {
+        return "write the IP address; names are not resolved, so that no name server is needed"
+            .into();
+    }
+    "write it as \"10.2.2.4:3306\" or \"[fd00::4]:3306\"".into()
+}
+
+/// Reads an address without a port.
+pub(super) fn ip(field: &Field<'_>) -> Read<IpAddr> {
+    let text = field.string()?;
+    text.parse().map_err(|_| {
+        let hint = if text.parse::<SocketAddr>().is_ok() {
+            "leave the port out here"
+        } else if text.contains('/') {
+            "leave the prefix length out"
+        } else {
+            "write it as \"10.3.3.241\" or \"fd00::241\""
+        };
+        field.error(
+            format!("`{}` is not an address: {text:?}", field.key()),
+            hint,
+        )
+    })
+}
+
+/// Refuses addresses that no packet can be forwarded to or from.
+pub(super) fn forwardable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
+    let (what, hint) = match address {
+        _ if address.is_unspecified() => {
+            ("means any address", "name the one address that is meant")
+        }
+        _ if address.is_multicast() => ("is a multicast address", "TCP needs a unicast address"),
+        _ if address.is_loopback() => (
+            "is a loopback address",
+            "packets are forwarded on the wire, which loopback never reaches; use an address of \
+             the network",
+        ),
+        IpAddr::V4(v4) if v4.is_broadcast() => {
+            ("is the broadcast address", "TCP needs a unicast address")
+        }
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => (
+            "is IPv4 written as IPv6",
+            "write it the IPv4 way, as in \"10.2.2.4\"",
+        ),
+        IpAddr::V6(v6) if is_link_local(v6) => (
+            "is a link-local address",
+            "it means something else on every link; use a global or unique local address (fd00::/8)",
+        ),
+        _ => return Ok(address),
+    };
+    Err(field.error(format!("`{}`: {address} {what}", field.key()), hint))
+}
+
+/// Refuses addresses that nobody can connect to.
+pub(super) fn reachable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
+    if address.is_loopback() {
+        Ok(address)
+    } else {
+        forwardable(field, address)
+    }
+}
+
+/// `fe80::/10` (RFC 4291, section 2.5.6).
+fn is_link_local(address: Ipv6Addr) -> bool {
+    address.segments()[0] & 0xffc0 == 0xfe80
+}
+
+/// The name of an address's family.
+pub(super) fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}

@@ -1,0 +1,88 @@
+//! `[[service.backend]]`, and what backends inherit from a `server` table.
+
+use std::net::SocketAddr;
+
+use toml::Spanned;
+
+use super::{
+    address,
+    check::CheckKeys,
+    model::{Backend, Role},
+    node,
+    reader::{Field, Table},
+    report::Read,
+};
+
+/// The keys that a backend can set itself or inherit, as from HAProxy's `default-server`.
+#[derive(Clone, Default)]
+pub(super) struct ServerKeys {
+    weight: Option<u16>,
+    role: Option<Role>,
+    check: CheckKeys,
+}
+
+impl ServerKeys {
+    /// `check_title` is how messages name the `check` table in it.
+    pub(super) fn read(table: &mut Table<'_>, check_title: &'static str) -> Self {
+        Self {
+            weight: table.optional("weight", weight),
+            role: table.optional("role", |field| {
+                field.choice(&[("active", Role::Active), ("backup", Role::Backup)])
+            }),
+            check: table
+                .optional("check", |field| CheckKeys::read(field, check_title))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// These keys, and where they are silent the inherited ones.
+    pub(super) fn or(self, inherited: &Self) -> Self {
+        Self {
+            weight: self.weight.or(inherited.weight),
+            role: self.role.or(inherited.role),
+            check: self.check.or(&inherited.check),
+        }
+    }
+}
+
+/// A backend, and the places of what must be compared with the rest of the file.
+pub(super) struct PlacedBackend {
+    pub(super) name: Spanned<String>,
+    pub(super) address: Spanned<SocketAddr>,
+    pub(super) backend: Backend,
+}
+
+/// Reads one backend of the service that `inherited` belongs to.
+pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBackend> {
+    let report = table.report();
+    table.read(|table| {
+        let name = table.required("name", "give the backend a name: name = \"db1\"", |field| {
+            Ok(field.spanned(node::name(field)?))
+        });
+        let hint = "write the backend's address and port: address = \"10.4.4.10:3306\"";
+        let address = table.required("address", hint, |field| {
+            let address = address::socket(field)?;
+            address::forwardable(field, address.ip())?;
+            Ok(field.spanned(address))
+        });
+        let keys = ServerKeys::read(table, "[service.backend.check]").or(inherited);
+        let (name, address) = (name?, address?);
+        let backend = Backend {
+            name: name.get_ref().clone(),
+            address: *address.get_ref(),
+            weight: keys.weight.unwrap_or(1),
+            role: keys.role.unwrap_or(Role::Active),
+            check: keys.check.resolve(*address.get_ref(), report),
+        };
+        Ok(PlacedBackend {
+            name,
+            address,
+            backend,
+        })
+    })
+}
+
+fn weight(field: &Field<'_>) -> Read<u16> {
+    let weight = field.integer(&(0..=256), "weights count against each other; 0 drains")?;
+    Ok(u16::try_from(weight).expect("within its range"))
+}

@@ -1,0 +1,114 @@
+//! What services have in common: names, addresses and room. Conflicts are between services, so
+//! each is entered here as it is read.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use lb_common::maps::{MAX_BACKENDS, MAX_BINDS, MAX_SERVICES};
+use toml::Spanned;
+
+use super::{
+    backend::PlacedBackend,
+    report::{Report, Span},
+};
+
+/// Everything services could conflict about.
+pub(super) struct Ledger<'a> {
+    report: &'a Report<'a>,
+    names: HashMap<String, Span>,
+    binds: HashMap<SocketAddr, Span>,
+    backends: Vec<Spanned<SocketAddr>>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(report: &'a Report<'a>) -> Self {
+        Self {
+            report,
+            names: HashMap::new(),
+            binds: HashMap::new(),
+            backends: Vec::new(),
+        }
+    }
+
+    /// Enters a service's name.
+    pub(super) fn service(&mut self, name: &Spanned<String>) {
+        if let Some(first) = self.names.get(name.get_ref()) {
+            let message = format!("there are two services called {:?}", name.get_ref());
+            let hint = format!(
+                "rename one; the other is in line {}",
+                self.report.line(first)
+            );
+            self.report.error(name.span(), message, hint);
+            return;
+        }
+        if self.names.len() == MAX_SERVICES as usize {
+            let message = format!("there are more than {MAX_SERVICES} services");
+            let hint = "a service can have several binds; merge those that have the same backends";
+            self.report.error(name.span(), message, hint);
+        }
+        self.names.insert(name.get_ref().clone(), name.span());
+    }
+
+    /// Enters the addresses a service is bound to.
+    pub(super) fn binds(&mut self, binds: &[Spanned<SocketAddr>]) {
+        for bind in binds {
+            if let Some(first) = self.binds.get(bind.get_ref()) {
+                let message = format!("{} is bound twice", bind.get_ref());
+                let hint = format!(
+                    "a client's connection can go to one service only; the other bind is in line {}",
+                    self.report.line(first)
+                );
+                self.report.error(bind.span(), message, hint);
+                continue;
+            }
+            if self.binds.len() == MAX_BINDS as usize {
+                let message = format!("the services have more than {MAX_BINDS} binds together");
+                let hint = "spread the services over more pairs of hosts";
+                self.report.error(bind.span(), message, hint);
+            }
+            self.binds.insert(*bind.get_ref(), bind.span());
+        }
+    }
+
+    /// Enters the backends of a service.
+    pub(super) fn backends(&mut self, backends: &[PlacedBackend]) {
+        for backend in backends {
+            if self.backends.len() == MAX_BACKENDS as usize {
+                let message =
+                    format!("the services have more than {MAX_BACKENDS} backends together");
+                let hint = "spread the services over more pairs of hosts";
+                self.report.error(backend.address.span(), message, hint);
+            }
+            self.backends.push(backend.address.clone());
+        }
+    }
+
+    /// Compares what can only be compared when all is entered.
+    pub(super) fn close(self, metrics: Option<&Spanned<SocketAddr>>) {
+        for backend in &self.backends {
+            if let Some(bind) = self.binds.get(backend.get_ref()) {
+                let message = format!(
+                    "the backend {} is a service of this node",
+                    backend.get_ref()
+                );
+                let hint = format!(
+                    "connections would go in circles: it is bound in line {}; write the server's \
+                     own address",
+                    self.report.line(bind)
+                );
+                self.report.error(backend.span(), message, hint);
+            }
+        }
+        if let Some((metrics, bind)) = metrics.and_then(|m| Some((m, self.binds.get(m.get_ref())?)))
+        {
+            let message = format!(
+                "`metrics` is the address of a service: {}",
+                metrics.get_ref()
+            );
+            let hint = format!(
+                "use another port; the service is bound in line {}",
+                self.report.line(bind)
+            );
+            self.report.error(metrics.span(), message, hint);
+        }
+    }
+}

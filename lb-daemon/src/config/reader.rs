@@ -1,0 +1,319 @@
+//! A typed, strict walk over a TOML document: every value that is asked for is checked where it
+//! stands, every key that nobody asked for is an error, and no error ends the walk.
+
+use std::ops::RangeInclusive;
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use super::{
+    report::{Read, Report, Reported, Span},
+    suggest,
+};
+
+/// A table of the file, or one that could be there.
+pub(super) struct Table<'a> {
+    /// Its header, as an operator would write it.
+    title: &'static str,
+    /// Where it begins; nothing if it is not there.
+    span: Option<Span>,
+    entries: Option<&'a DeTable<'a>>,
+    /// The keys that were asked for.
+    known: Vec<&'static str>,
+    report: &'a Report<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The document itself.
+    pub(super) fn root(document: &'a DeTable<'a>, report: &'a Report<'a>) -> Self {
+        let title = "the top level of the file";
+        Self {
+            title,
+            span: None,
+            entries: Some(document),
+            known: Vec::new(),
+            report,
+        }
+    }
+
+    /// Reads the whole table: keys that `body` does not ask for are errors.
+    pub(super) fn read<T>(mut self, body: impl FnOnce(&mut Self) -> T) -> T {
+        let value = body(&mut self);
+        for key in self.unknown() {
+            self.refuse(key);
+        }
+        value
+    }
+
+    /// The value of `key`; nothing if it is not there, or if `parse` reported an error (which
+    /// condemns the whole file, so that the default that takes its place is never used).
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Field<'a>) -> Read<T>,
+    ) -> Option<T> {
+        self.field(key).and_then(|field| parse(&field).ok())
+    }
+
+    /// The value of `key`, which must be there; `hint` says what to write if it is not.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        hint: &str,
+        parse: impl FnOnce(&Field<'a>) -> Read<T>,
+    ) -> Read<T> {
+        if let Some(field) = self.field(key) {
+            return parse(&field);
+        }
+        // A typing error is one error, not a missing key and an unknown one.
+        if let Some(typo) = self
+            .unknown()
+            .find(|typo| suggest::near(typo.get_ref(), key))
+        {
+            return Err(self.refuse(typo));
+        }
+        Err(self.missing(format!("`{key}` is missing in {}", self.title), hint))
+    }
+
+    /// The table under `key`. One that is not there (or is no table, which is reported) is empty.
+    pub(super) fn table(&mut self, key: &'static str, title: &'static str) -> Table<'a> {
+        let absent = Table {
+            title,
+            span: None,
+            entries: None,
+            known: Vec::new(),
+            report: self.report,
+        };
+        let hint = format!("write a header {title}, and its keys below it");
+        self.optional(key, |field| field.table(title, &hint))
+            .unwrap_or(absent)
+    }
+
+    /// The tables under `key`, each with a header `title` such as `[[service]]`; those that are
+    /// no tables are reported and left out.
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+        title: &'static str,
+    ) -> Read<Vec<Table<'a>>> {
+        let Some(field) = self.field(key) else {
+            return Ok(Vec::new());
+        };
+        let hint = format!("write {title}, and its keys below it");
+        match field.value {
+            DeValue::Array(_) => {
+                let tables = field
+                    .items()
+                    .into_iter()
+                    .map(|item| item.table(title, &hint));
+                Ok(tables.filter_map(Read::ok).collect())
+            }
+            DeValue::Table(_) => {
+                let message = format!("`{key}` is a list, but this is a single table");
+                Err(field.error(message, format!("write {title}, with two brackets")))
+            }
+            _ => Err(field.wrong_type("a list of tables", &hint)),
+        }
+    }
+
+    /// Reports that something is missing in this table.
+    pub(super) fn missing(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+        self.report.missing(self.span.clone(), message, hint)
+    }
+
+    /// The keys that are there, of those that were asked for.
+    pub(super) fn present(&self) -> Vec<&'static str> {
+        let there = |key: &&str| {
+            self.entries
+                .is_some_and(|entries| entries.contains_key(*key))
+        };
+        self.known.iter().copied().filter(there).collect()
+    }
+
+    /// What to point at when the table as a whole is meant.
+    pub(super) fn span(&self) -> Option<Span> {
+        self.span.clone()
+    }
+
+    pub(super) fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
+    fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
+        self.known.push(key);
+        let value = self.entries?.get(key)?;
+        Some(Field::new(key, value, self.report))
+    }
+
+    /// Keys that were not asked for so far.
+    fn unknown(&self) -> impl Iterator<Item = &'a Spanned<DeString<'a>>> {
+        let known = &self.known;
+        let keys = self.entries.into_iter().flat_map(DeTable::keys);
+        keys.filter(|key| !known.contains(&key.get_ref().as_ref()))
+    }
+
+    fn refuse(&self, key: &Spanned<DeString<'_>>) -> Reported {
+        let name = key.get_ref();
+        let message = format!("unknown key `{}` in {}", name.escape_debug(), self.title);
+        self.report
+            .error(key.span(), message, suggest::key(name, &self.known))
+    }
+}
+
+/// A value of the file, and the key it belongs to.
+pub(super) struct Field<'a> {
+    key: &'static str,
+    span: Span,
+    value: &'a DeValue<'a>,
+    report: &'a Report<'a>,
+}
+
+impl<'a> Field<'a> {
+    fn new(key: &'static str, value: &'a Spanned<DeValue<'a>>, report: &'a Report<'a>) -> Self {
+        Self {
+            key,
+            span: value.span(),
+            value: value.get_ref(),
+            report,
+        }
+    }
+
+    pub(super) fn key(&self) -> &'static str {
+        self.key
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// The value as the operator wrote it.
+    pub(super) fn source(&self) -> &'a str {
+        self.report.source(&self.span)
+    }
+
+    pub(super) fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
+    /// `value` together with its place, for what can only be checked later.
+    pub(super) fn spanned<T>(&self, value: T) -> Spanned<T> {
+        Spanned::new(self.span(), value)
+    }
+
+    pub(super) fn string(&self) -> Read<&'a str> {
+        match self.value {
+            DeValue::String(text) => Ok(text),
+            DeValue::Array(_) | DeValue::Table(_) => {
+                Err(self.wrong_type("a text", "write one text in quotes here"))
+            }
+            _ => Err(self.wrong_type(
+                "a text",
+                &format!("put it in quotes: \"{}\"", self.source()),
+            )),
+        }
+    }
+
+    /// A whole number; `hint` says more about its range.
+    pub(super) fn integer(&self, range: &RangeInclusive<u32>, hint: &str) -> Read<u32> {
+        let DeValue::Integer(integer) = self.value else {
+            let hint = match self.value {
+                DeValue::String(text) if text.parse::<u32>().is_ok() => {
+                    format!("remove the quotes: {} = {text}", self.key)
+                }
+                _ => format!("write a number from {} to {}", range.start(), range.end()),
+            };
+            return Err(self.wrong_type("a whole number", &hint));
+        };
+        match u32::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let message = format!(
+                    "`{}` is {}, but must be {low} to {high}",
+                    self.key,
+                    self.source()
+                );
+                Err(self.error(message, hint))
+            }
+        }
+    }
+
+    /// The text of the number, if it is a whole number that fits.
+    pub(super) fn as_integer(&self) -> Option<i64> {
+        let DeValue::Integer(integer) = self.value else {
+            return None;
+        };
+        // A number beyond this is beyond whatever it is used for, too.
+        Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn boolean(&self) -> Read<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Ok(*value),
+            _ => Err(self.wrong_type("true or false", "write true or false, without quotes")),
+        }
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Read<T> {
+        let word = self.string()?;
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
+            return Ok(*value);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let message = format!("{word:?} is no `{}`", self.key);
+        Err(self.error(message, suggest::word(word, &names)))
+    }
+
+    /// The elements of a list; a single value counts as a list of one.
+    pub(super) fn items(&self) -> Vec<Field<'a>> {
+        match self.value {
+            DeValue::Array(items) => items
+                .iter()
+                .map(|item| Field::new(self.key, item, self.report))
+                .collect(),
+            value => vec![Field {
+                key: self.key,
+                span: self.span(),
+                value,
+                report: self.report,
+            }],
+        }
+    }
+
+    /// A table; `title` is how messages name it, `hint` what to write instead of another type.
+    pub(super) fn table(&self, title: &'static str, hint: &str) -> Read<Table<'a>> {
+        let DeValue::Table(entries) = self.value else {
+            return Err(self.wrong_type("a table", hint));
+        };
+        Ok(Table {
+            title,
+            span: Some(self.span()),
+            entries: Some(entries),
+            known: Vec::new(),
+            report: self.report,
+        })
+    }
+
+    pub(super) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Reported {
+        self.report.error(self.span(), message, hint)
+    }
+
+    fn wrong_type(&self, expected: &str, hint: &str) -> Reported {
+        let found = match self.value {
+            DeValue::String(_) => "a text in quotes",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date or a time",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.error(
+            format!("`{}` must be {expected}, not {found}", self.key),
+            hint,
+        )
+    }
+}

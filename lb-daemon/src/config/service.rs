@@ -1,0 +1,306 @@
+//! `[[service]]`, and the keys it shares with `[defaults]`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use lb_common::maps::{MAX_LEASTCONN, MAX_SOURCES};
+use toml::Spanned;
+
+use super::{
+    address::{self, family},
+    backend::{self, PlacedBackend, ServerKeys},
+    duration,
+    ledger::Ledger,
+    model::{Balance, Role, Service, Timeouts},
+    node,
+    reader::{Field, Table},
+    report::Read,
+};
+
+/// The keys that a service can set itself or inherit from `[defaults]`.
+#[derive(Default)]
+pub(super) struct ServiceKeys {
+    balance: Option<Balance>,
+    allbackups: Option<bool>,
+    source: Option<Vec<Spanned<IpAddr>>>,
+    connect: Option<Duration>,
+    client: Option<Duration>,
+    server_timeout: Option<Duration>,
+    server: ServerKeys,
+}
+
+/// `[defaults]`
+pub(super) fn defaults(root: &mut Table<'_>) -> ServiceKeys {
+    root.table("defaults", "[defaults]").read(|table| {
+        let titles = [
+            "[defaults.timeout]",
+            "[defaults.server]",
+            "[defaults.server.check]",
+        ];
+        ServiceKeys::read(table, titles)
+    })
+}
+
+impl ServiceKeys {
+    fn read(table: &mut Table<'_>, [timeout, server, check]: [&'static str; 3]) -> Self {
+        table.optional("mode", mode);
+        let balance = table.optional("balance", |field| {
+            field.choice(&[
+                ("roundrobin", Balance::RoundRobin),
+                ("leastconn", Balance::LeastConn),
+                ("source", Balance::Source),
+                ("hash", Balance::Hash),
+            ])
+        });
+        let allbackups = table.optional("allbackups", Field::boolean);
+        let source = table.optional("source", sources);
+        let [connect, client, server_timeout] = table.table("timeout", timeout).read(|table| {
+            ["connect", "client", "server"]
+                .map(|key| table.optional(key, |field| duration::read(field, &duration::TIMEOUT)))
+        });
+        let server = table
+            .table("server", server)
+            .read(|table| ServerKeys::read(table, check));
+        Self {
+            balance,
+            allbackups,
+            source,
+            connect,
+            client,
+            server_timeout,
+            server,
+        }
+    }
+
+    /// These keys, and where they are silent the inherited ones.
+    fn or(self, inherited: &Self) -> Self {
+        Self {
+            balance: self.balance.or(inherited.balance),
+            allbackups: self.allbackups.or(inherited.allbackups),
+            source: self.source.or_else(|| inherited.source.clone()),
+            connect: self.connect.or(inherited.connect),
+            client: self.client.or(inherited.client),
+            server_timeout: self.server_timeout.or(inherited.server_timeout),
+            server: self.server.or(&inherited.server),
+        }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        const THREE_HOURS: Duration = Duration::from_secs(3 * 3600);
+        Timeouts {
+            connect: self.connect.unwrap_or(Duration::from_secs(5)),
+            client: self.client.unwrap_or(THREE_HOURS),
+            server: self.server_timeout.unwrap_or(THREE_HOURS),
+        }
+    }
+}
+
+/// Reads one service, and enters what others may conflict with into the `ledger`.
+pub(super) fn read(
+    table: Table<'_>,
+    defaults: &ServiceKeys,
+    ledger: &mut Ledger<'_>,
+) -> Read<Service> {
+    table.read(|table| {
+        let name = table.required(
+            "name",
+            "give the service a name: name = \"mysql\"",
+            |field| Ok(field.spanned(node::name(field)?)),
+        );
+        let hint = "write the virtual address and port: bind = \"10.2.2.4:3306\"";
+        let bind = table.required("bind", hint, binds);
+        let titles = [
+            "[service.timeout]",
+            "[service.server]",
+            "[service.server.check]",
+        ];
+        let keys = ServiceKeys::read(table, titles).or(defaults);
+        let (backends, failed) = backends(table, &keys);
+
+        if let Ok(name) = &name {
+            ledger.service(name);
+        }
+        if let Ok(bind) = &bind {
+            ledger.binds(bind);
+            check_families(
+                table,
+                bind,
+                keys.source.as_deref().unwrap_or_default(),
+                &backends,
+            );
+        }
+        ledger.backends(&backends);
+        failed?;
+
+        Ok(Service {
+            name: name?.into_inner(),
+            bind: bind?.into_iter().map(Spanned::into_inner).collect(),
+            balance: keys.balance.unwrap_or(Balance::RoundRobin),
+            allbackups: keys.allbackups.unwrap_or(false),
+            timeout: keys.timeouts(),
+            source: keys
+                .source
+                .into_iter()
+                .flatten()
+                .map(Spanned::into_inner)
+                .collect(),
+            backends: backends.into_iter().map(|placed| placed.backend).collect(),
+        })
+    })
+}
+
+/// The backends that could be read, and whether that is all of them.
+fn backends(table: &mut Table<'_>, keys: &ServiceKeys) -> (Vec<PlacedBackend>, Read<()>) {
+    let tables = match table.tables("backend", "[[service.backend]]") {
+        Ok(tables) => tables,
+        Err(reported) => return (Vec::new(), Err(reported)),
+    };
+    if tables.is_empty() {
+        let hint = "add a [[service.backend]] with a name and an address below the service";
+        return (
+            Vec::new(),
+            Err(table.missing("this service has no backends", hint)),
+        );
+    }
+    let mut placed = Vec::new();
+    let mut failed = Ok(());
+    for backend in tables {
+        match backend::read(backend, &keys.server) {
+            Ok(backend) => placed.push(backend),
+            Err(reported) => failed = Err(reported),
+        }
+    }
+    check_backends(table, keys.balance, &placed);
+    (placed, failed)
+}
+
+/// What backends of one service can do to each other.
+fn check_backends(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBackend]) {
+    let report = table.report();
+    let mut names = HashMap::new();
+    let mut addresses = HashMap::new();
+    for backend in backends {
+        let (name, address) = (&backend.name, &backend.address);
+        if let Some(first) = names.insert(name.get_ref(), name.span()) {
+            let message = format!("this service has two backends called {:?}", name.get_ref());
+            let hint = format!("rename one; the other is in line {}", report.line(&first));
+            report.error(name.span(), message, hint);
+        }
+        if let Some(first) = addresses.insert(address.get_ref(), address.span()) {
+            let message = format!("two backends of this service are {}", address.get_ref());
+            let hint = format!(
+                "the server gets both shares; the other is in line {}; `weight` says that plainer",
+                report.line(&first)
+            );
+            report.warning(Some(address.span()), message, hint);
+        }
+    }
+
+    if balance == Some(Balance::LeastConn) && backends.len() > MAX_LEASTCONN as usize {
+        let message = format!(
+            "a leastconn service can have {MAX_LEASTCONN} backends, but this one has {}",
+            backends.len()
+        );
+        let hint = "use balance = \"roundrobin\" (or source, hash), or split the service";
+        report.missing(table.span(), message, hint);
+    }
+    if backends
+        .iter()
+        .all(|placed| placed.backend.role == Role::Backup)
+    {
+        let message = "all backends of this service are backups";
+        let hint = "without `allbackups` only the first one that is up will serve; make one active";
+        report.warning(table.span(), message, hint);
+    }
+    if backends.iter().all(|placed| placed.backend.weight == 0) {
+        let message = "all backends of this service have weight 0: it takes no new connections";
+        report.warning(
+            table.span(),
+            message,
+            "set the `weight` of one to 1 or more",
+        );
+    }
+}
+
+/// The translation does not change families: all addresses of a service are of one.
+fn check_families(
+    table: &Table<'_>,
+    bind: &[Spanned<SocketAddr>],
+    sources: &[Spanned<IpAddr>],
+    backends: &[PlacedBackend],
+) {
+    let Some(first) = bind.first() else { return };
+    let ours = family(first.get_ref().ip());
+    let report = table.report();
+    let line = report.line(&first.span());
+    let binds = bind.iter().map(|at| ("bind", at.get_ref().ip(), at.span()));
+    let sources = sources
+        .iter()
+        .map(|at| ("source", *at.get_ref(), at.span()));
+    let backends = backends
+        .iter()
+        .map(|at| ("address", at.address.get_ref().ip(), at.address.span()));
+    for (key, address, span) in binds.chain(sources).chain(backends) {
+        let theirs = family(address);
+        if theirs != ours {
+            let message = format!(
+                "`{key}`: {address} is {theirs}, but the service bound in line {line} is {ours}"
+            );
+            let hint = "all addresses of a service are of one family; make two services, one for \
+                        IPv4 and one for IPv6";
+            report.error(span, message, hint);
+        }
+    }
+}
+
+fn binds(field: &Field<'_>) -> Read<Vec<Spanned<SocketAddr>>> {
+    let binds: Vec<_> = field
+        .items()
+        .iter()
+        .map(|item| {
+            let bind = address::socket(item)?;
+            address::forwardable(item, bind.ip())?;
+            Ok(item.spanned(bind))
+        })
+        .collect();
+    if binds.is_empty() {
+        let hint = "write the virtual address and port: bind = \"10.2.2.4:3306\"";
+        return Err(field.error("`bind` is empty: nobody could connect", hint));
+    }
+    binds.into_iter().collect()
+}
+
+fn sources(field: &Field<'_>) -> Read<Vec<Spanned<IpAddr>>> {
+    let items = field.items();
+    if let Some(extra) = items.get(MAX_SOURCES) {
+        let message = format!("`source` has {} addresses", items.len());
+        let hint = format!("{MAX_SOURCES} are the most; remove this and what follows");
+        return Err(extra.error(message, hint));
+    }
+    let mut seen = HashSet::new();
+    items
+        .iter()
+        .map(|item| {
+            let source = address::forwardable(item, address::ip(item)?)?;
+            if seen.insert(source) {
+                return Ok(item.spanned(source));
+            }
+            Err(item.error(format!("`source` has {source} twice"), "keep one"))
+        })
+        // Not into a `Result` at once, which would stop at the first error.
+        .collect::<Vec<_>>()
+        .into_iter()
+        .collect()
+}
+
+/// Nothing of the model: there is only one mode so far.
+fn mode(field: &Field<'_>) -> Read<()> {
+    if field.string()? == "http" {
+        let hint = "use mode = \"tcp\": connections are balanced without looking into them";
+        return Err(field.error("`mode` \"http\" is not available yet", hint));
+    }
+    field.choice(&[("tcp", ())])
+}

@@ -1,0 +1,193 @@
+//! The effective configuration as TOML: what inheritance and defaults have come to.
+
+use std::fmt::{Display, Write};
+
+use toml::Value;
+
+use super::{
+    duration,
+    model::{
+        Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
+        LogFormat, Role, Service, TcpStep, XdpMode,
+    },
+};
+
+impl Config {
+    /// The configuration with all defaults filled in, as a file that means the same without
+    /// `[defaults]` and `[service.server]`.
+    pub fn to_toml(&self) -> String {
+        let mut out = Writer::default();
+        global(&mut out, &self.global);
+        admin(&mut out, &self.admin);
+        log(&mut out, &self.log);
+        for each in &self.services {
+            service(&mut out, each);
+        }
+        out.0
+    }
+}
+
+fn global(out: &mut Writer, global: &Global) {
+    out.header("[global]");
+    out.line("node", quote(&global.node));
+    out.line("interfaces", list(global.interfaces.iter().map(quote)));
+    let xdp_mode = match global.xdp_mode {
+        XdpMode::Auto => "auto",
+        XdpMode::Native => "native",
+        XdpMode::Generic => "generic",
+    };
+    out.line("xdp_mode", quote(xdp_mode));
+    out.line("maxconn", global.maxconn);
+    out.line("max_half_open", global.max_half_open);
+    let ports = &global.source_ports;
+    out.line(
+        "source_ports",
+        quote(format!("{}-{}", ports.start(), ports.end())),
+    );
+    out.line("bpffs", quote(global.bpffs.display()));
+}
+
+fn admin(out: &mut Writer, admin: &Admin) {
+    out.header("[admin]");
+    out.line("socket", quote(admin.socket.display()));
+    if let Some(metrics) = admin.metrics {
+        out.line("metrics", quote(metrics));
+    }
+}
+
+fn log(out: &mut Writer, log: &Log) {
+    out.header("[log]");
+    out.line("level", quote(&log.level));
+    let format = match log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    out.line("format", quote(format));
+}
+
+fn service(out: &mut Writer, service: &Service) {
+    out.header("[[service]]");
+    out.line("name", quote(&service.name));
+    out.line("bind", list(service.bind.iter().map(quote)));
+    out.line("mode", quote("tcp"));
+    let balance = match service.balance {
+        Balance::RoundRobin => "roundrobin",
+        Balance::LeastConn => "leastconn",
+        Balance::Source => "source",
+        Balance::Hash => "hash",
+    };
+    out.line("balance", quote(balance));
+    out.line("allbackups", service.allbackups);
+    out.line("source", list(service.source.iter().map(quote)));
+    let [connect, client, server] = [
+        service.timeout.connect,
+        service.timeout.client,
+        service.timeout.server,
+    ]
+    .map(|timeout| quote(duration::format(timeout)));
+    let timeout = format!("{{ connect = {connect}, client = {client}, server = {server} }}");
+    out.line("timeout", timeout);
+    for each in &service.backends {
+        backend(out, each);
+    }
+}
+
+fn backend(out: &mut Writer, backend: &Backend) {
+    out.header("[[service.backend]]");
+    out.line("name", quote(&backend.name));
+    out.line("address", quote(backend.address));
+    out.line("weight", backend.weight);
+    let role = match backend.role {
+        Role::Active => "active",
+        Role::Backup => "backup",
+    };
+    out.line("role", quote(role));
+    match &backend.check {
+        Some(each) => check(out, each),
+        None => out.line("check", "{ enabled = false }"),
+    }
+}
+
+fn check(out: &mut Writer, check: &Check) {
+    out.header("[service.backend.check]");
+    out.line("enabled", true);
+    out.line("address", quote(check.target.ip()));
+    out.line("port", check.target.port());
+    for (key, period) in [
+        ("inter", check.inter),
+        ("fastinter", check.fastinter),
+        ("downinter", check.downinter),
+        ("timeout", check.timeout),
+    ] {
+        out.line(key, quote(duration::format(period)));
+    }
+    out.line("rise", check.rise);
+    out.line("fall", check.fall);
+    match &check.kind {
+        CheckKind::Connect => out.line("tcp_check", "[]"),
+        CheckKind::Tcp(steps) => {
+            out.line(
+                "tcp_check",
+                list(steps.iter().map(|step| format!("{{ {} }}", tcp_step(step)))),
+            );
+        }
+        CheckKind::Http(check) => out.line("httpchk", http_check(check)),
+    }
+}
+
+fn tcp_step(step: &TcpStep) -> String {
+    match step {
+        TcpStep::Send(bytes) => text_or_hex("send", "send_hex", bytes),
+        TcpStep::Expect(Expect::String(bytes)) => text_or_hex("expect_string", "expect_hex", bytes),
+        TcpStep::Expect(Expect::Regex(regex)) => format!("expect_regex = {}", quote(regex)),
+    }
+}
+
+fn text_or_hex(text_key: &str, hex_key: &str, bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return format!("{text_key} = {}", quote(text));
+    }
+    let mut digits = String::new();
+    for byte in bytes {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    format!("{hex_key} = {}", quote(digits))
+}
+
+fn http_check(check: &HttpCheck) -> String {
+    let host = check
+        .host
+        .as_ref()
+        .map_or_else(String::new, |host| format!(", host = {}", quote(host)));
+    let status = list(check.status.iter().map(|range| {
+        if range.first == range.last {
+            quote(range.first)
+        } else {
+            quote(format!("{}-{}", range.first, range.last))
+        }
+    }));
+    let (method, uri) = (quote(&check.method), quote(&check.uri));
+    format!("{{ method = {method}, uri = {uri}{host}, status = {status} }}")
+}
+
+fn quote(text: impl Display) -> String {
+    Value::String(text.to_string()).to_string()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+#[derive(Default)]
+struct Writer(String);
+
+impl Writer {
+    fn header(&mut self, header: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.0, "{gap}{header}");
+    }
+
+    fn line(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+}
