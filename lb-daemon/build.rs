@@ -39,9 +39,7 @@ fn main() -> ExitCode {
 fn embed() -> Result<(), Box<dyn Error>> {
     let variable = |name| env::var_os(name).ok_or_else(|| format!("cargo has not set {name}"));
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let root = manifest
-        .parent()
-        .ok_or("this crate is a directory of the workspace")?;
+    let root = manifest.parent().ok_or("this crate is a directory of the workspace")?;
     let out = PathBuf::from(variable("OUT_DIR")?);
     for source in SOURCES {
         println!("cargo:rerun-if-changed={}", root.join(source).display());
@@ -59,11 +57,7 @@ fn embed() -> Result<(), Box<dyn Error>> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    fs::copy(from, to).map(drop).map_err(|error| {
-        format!(
-            "cannot copy {} to {}: {error}",
-            from.display(),
-            to.display()
-        )
-    })
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))
 }

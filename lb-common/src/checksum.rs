@@ -58,10 +58,7 @@ mod tests {
     }
 
     fn words(bytes: &[u8]) -> Vec<u16> {
-        bytes
-            .chunks(2)
-            .map(|c| u16::from_ne_bytes([c[0], c[1]]))
-            .collect()
+        bytes.chunks(2).map(|c| u16::from_ne_bytes([c[0], c[1]])).collect()
     }
 
     /// +0 and -0 are the same number in one's complement; a receiver accepts both.

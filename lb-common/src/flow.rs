@@ -163,16 +163,8 @@ pub const fn is_expired(
     timeouts: &Timeouts,
 ) -> bool {
     if is_closed(state) {
-        let idle = if client_idle < server_idle {
-            client_idle
-        } else {
-            server_idle
-        };
-        let linger = if state & RESET != 0 {
-            RESET_LINGER
-        } else {
-            CLOSED_LINGER
-        };
+        let idle = if client_idle < server_idle { client_idle } else { server_idle };
+        let linger = if state & RESET != 0 { RESET_LINGER } else { CLOSED_LINGER };
         idle > linger
     } else if state & ESTABLISHED == 0 {
         age > timeouts.connect
@@ -185,12 +177,7 @@ impl<A: Address> FlowKey<A> {
     /// The key of a packet that answers one with this key.
     #[inline(always)]
     pub fn answer(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            sport: self.dport,
-            dport: self.sport,
-        }
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
 
@@ -198,14 +185,8 @@ impl<A: Address> Translation<A> {
     /// Makes this turn a packet with the key `from` into one with the key `to`.
     #[inline(always)]
     pub fn set(&mut self, from: &FlowKey<A>, to: &FlowKey<A>) {
-        let addresses = combine(
-            address_delta(from.src, to.src),
-            address_delta(from.dst, to.dst),
-        );
-        let ports = combine(
-            port_delta(from.sport, to.sport),
-            port_delta(from.dport, to.dport),
-        );
+        let addresses = combine(address_delta(from.src, to.src), address_delta(from.dst, to.dst));
+        let ports = combine(port_delta(from.sport, to.sport), port_delta(from.dport, to.dport));
         self.src = to.src;
         self.dst = to.dst;
         self.sport = to.sport;
@@ -217,12 +198,7 @@ impl<A: Address> Translation<A> {
     /// The key of the other direction's entry: of a packet that answers a translated one.
     #[inline(always)]
     pub fn pair_key(&self) -> FlowKey<A> {
-        FlowKey {
-            src: self.dst,
-            dst: self.src,
-            sport: self.dport,
-            dport: self.sport,
-        }
+        FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
 
@@ -242,11 +218,7 @@ mod pod {
 mod tests {
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
-        client: 1000,
-        server: 500,
-        connect: 50,
-    };
+    const TIMEOUTS: Timeouts = Timeouts { client: 1000, server: 500, connect: 50 };
 
     #[test]
     fn a_handshake_that_never_completes_expires_after_the_connect_timeout() {

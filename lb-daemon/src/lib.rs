@@ -6,3 +6,4 @@ pub mod core;
 pub mod dataplane;
 pub mod netlink;
 pub mod probe;
+pub mod runtime;

@@ -1,3 +1,177 @@
-//! The `tandem` command.
+//! The `tandem` command: its verbs, and nothing that they do.
 
-fn main() {}
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use lb_daemon::{
+    admin::{client, table},
+    config::{self, Log, LogFormat},
+    dataplane, runtime,
+};
+use tracing_subscriber::EnvFilter;
+
+/// A redundant TCP load balancer in XDP.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version = VERSION)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// The version, and what compiled the XDP program that is built in.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (XDP program by ", env!("TANDEM_EBPF_TOOLCHAIN"), ")");
+
+const CONFIG: &str = "/etc/tandem/tandem.toml";
+const SOCKET: &str = "/run/tandem/tandem.sock";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground.
+    Run {
+        /// Configuration file.
+        #[arg(short, long, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Validate a configuration file, without touching anything.
+    ///
+    /// Exit code: 0 valid, 1 invalid, 2 wrong usage.
+    Check {
+        /// Configuration file.
+        file: PathBuf,
+        /// Print the effective configuration, with all defaults filled in.
+        #[arg(short, long)]
+        print: bool,
+    },
+    /// Show services, backends, connections and what was dropped.
+    Status {
+        /// The whole status as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
+    /// Have the running daemon read its configuration again.
+    ///
+    /// An invalid file is refused, and the old configuration stays in force.
+    Reload {
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
+    /// Take the XDP program off all interfaces and forget all connections.
+    ///
+    /// For a host whose daemon is gone for good: a daemon that was killed leaves its packets
+    /// flowing.
+    Detach {
+        /// Directory of the data plane's pins, as `bpffs` in [global].
+        #[arg(long, default_value = "/sys/fs/bpf/tandem")]
+        bpffs: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Run { config } => run(config),
+        Verb::Check { file, print } => check(&file, print),
+        Verb::Status { json, socket } => status(&socket, json),
+        Verb::Reload { socket } => reload(&socket),
+        Verb::Detach { bpffs } => detach(&bpffs),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tandem: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: PathBuf) -> Result<()> {
+    let parsed = config::load(&path)?;
+    start_log(&parsed.config.log)?;
+    tokio::runtime::Runtime::new()
+        .context("cannot start the tokio runtime")?
+        .block_on(runtime::run(path, parsed))
+}
+
+fn check(file: &Path, print: bool) -> Result<()> {
+    let parsed = config::load(file)?;
+    for warning in &parsed.warnings {
+        eprintln!("{warning}");
+    }
+    let mut out = io::stdout().lock();
+    if print {
+        write!(out, "{}", parsed.config.to_toml())?;
+    } else {
+        let services = parsed.config.services.len();
+        let backends: usize = parsed.config.services.iter().map(|s| s.backends.len()).sum();
+        writeln!(out, "{}: valid ({services} services, {backends} backends)", file.display())?;
+    }
+    Ok(())
+}
+
+fn status(socket: &Path, json: bool) -> Result<()> {
+    let status = client::status(socket)?;
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        let coloured = out.is_terminal();
+        write!(out, "{}", table::render(&status, coloured, None))?;
+    }
+    Ok(())
+}
+
+fn reload(socket: &Path) -> Result<()> {
+    let reloaded = client::reload(socket)?;
+    for warning in &reloaded.warnings {
+        eprintln!("{warning}");
+    }
+    println!("configuration {} is in force", reloaded.generation);
+    Ok(())
+}
+
+fn detach(bpffs: &Path) -> Result<()> {
+    match dataplane::detach(bpffs)? {
+        0 => println!("nothing was attached"),
+        n => println!("detached from {n} interface{}", if n == 1 { "" } else { "s" }),
+    }
+    Ok(())
+}
+
+/// Logs to the standard error output: the journal's, under systemd.
+fn start_log(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.level)
+        .with_context(|| format!("[log] level: {} is no level", log.level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Json => builder.json().init(),
+        // The journal has its own times.
+        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            builder.without_time().init();
+        }
+        LogFormat::Text => builder.init(),
+    }
+    Ok(())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

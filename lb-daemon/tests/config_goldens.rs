@@ -10,9 +10,7 @@ use lb_daemon::config;
 
 /// The files under tests/config/`folder` with this extension, in order.
 fn corpus(folder: &str, extension: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/config")
-        .join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder);
     let entries = fs::read_dir(folder).expect("the corpus is there");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("a readable folder").path())
@@ -46,9 +44,7 @@ fn bad_files_are_answered_as_their_goldens_say() {
     let files = corpus("bad", "toml");
     assert!(files.len() >= 40, "only {} bad files", files.len());
     for path in files {
-        let Err(diagnostics) = parse(&path) else {
-            panic!("{} is accepted", path.display())
-        };
+        let Err(diagnostics) = parse(&path) else { panic!("{} is accepted", path.display()) };
         assert_golden(&path.with_extension("err"), &format!("{diagnostics}\n"));
     }
 }
@@ -59,11 +55,8 @@ fn good_files_come_to_what_their_goldens_say() {
     assert!(files.len() >= 5, "only {} good files", files.len());
     for path in files {
         let parsed = parse(&path).unwrap_or_else(|error| panic!("{error}"));
-        let warnings: String = parsed
-            .warnings
-            .iter()
-            .map(|warning| format!("{warning}\n\n"))
-            .collect();
+        let warnings: String =
+            parsed.warnings.iter().map(|warning| format!("{warning}\n\n")).collect();
         let found = format!("{warnings}{}", parsed.config.to_toml());
         assert_golden(&path.with_extension("effective"), &found);
     }
@@ -71,28 +64,18 @@ fn good_files_come_to_what_their_goldens_say() {
 
 #[test]
 fn no_golden_has_lost_its_file() {
-    let goldens = corpus("bad", "err")
-        .into_iter()
-        .chain(corpus("good", "effective"));
+    let goldens = corpus("bad", "err").into_iter().chain(corpus("good", "effective"));
     for golden in goldens {
-        assert!(
-            golden.with_extension("toml").exists(),
-            "{} answers nothing",
-            golden.display()
-        );
+        assert!(golden.with_extension("toml").exists(), "{} answers nothing", golden.display());
     }
 }
 
 #[test]
 fn the_effective_configuration_means_the_same() {
     for path in corpus("good", "toml") {
-        let config = parse(&path)
-            .unwrap_or_else(|error| panic!("{error}"))
-            .config;
+        let config = parse(&path).unwrap_or_else(|error| panic!("{error}")).config;
         let effective = config.to_toml();
-        let again = config::parse(&effective, "effective")
-            .unwrap_or_else(|e| panic!("{e}"))
-            .config;
+        let again = config::parse(&effective, "effective").unwrap_or_else(|e| panic!("{e}")).config;
         assert_eq!(again, config, "{}", path.display());
         assert_eq!(again.to_toml(), effective, "{}", path.display());
     }
@@ -109,16 +92,10 @@ fn the_example_is_valid_without_a_warning() {
 #[test]
 fn files_that_cannot_be_read_are_diagnosed() {
     let missing = config::load(Path::new("no/such/file.toml")).expect_err("there is no such file");
-    assert!(
-        missing
-            .to_string()
-            .starts_with("no/such/file.toml: error: the file can't be read:")
-    );
+    assert!(missing.to_string().starts_with("no/such/file.toml: error: the file can't be read:"));
 
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("binary.toml");
     fs::write(&path, b"[global]\nnode = \"\xff\"\n").expect("a writable folder");
-    let binary = config::load(&path)
-        .expect_err("it is not UTF-8")
-        .to_string();
+    let binary = config::load(&path).expect_err("it is not UTF-8").to_string();
     assert!(binary.contains("not UTF-8: line 2"), "{binary}");
 }

@@ -1,20 +1,12 @@
-//! The life of a connection: opening it, following its segments, ending it.
+//! The life of a connection: following its segments, and ending it.
 //!
 //! Whoever changes a connection's life word by compare-and-exchange also settles the counts that
 //! depend on that change, so each is settled exactly once however many processors are at it.
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
-};
-use lb_common::{
-    addr::Port,
-    flow::{
-        CLIENT_FIN, DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, RESET, REVERSE, SERVER_FIN, SYN_ACK,
-        Translation, age, born, created, is_closed, is_expired, is_half_open, state, ticks,
-    },
-    maps::{Backend, HalfOpen, MAX_SOURCES, Service, Settings},
-    verdict::Verdict,
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use lb_common::flow::{
+    CLIENT_FIN, DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, RESET, SERVER_FIN, SYN_ACK, age,
+    created, is_closed, is_expired, is_half_open, state, ticks,
 };
 
 use crate::{
@@ -23,15 +15,11 @@ use crate::{
     packet::{ACK, FIN, RST, SYN},
 };
 
-type Entry<F> = *mut Flow<<F as Family>::Address>;
-type Key<F> = FlowKey<<F as Family>::Address>;
+pub(crate) type Entry<F> = *mut Flow<<F as Family>::Address>;
+pub(crate) type Key<F> = FlowKey<<F as Family>::Address>;
 
 /// How often a life word is tried to be changed against other processors doing the same.
 const CHANGE_ATTEMPTS: u32 = 8;
-/// How many translation ports are tried for a new connection.
-const PORT_ATTEMPTS: u32 = 16;
-/// What `bpf_map_update_elem` returns when a key exists already.
-const EEXIST: i32 = -17;
 
 /// What to do with a segment that has an entry.
 pub enum Follow {
@@ -78,12 +66,7 @@ fn follow_client<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow 
             // take for established: the backend's challenge tells the client what to do.
             return Follow::Forward;
         }
-        return if claim::<F>(entry, life) {
-            remove::<F>(entry, key);
-            Follow::Reopen
-        } else {
-            Follow::Dying
-        };
+        return if end::<F>(entry, life, key) { Follow::Reopen } else { Follow::Dying };
     }
     let mut seen = 0;
     if flags & RST != 0 {
@@ -122,55 +105,6 @@ fn follow_server<F: Family>(entry: Entry<F>, flags: u8) -> Follow {
     Follow::Forward
 }
 
-/// Opens a connection to the backend `number`: allocates its translation and inserts both entries.
-#[inline(never)]
-pub fn open<F: Family>(
-    key: &Key<F>,
-    service: &Service,
-    number: u16,
-    client_hop: u32,
-) -> Result<(), Verdict> {
-    let backend = F::backends()
-        .get(number.into())
-        .ok_or(Verdict::DropInternal)?;
-    let settings = maps::SETTINGS.get(0).ok_or(Verdict::DropInternal)?;
-    // SAFETY: a helper without preconditions.
-    let life = born(unsafe { bpf_ktime_get_ns() });
-    make_room::<F>(key, life, settings)?;
-
-    let mut flow = Flow {
-        life,
-        last_seen: created(life),
-        direction: REVERSE,
-        to: Translation {
-            hop: client_hop,
-            backend: number,
-            service: service.id as u16,
-            ..Default::default()
-        },
-    };
-    let reverse = allocate::<F>(key, backend, settings, &mut flow)?;
-    flow.direction = FORWARD;
-    // A backend's next hop has the backend's number.
-    flow.to.hop = number.into();
-    flow.to.set(key, &reverse.answer());
-    match F::flows().insert(key, flow, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            count::<F>(number);
-            Ok(())
-        }
-        Err(error) => {
-            let _ = F::flows().remove(reverse);
-            // Another processor may have been faster with the same SYN; its flow is as good.
-            if error == EEXIST {
-                Ok(())
-            } else {
-                Err(Verdict::DropTableFull)
-            }
-        }
-    }
-}
-
 /// Ends the connection of `key` if it is expired by the rule in `lb_common::flow`. Returns whether
 /// it did.
 #[inline(always)]
@@ -202,130 +136,7 @@ pub fn reap<F: Family>(key: &Key<F>) -> bool {
         age(now, server_seen),
         timeouts,
     );
-    if expired && state(life_then) & DEAD == 0 && claim::<F>(entry, life_then) {
-        remove::<F>(entry, key);
-        return true;
-    }
-    false
-}
-
-/// Enters a new connection in the ring of half-open ones, and ends the one whose place it takes if
-/// that is still half open: so a flood of SYNs evicts the oldest of its own kind and nothing else.
-#[inline(always)]
-fn make_room<F: Family>(key: &Key<F>, life: u64, settings: &Settings) -> Result<(), Verdict> {
-    let table = maps::TABLES
-        .get_ptr_mut(F::TABLE)
-        .ok_or(Verdict::DropInternal)?;
-    // SAFETY: live elements of an array map; only ever accessed atomically.
-    let (ring, evicted) = unsafe {
-        (
-            Word::new(&raw mut (*table).ring),
-            Word::new(&raw mut (*table).evicted),
-        )
-    };
-    let position = ring.add(1) as u32 & settings.half_open.wrapping_sub(1);
-    let place = F::half_open()
-        .get_ptr_mut(position)
-        .ok_or(Verdict::DropInternal)?;
-    // SAFETY: a live element of an array map; a position belongs to one processor until the ring
-    // has gone round.
-    let old = unsafe { core::ptr::read(place) };
-    if old.born != 0 {
-        let old_key = FlowKey {
-            src: old.src,
-            dst: old.dst,
-            sport: old.sport,
-            dport: old.dport,
-        };
-        if let Some(entry) = F::flows().get_ptr_mut(old_key) {
-            let old_life = life_of::<F>(entry).load();
-            if born(old_life) == old.born
-                && state(old_life) & DEAD == 0
-                && is_half_open(state(old_life))
-                && claim::<F>(entry, old_life)
-            {
-                remove::<F>(entry, &old_key);
-                evicted.add(1);
-            }
-        }
-    }
-    // SAFETY: as above.
-    unsafe {
-        *place = HalfOpen {
-            born: life,
-            src: key.src,
-            dst: key.dst,
-            sport: key.sport,
-            dport: key.dport,
-            zero: 0,
-        };
-    }
-    Ok(())
-}
-
-/// Finds a free translation towards a backend, inserts the reverse entry for it and returns its
-/// key. Ports are taken in turn, the one unused for longest first, over all source addresses.
-#[inline(always)]
-fn allocate<F: Family>(
-    key: &Key<F>,
-    backend: &Backend<F::Address>,
-    settings: &Settings,
-    flow: &mut Flow<F::Address>,
-) -> Result<Key<F>, Verdict> {
-    let state = maps::BACKEND_STATE.get_ptr_mut(flow.to.backend.into());
-    let state = state.ok_or(Verdict::DropInternal)?;
-    let (ports, sources) = (
-        u64::from(settings.port_count),
-        u64::from(backend.source_count),
-    );
-    if ports == 0 || sources == 0 {
-        return Err(Verdict::DropInternal);
-    }
-    // SAFETY: a live element of an array map; only ever accessed atomically.
-    let cursor = unsafe { Word::new(&raw mut (*state).cursor) };
-    let answer = key.answer();
-    let mut reverse = FlowKey {
-        src: backend.address,
-        dst: key.dst,
-        sport: backend.port,
-        dport: key.dport,
-    };
-    let mut turn = cursor.add(1);
-    for _ in 0..PORT_ATTEMPTS {
-        let port = settings.port_first + (turn % ports) as u32;
-        let source = turn / ports % sources;
-        // The mask tells the verifier what the daemon guarantees.
-        reverse.dst = backend.sources[source as usize & (MAX_SOURCES - 1)];
-        reverse.dport = Port::new(port as u16);
-        flow.to.set(&reverse, &answer);
-        match F::flows().insert(reverse, &*flow, u64::from(BPF_NOEXIST)) {
-            Ok(()) => return Ok(reverse),
-            // A connection that only lingers gives its port up.
-            Err(EEXIST) if evict_closed::<F>(&reverse) => {}
-            Err(EEXIST) => turn = cursor.add(1),
-            Err(_) => return Err(Verdict::DropTableFull),
-        }
-    }
-    Err(Verdict::DropNoPort)
-}
-
-/// Removes the connection with the reverse key `key` if it is closed; true if the key is free now.
-#[inline(always)]
-fn evict_closed<F: Family>(key: &Key<F>) -> bool {
-    let Some(pair) = F::flows().get_ptr(key) else {
-        return true;
-    };
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    let owner = unsafe { (*pair).to.pair_key() };
-    let Some(entry) = F::flows().get_ptr_mut(owner) else {
-        return false;
-    };
-    let life = life_of::<F>(entry).load();
-    let gone = state(life) & DEAD == 0 && is_closed(state(life)) && claim::<F>(entry, life);
-    if gone {
-        remove::<F>(entry, &owner);
-    }
-    gone
+    expired && state(life_then) & DEAD == 0 && end::<F>(entry, life_then, key)
 }
 
 /// Sets state bits in the owner's life word and settles what follows from it.
@@ -339,12 +150,7 @@ fn change<F: Family>(owner: Entry<F>, seen: u8) {
             return;
         }
         if word.replace(before, after) {
-            settle::<F>(
-                owner,
-                state(before),
-                is_half_open(state(after)),
-                is_closed(state(after)),
-            );
+            settle::<F>(owner, state(before), is_half_open(state(after)), is_closed(state(after)));
             return;
         }
     }
@@ -353,7 +159,7 @@ fn change<F: Family>(owner: Entry<F>, seen: u8) {
 /// Takes a connection for removal: true for exactly one caller, and only if its life word is still
 /// `life`.
 #[inline(always)]
-fn claim<F: Family>(owner: Entry<F>, before: u64) -> bool {
+pub(crate) fn claim<F: Family>(owner: Entry<F>, before: u64) -> bool {
     let after = before | u64::from(DEAD);
     if !life_of::<F>(owner).replace(before, after) {
         return false;
@@ -362,11 +168,21 @@ fn claim<F: Family>(owner: Entry<F>, before: u64) -> bool {
     true
 }
 
+/// Takes a connection and removes it. A function of its own, to have a stack of its own.
+#[inline(never)]
+pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64, key: &Key<F>) -> bool {
+    // SAFETY: readable after a lookup in this run; the translation never changes.
+    let pair = unsafe { (*owner).to.pair_key() };
+    let claimed = claim::<F>(owner, before);
+    if claimed {
+        remove::<F>(key, &pair);
+    }
+    claimed
+}
+
 /// Removes both entries of a claimed connection.
 #[inline(always)]
-fn remove<F: Family>(owner: Entry<F>, key: &Key<F>) {
-    // SAFETY: readable after a lookup in this run, and not reused before it is removed below.
-    let pair = unsafe { (*owner).to.pair_key() };
+pub(crate) fn remove<F: Family>(key: &Key<F>, pair: &Key<F>) {
     let _ = F::flows().remove(pair);
     let _ = F::flows().remove(key);
     if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
@@ -396,28 +212,8 @@ fn settle<F: Family>(owner: Entry<F>, before: u8, half_open: bool, closed: bool)
     }
 }
 
-/// Raises the counts that a new connection enters.
 #[inline(always)]
-fn count<F: Family>(backend: u16) {
-    if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
-        // SAFETY: live elements of an array map; only ever accessed atomically.
-        unsafe {
-            Word::new(&raw mut (*table).connections).add(1);
-            Word::new(&raw mut (*table).half_open).add(1);
-        }
-    }
-    if let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into()) {
-        // SAFETY: as above.
-        unsafe { Word::new(&raw mut (*state).active) }.add(1);
-    }
-    if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(backend.into()) {
-        // SAFETY: this processor's own copy.
-        unsafe { (*stats).connections += 1 };
-    }
-}
-
-#[inline(always)]
-fn life_of<F: Family>(entry: Entry<F>) -> Word {
+pub(crate) fn life_of<F: Family>(entry: Entry<F>) -> Word {
     // SAFETY: readable after a lookup in this run of the program, which is as long as the result
     // is used; only ever accessed atomically.
     unsafe { Word::new(&raw mut (*entry).life) }

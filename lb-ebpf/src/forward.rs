@@ -28,32 +28,30 @@ pub fn address(ethernet: &mut Ethernet, hop: u32) -> Result<u32, Verdict> {
 /// neighbour to be resolved, so no SYN is ever lost to that.
 #[inline(always)]
 pub fn client_hop(packet: &Packet<'_>, ethernet: &Ethernet) -> Result<u32, Verdict> {
-    let key = HopKey {
-        ifindex: packet.ifindex(),
-        ours: ethernet.dst,
-        theirs: ethernet.src,
-    };
-    if let Some(hop) = lookup(&key) {
-        return Ok(hop);
+    match find_or_enter(packet.ifindex(), ethernet) {
+        0 => Err(Verdict::DropNoHop),
+        hop => Ok(hop),
     }
-    let Ok(Some(hop)) = maps::FREE_HOPS.pop() else {
-        return Err(Verdict::DropNoHop);
-    };
-    let next = NextHop {
-        ifindex: key.ifindex,
-        src: key.ours,
-        dst: key.theirs,
-    };
+}
+
+/// A function of its own, to have a stack of its own; so it can return no more than a register:
+/// zero, which is a backend's number, if there is no room for a new hop.
+#[inline(never)]
+fn find_or_enter(ifindex: u32, ethernet: &Ethernet) -> u32 {
+    let key = HopKey { ifindex, ours: ethernet.dst, theirs: ethernet.src };
+    if let Some(hop) = lookup(&key) {
+        return hop;
+    }
+    let Ok(Some(hop)) = maps::FREE_HOPS.pop() else { return 0 };
+    let next = NextHop { ifindex, src: key.ours, dst: key.theirs };
     if maps::NEXT_HOPS.set(hop, next, 0).is_ok()
-        && maps::CLIENT_HOPS
-            .insert(key, hop, u64::from(BPF_NOEXIST))
-            .is_ok()
+        && maps::CLIENT_HOPS.insert(key, hop, u64::from(BPF_NOEXIST)).is_ok()
     {
-        return Ok(hop);
+        return hop;
     }
     // Another processor entered it first.
     let _ = maps::FREE_HOPS.push(hop, 0);
-    lookup(&key).ok_or(Verdict::DropNoHop)
+    lookup(&key).unwrap_or(0)
 }
 
 #[inline(always)]

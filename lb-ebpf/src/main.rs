@@ -2,12 +2,9 @@
 //!
 //! A packet takes these steps, each in a room of its own:
 //! parse ([`packet`]) → flow lookup ([`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
-//! without a flow: [`service`] → [`select`] → open a [`flow`], or answer with a [`reset`].
+//! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
 //! Every step that ends a packet's way here says why by its [`Verdict`].
-#![allow(
-    missing_docs,
-    reason = "the program's functions are documented; its macros' are not"
-)]
+#![allow(missing_docs, reason = "the program's functions are documented; its macros' are not")]
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -17,6 +14,7 @@ mod atomic;
 mod flow;
 mod forward;
 mod maps;
+mod open;
 mod packet;
 mod reset;
 mod rewrite;
@@ -137,10 +135,7 @@ fn miss<F: Family>(
         return Err(Verdict::DropStrayReset);
     }
     if flags & (SYN | ACK) != SYN {
-        if maps::SETTINGS
-            .get(0)
-            .is_some_and(|settings| settings.miss == MISS_DROP)
-        {
+        if maps::SETTINGS.get(0).is_some_and(|settings| settings.miss == MISS_DROP) {
             return Err(Verdict::DropNoFlow);
         }
         return reset::answer(packet, segment, Verdict::ResetNoFlow);
@@ -156,15 +151,10 @@ fn miss<F: Family>(
         Err(verdict) => return Err(verdict),
     };
     let client_hop = forward::client_hop(packet, segment.ethernet)?;
-    flow::open::<F>(key, service, backend, client_hop)?;
+    open::open::<F>(key, service, backend, client_hop)?;
     let entry = F::flows().get_ptr(key).ok_or(Verdict::DropDying)?;
     // SAFETY: readable after a lookup in this run; the translation never changes.
-    send(
-        packet,
-        segment,
-        unsafe { &(*entry).to },
-        Verdict::ForwardNew,
-    )
+    send(packet, segment, unsafe { &(*entry).to }, Verdict::ForwardNew)
 }
 
 /// Translates a segment and addresses its frame.

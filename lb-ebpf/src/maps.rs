@@ -16,6 +16,7 @@ use lb_common::{
 };
 
 use crate::{
+    open::Opening,
     packet::{IpHeader, Ipv4, Ipv6},
     reset::Answer,
     rewrite::Rewrite,
@@ -67,6 +68,12 @@ static BACKENDS_V4: Array<Backend<V4>> = Array::with_max_entries(MAX_BACKENDS, 0
 #[map]
 static BACKENDS_V6: Array<Backend<V6>> = Array::with_max_entries(MAX_BACKENDS, 0);
 
+// Where a connection is put together; nothing of it outlives a run of the program.
+#[map]
+static OPENING_V4: PerCpuArray<Opening<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static OPENING_V6: PerCpuArray<Opening<V6>> = PerCpuArray::with_max_entries(1, 0);
+
 /// An address family: its header and its maps. The packet path is written once over this.
 pub trait Family: 'static {
     type Address: Address;
@@ -80,11 +87,12 @@ pub trait Family: 'static {
     fn services() -> &'static HashMap<ServiceKey<Self::Address>, Service>;
     fn virtual_addresses() -> &'static HashMap<Self::Address, u32>;
     fn backends() -> &'static Array<Backend<Self::Address>>;
+    fn opening() -> &'static PerCpuArray<Opening<Self::Address>>;
 }
 
 macro_rules! family {
     ($name:ident, $address:ty, $header:ty, $table:expr, $flows:ident, $half_open:ident,
-     $services:ident, $virtual_addresses:ident, $backends:ident) => {
+     $services:ident, $virtual_addresses:ident, $backends:ident, $opening:ident) => {
         pub enum $name {}
 
         impl Family for $name {
@@ -112,6 +120,10 @@ macro_rules! family {
             fn backends() -> &'static Array<Backend<$address>> {
                 &$backends
             }
+            #[inline(always)]
+            fn opening() -> &'static PerCpuArray<Opening<$address>> {
+                &$opening
+            }
         }
     };
 }
@@ -125,7 +137,8 @@ family!(
     HALF_OPEN_V4,
     SERVICES_V4,
     VIRTUAL_ADDRESSES_V4,
-    BACKENDS_V4
+    BACKENDS_V4,
+    OPENING_V4
 );
 family!(
     Inet6,
@@ -136,5 +149,6 @@ family!(
     HALF_OPEN_V6,
     SERVICES_V6,
     VIRTUAL_ADDRESSES_V6,
-    BACKENDS_V6
+    BACKENDS_V6,
+    OPENING_V6
 );

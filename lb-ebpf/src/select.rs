@@ -1,5 +1,6 @@
 //! Which backend a new connection goes to.
 
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use lb_common::{
     flow::FlowKey,
     hash,
@@ -22,14 +23,17 @@ pub fn backend<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> Resul
     if slots == 0 {
         return Err(Verdict::ResetNoBackend);
     }
-    let table = maps::SLOTS
-        .get(service.table)
-        .ok_or(Verdict::DropInternal)?;
+    let table = maps::SLOTS.get(service.table).ok_or(Verdict::DropInternal)?;
     let slot = match service.balance {
         BALANCE_ROUNDROBIN => turn(service.id, slots)?,
         BALANCE_SOURCE => hash::client(key.src) % slots,
         BALANCE_HASH => hash::connection(key.src, key.sport) % slots,
-        BALANCE_LEASTCONN => return least_connections::<F>(service.id, slots, table),
+        BALANCE_LEASTCONN => {
+            return match least_connections::<F>(service, slots) {
+                NOBODY => Err(Verdict::DropInternal),
+                number => Ok(number as u16),
+            };
+        }
         _ => return Err(Verdict::DropInternal),
     };
     Ok(at(table, slot))
@@ -38,9 +42,7 @@ pub fn backend<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> Resul
 /// A slot, each in turn.
 #[inline(always)]
 fn turn(service: u32, slots: u32) -> Result<u32, Verdict> {
-    let turns = maps::TURNS
-        .get_ptr_mut(service)
-        .ok_or(Verdict::DropInternal)?;
+    let turns = maps::TURNS.get_ptr_mut(service).ok_or(Verdict::DropInternal)?;
     // SAFETY: a live element of an array map; only ever accessed atomically.
     let turn = unsafe { Word::new(turns) }.add(1);
     Ok((turn % u64::from(slots)) as u32)
@@ -48,37 +50,66 @@ fn turn(service: u32, slots: u32) -> Result<u32, Verdict> {
 
 /// The backend with the fewest connections by weight, counting the one to come. The search begins
 /// one further each time, so that equals are taken in turn.
-#[inline(always)]
-fn least_connections<F: Family>(
-    service: u32,
-    slots: u32,
-    table: &SlotTable,
-) -> Result<u16, Verdict> {
-    let mut slot = turn(service, slots)?;
-    let mut best = at(table, slot);
-    let (mut best_load, mut best_weight) = (u64::MAX, 1);
-
-    for _ in 0..slots.min(MAX_LEASTCONN) {
-        let candidate = at(table, slot);
-        let (Some(state), Some(backend)) = (
-            maps::BACKEND_STATE.get_ptr_mut(candidate.into()),
-            F::backends().get(candidate.into()),
-        ) else {
-            return Err(Verdict::DropInternal);
-        };
-        // SAFETY: a live element of an array map; only ever accessed atomically.
-        let active = unsafe { Word::new(&raw mut (*state).active) }.load();
-        let (load, weight) = (active + 1, u64::from(backend.weight));
-        // load / weight < best_load / best_weight, without dividing. Loads stay below 2^32.
-        if best_load == u64::MAX || load * best_weight < best_load * weight {
-            (best, best_load, best_weight) = (candidate, load, weight);
-        }
-        slot += 1;
-        if slot >= slots {
-            slot = 0;
-        }
+///
+/// A function of its own, to have a stack of its own; so it can return no more than a register:
+/// the number, or `NOBODY`.
+#[inline(never)]
+fn least_connections<F: Family>(service: &Service, slots: u32) -> u32 {
+    let Ok(first) = turn(service.id, slots) else { return NOBODY };
+    let mut search =
+        Search { table: service.table, first, slots, best: NOBODY, load: u64::MAX, weight: 1 };
+    // A loop of the kernel's, whose body the verifier looks at once. Were it unrolled before its
+    // eyes, it would take up most of what it is willing to look at.
+    // SAFETY: the callback has the signature that the kernel calls it by, and `search` outlives
+    // the call.
+    unsafe {
+        bpf_loop(
+            slots.min(MAX_LEASTCONN),
+            visit::<F> as *mut c_void,
+            (&raw mut search).cast::<c_void>(),
+            0,
+        );
     }
-    Ok(best)
+    search.best
+}
+
+const NOBODY: u32 = u32::MAX;
+
+/// The state of a search among the slots of a table.
+#[repr(C)]
+struct Search {
+    table: u32,
+    first: u32,
+    slots: u32,
+    best: u32,
+    /// Connections of the best so far, the new one included; all ones if there is none.
+    load: u64,
+    /// Weight of the best so far.
+    weight: u64,
+}
+
+/// Looks at the slot that is `step` further than the first. Returns 1 to end the search.
+extern "C" fn visit<F: Family>(step: u64, search: *mut c_void) -> i64 {
+    // SAFETY: what `least_connections` passed.
+    let search = unsafe { &mut *search.cast::<Search>() };
+    let Some(slot) = (search.first + step as u32).checked_rem(search.slots) else { return 1 };
+    let Some(table) = maps::SLOTS.get(search.table) else { return 1 };
+    let candidate = u32::from(at(table, slot));
+    let (Some(state), Some(backend)) =
+        (maps::BACKEND_STATE.get_ptr_mut(candidate), F::backends().get(candidate))
+    else {
+        return 1;
+    };
+    // SAFETY: a live element of an array map; only ever accessed atomically.
+    let active = unsafe { Word::new(&raw mut (*state).active) }.load();
+    let (load, weight) = (active + 1, u64::from(backend.weight));
+    // load / weight < best load / best weight, without dividing. Loads stay below 2^32.
+    if search.load == u64::MAX || load * search.weight < search.load * weight {
+        search.best = candidate;
+        search.load = load;
+        search.weight = weight;
+    }
+    0
 }
 
 #[inline(always)]

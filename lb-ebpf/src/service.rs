@@ -11,11 +11,7 @@ use crate::maps::Family;
 /// The service that the packet's destination is bound to.
 #[inline(always)]
 pub fn find<F: Family>(key: &FlowKey<F::Address>) -> Result<&'static Service, Verdict> {
-    let bind = ServiceKey {
-        address: key.dst,
-        port: key.dport,
-        zero: 0,
-    };
+    let bind = ServiceKey { address: key.dst, port: key.dport, zero: 0 };
     // SAFETY: the daemon replaces services, never changes them in place; one that is removed while
     // it is read here stays readable until this run of the program ends.
     match unsafe { F::services().get(bind) } {

@@ -85,18 +85,12 @@ fn exchange(path: &Path, request: Request) -> Result<Response, ClientError> {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(path.into()),
         ErrorKind::PermissionDenied => ClientError::NotAllowed(path.into()),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent(path.into()),
-        _ => ClientError::Io {
-            socket: path.into(),
-            error,
-        },
+        _ => ClientError::Io { socket: path.into(), error },
     })?;
     match protocol::decode_response(&answer) {
         Ok(Response::Failed(text)) => Err(ClientError::Refused(text)),
         Ok(response) => Ok(response),
-        Err(reason) => Err(ClientError::NotUnderstood {
-            socket: path.into(),
-            reason,
-        }),
+        Err(reason) => Err(ClientError::NotUnderstood { socket: path.into(), reason }),
     }
 }
 
@@ -180,10 +174,7 @@ mod tests {
         let scratch = Scratch::new();
         let path = answering(&scratch, "{\"version\":7,\"body\":{\"status\":[]}}\n");
         let error = status(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("speaks version 7 of the control protocol"),
-            "{error}"
-        );
+        assert!(error.contains("speaks version 7 of the control protocol"), "{error}");
     }
 
     #[test]
@@ -191,10 +182,7 @@ mod tests {
         let scratch = Scratch::new();
         let answer = "{\"version\":1,\"body\":{\"reloaded\":{\"generation\":2,\"warnings\":[]}}}\n";
         let path = answering(&scratch, answer);
-        assert!(matches!(
-            status(&path).unwrap_err(),
-            ClientError::NotUnderstood { .. }
-        ));
+        assert!(matches!(status(&path).unwrap_err(), ClientError::NotUnderstood { .. }));
     }
 
     #[test]

@@ -94,10 +94,7 @@ pub(super) async fn ask(requests: &mpsc::Sender<Handle>, request: Request) -> Re
 
 /// Writes a request or an answer as a line, its end included.
 pub(super) fn encode<T: Serialize>(body: &T) -> Vec<u8> {
-    let line = Line {
-        version: VERSION,
-        body,
-    };
+    let line = Line { version: VERSION, body };
     // It fails only for maps whose keys are not strings, and there are none.
     let mut line = serde_json::to_vec(&line).expect("protocol types are plain JSON");
     line.push(b'\n');
@@ -163,10 +160,7 @@ mod tests {
     fn a_status_survives_the_way() {
         let sent = Response::Status(Box::new(sample::troubled()));
         let line = encode(&sent);
-        assert_eq!(
-            line.iter().position(|byte| *byte == b'\n'),
-            Some(line.len() - 1)
-        );
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
         let Ok(Response::Status(status)) = decode_response(&line) else {
             panic!("not a status");
         };
@@ -191,10 +185,7 @@ mod tests {
     #[test]
     fn what_is_no_request_is_told_so() {
         for line in ["", "GET / HTTP/1.1", "{}", r#"{"version":1}"#, "[1,2]x"] {
-            assert!(
-                failure(line).starts_with("this is no request to tandem: "),
-                "{line}"
-            );
+            assert!(failure(line).starts_with("this is no request to tandem: "), "{line}");
         }
     }
 
@@ -203,10 +194,7 @@ mod tests {
         let line = br#"{"version":9,"body":{"failed":"speak up"}}"#;
         assert!(matches!(decode_response(line), Ok(Response::Failed(text)) if text == "speak up"));
         let error = decode_response(br#"{"version":9,"body":{"news":1}}"#).unwrap_err();
-        assert_eq!(
-            error,
-            "it speaks version 9 of the control protocol, this command version 1"
-        );
+        assert_eq!(error, "it speaks version 9 of the control protocol, this command version 1");
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,10 +38,7 @@ impl Rates {
 
     /// The rate of one backend; zero if it is not known.
     pub fn of(&self, service: &str, backend: &str) -> Rate {
-        self.0
-            .get(&(service.to_owned(), backend.to_owned()))
-            .copied()
-            .unwrap_or_default()
+        self.0.get(&(service.to_owned(), backend.to_owned())).copied().unwrap_or_default()
     }
 }
 
@@ -93,11 +90,7 @@ mod tests {
         let rates = Rates::between(&before, &after, Duration::from_secs(2));
         assert_eq!(
             rates.of("mysql", "db1"),
-            Rate {
-                connections: 15.0,
-                bits_in: 4_000.0,
-                bits_out: 20_000_000.0,
-            }
+            Rate { connections: 15.0, bits_in: 4_000.0, bits_out: 20_000_000.0 }
         );
         assert_eq!(rates.of("mysql", "db2"), Rate::default());
     }

@@ -21,11 +21,8 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "tandem-admin-{}-{}",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name =
+            format!("tandem-admin-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
         Self(path)
@@ -90,10 +87,7 @@ pub(super) fn healthy() -> Status {
             },
             ServiceStatus {
                 name: "web".into(),
-                bind: vec![
-                    "[fd00:2::4]:80".parse().unwrap(),
-                    "[fd00:2::4]:443".parse().unwrap(),
-                ],
+                bind: vec!["[fd00:2::4]:80".parse().unwrap(), "[fd00:2::4]:443".parse().unwrap()],
                 balance: "roundrobin".into(),
                 state: State::Up,
                 backends: vec![
@@ -128,11 +122,7 @@ pub(super) fn troubled() -> Status {
     let [db1, db2, db3] = status.services[0].backends.as_mut_slice() else {
         unreachable!("mysql has three backends");
     };
-    fail(
-        db1,
-        Reason::L4Connection,
-        "Connection refused (os error 111)",
-    );
+    fail(db1, Reason::L4Connection, "Connection refused (os error 111)");
     db1.since_seconds = 12 * 60 + 5;
     db2.state = State::Drain;
     db2.weight = 0;
@@ -165,10 +155,7 @@ pub(super) fn troubled() -> Status {
 }
 
 fn interface(name: &str, mode: &str) -> InterfaceStatus {
-    InterfaceStatus {
-        name: name.into(),
-        mode: mode.into(),
-    }
+    InterfaceStatus { name: name.into(), mode: mode.into() }
 }
 
 fn backend(

@@ -10,10 +10,9 @@ pub(super) fn socket(field: &Field<'_>) -> Read<SocketAddr> {
     let text = field.string()?;
     let Ok(address) = text.parse::<SocketAddr>() else {
         let (message, hint) = match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => (
-                "has no port",
-                format!("write it behind a colon: \"{text}:3306\""),
-            ),
+            Ok(IpAddr::V4(_)) => {
+                ("has no port", format!("write it behind a colon: \"{text}:3306\""))
+            }
             Ok(IpAddr::V6(_)) => {
                 let hint = format!("IPv6 goes in brackets before the port: \"[{text}]:3306\"");
                 ("has no port", hint)
@@ -64,10 +63,7 @@ pub(super) fn ip(field: &Field<'_>) -> Read<IpAddr> {
         } else {
             "write it as \"10.3.3.241\" or \"fd00::241\""
         };
-        field.error(
-            format!("`{}` is not an address: {text:?}", field.key()),
-            hint,
-        )
+        field.error(format!("`{}` is not an address: {text:?}", field.key()), hint)
     })
 }
 
@@ -86,10 +82,9 @@ pub(super) fn forwardable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
         IpAddr::V4(v4) if v4.is_broadcast() => {
             ("is the broadcast address", "TCP needs a unicast address")
         }
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => (
-            "is IPv4 written as IPv6",
-            "write it the IPv4 way, as in \"10.2.2.4\"",
-        ),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            ("is IPv4 written as IPv6", "write it the IPv4 way, as in \"10.2.2.4\"")
+        }
         IpAddr::V6(v6) if is_link_local(v6) => (
             "is a link-local address",
             "it means something else on every link; use a global or unique local address (fd00::/8)",
@@ -101,11 +96,7 @@ pub(super) fn forwardable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
 
 /// Refuses addresses that nobody can connect to.
 pub(super) fn reachable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
-    if address.is_loopback() {
-        Ok(address)
-    } else {
-        forwardable(field, address)
-    }
+    if address.is_loopback() { Ok(address) } else { forwardable(field, address) }
 }
 
 /// `fe80::/10` (RFC 4291, section 2.5.6).

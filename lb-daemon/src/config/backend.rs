@@ -74,11 +74,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             role: keys.role.unwrap_or(Role::Active),
             check: keys.check.resolve(*address.get_ref(), report),
         };
-        Ok(PlacedBackend {
-            name,
-            address,
-            backend,
-        })
+        Ok(PlacedBackend { name, address, backend })
     })
 }
 

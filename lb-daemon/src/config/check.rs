@@ -41,9 +41,8 @@ impl CheckKeys {
             let period = |field: &Field<'_>| duration::read(field, &duration::CHECK);
             Self {
                 enabled: table.optional("enabled", Field::boolean),
-                address: table.optional("address", |field| {
-                    address::reachable(field, address::ip(field)?)
-                }),
+                address: table
+                    .optional("address", |field| address::reachable(field, address::ip(field)?)),
                 port: table.optional("port", port),
                 inter: table.optional("inter", period),
                 fastinter: table.optional("fastinter", period),
@@ -78,15 +77,8 @@ impl CheckKeys {
             return None;
         }
         let inter = self.inter.unwrap_or(Duration::from_secs(2));
-        if let Some(timeout) = self
-            .timeout
-            .as_ref()
-            .filter(|timeout| *timeout.get_ref() > inter)
-        {
-            let (long, inter) = (
-                duration::format(*timeout.get_ref()),
-                duration::format(inter),
-            );
+        if let Some(timeout) = self.timeout.as_ref().filter(|timeout| *timeout.get_ref() > inter) {
+            let (long, inter) = (duration::format(*timeout.get_ref()), duration::format(inter));
             let message =
                 format!("the check's `timeout` of {long} is longer than `inter`, {inter}");
             let hint = "a check that hangs delays the next one; lower `timeout` or raise `inter`";
@@ -109,10 +101,7 @@ impl CheckKeys {
 }
 
 fn port(field: &Field<'_>) -> Read<u16> {
-    let port = field.integer(
-        &(1..=65_535),
-        "the check needs a port that can be connected to",
-    )?;
+    let port = field.integer(&(1..=65_535), "the check needs a port that can be connected to")?;
     Ok(u16::try_from(port).expect("within its range"))
 }
 
@@ -122,19 +111,12 @@ fn count(field: &Field<'_>) -> Read<u32> {
 
 /// What is checked, if this table says so. Either key replaces whatever is inherited.
 fn kind(table: &mut Table<'_>) -> Option<CheckKind> {
-    let tcp = table.optional("tcp_check", |field| {
-        Ok(field.spanned(tcp_check::read(field)))
-    });
-    let http = table.optional("httpchk", |field| {
-        Ok(field.spanned(http_check::read(field)?))
-    });
+    let tcp = table.optional("tcp_check", |field| Ok(field.spanned(tcp_check::read(field))));
+    let http = table.optional("httpchk", |field| Ok(field.spanned(http_check::read(field)?)));
     match (tcp, http) {
         (Some(tcp), Some(http)) => {
-            let second = if tcp.span().start > http.span().start {
-                tcp.span()
-            } else {
-                http.span()
-            };
+            let second =
+                if tcp.span().start > http.span().start { tcp.span() } else { http.span() };
             table.report().error(
                 second,
                 "a check has either `tcp_check` or `httpchk`, and this one has both",

@@ -90,11 +90,7 @@ impl fmt::Display for Diagnostic {
 /// The line without characters that would make a terminal do something.
 fn printable(line: &str) -> String {
     let harmless = |c: char| {
-        if c.is_control() && c != '\t' {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
+        if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
     };
     line.chars().map(harmless).collect()
 }
@@ -111,10 +107,7 @@ impl Diagnostics {
     /// `found` is in the order of the file.
     pub(super) fn new(file: &str, found: Vec<Diagnostic>) -> Self {
         debug_assert!(found.iter().any(|d| d.severity == Severity::Error));
-        Self {
-            file: file.to_owned(),
-            found,
-        }
+        Self { file: file.to_owned(), found }
     }
 
     /// A file that could not even be read.

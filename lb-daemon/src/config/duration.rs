@@ -39,11 +39,7 @@ pub(super) fn read(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<
         return Err(field.error(format!("`{key}` must not be zero"), hint));
     }
     if !range.contains(&duration) {
-        let what = if duration < *range.start() {
-            "short"
-        } else {
-            "long"
-        };
+        let what = if duration < *range.start() { "short" } else { "long" };
         let message = format!("`{key}` is too {what}: {}", field.source());
         let (shortest, longest) = (format(*range.start()), format(*range.end()));
         let hint =
@@ -93,19 +89,13 @@ mod tests {
             ("1d", 86_400_000_000),
             ("5000", 5_000_000),
         ] {
-            assert_eq!(
-                parse(text),
-                Some(Duration::from_micros(microseconds)),
-                "{text}"
-            );
+            assert_eq!(parse(text), Some(Duration::from_micros(microseconds)), "{text}");
         }
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in [
-            "", "s", "2 s", " 2s", "2S", "2sec", "-2s", "+2s", "1.5s", "1h30m", "2s ",
-        ] {
+        for text in ["", "s", "2 s", " 2s", "2S", "2sec", "-2s", "+2s", "1.5s", "1h30m", "2s "] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -11,17 +11,12 @@ pub(super) fn read(field: &Field<'_>) -> Read<HttpCheck> {
     let hint = "write httpchk = { method = \"GET\", uri = \"/health\" }";
     let table = field.table("httpchk", hint)?;
     Ok(table.read(|table| HttpCheck {
-        method: table
-            .optional("method", method)
-            .unwrap_or_else(|| "OPTIONS".to_owned()),
+        method: table.optional("method", method).unwrap_or_else(|| "OPTIONS".to_owned()),
         uri: table.optional("uri", uri).unwrap_or_else(|| "/".to_owned()),
         host: table.optional("host", host),
-        status: table.optional("status", statuses).unwrap_or_else(|| {
-            vec![StatusRange {
-                first: 200,
-                last: 399,
-            }]
-        }),
+        status: table
+            .optional("status", statuses)
+            .unwrap_or_else(|| vec![StatusRange { first: 200, last: 399 }]),
     }))
 }
 
@@ -60,31 +55,22 @@ fn host(field: &Field<'_>) -> Read<String> {
         return Ok(host.to_owned());
     }
     let message = format!("`{}` can't stand in a Host header: {host:?}", field.key());
-    Err(field.error(
-        message,
-        "write a host name, with a port if need be: \"db.example.com\"",
-    ))
+    Err(field.error(message, "write a host name, with a port if need be: \"db.example.com\""))
 }
 
 fn statuses(field: &Field<'_>) -> Read<Vec<StatusRange>> {
     let ranges: Vec<_> = field.items().iter().map(status).collect();
     if ranges.is_empty() {
-        return Err(field.error(
-            "`status` is empty: no answer would be good",
-            "write [\"200-399\"]",
-        ));
+        return Err(
+            field.error("`status` is empty: no answer would be good", "write [\"200-399\"]")
+        );
     }
     ranges.into_iter().collect()
 }
 
 /// `200`, `"200"` or `"200-299"`.
 fn status(field: &Field<'_>) -> Read<StatusRange> {
-    let code = |text: &str| {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|code| (100..=599).contains(code))
-    };
+    let code = |text: &str| text.trim().parse().ok().filter(|code| (100..=599).contains(code));
     let text = match field.as_integer() {
         Some(_) => field.source(),
         None => field.string()?,

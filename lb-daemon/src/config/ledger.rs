@@ -21,22 +21,14 @@ pub(super) struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     pub(super) fn new(report: &'a Report<'a>) -> Self {
-        Self {
-            report,
-            names: HashMap::new(),
-            binds: HashMap::new(),
-            backends: Vec::new(),
-        }
+        Self { report, names: HashMap::new(), binds: HashMap::new(), backends: Vec::new() }
     }
 
     /// Enters a service's name.
     pub(super) fn service(&mut self, name: &Spanned<String>) {
         if let Some(first) = self.names.get(name.get_ref()) {
             let message = format!("there are two services called {:?}", name.get_ref());
-            let hint = format!(
-                "rename one; the other is in line {}",
-                self.report.line(first)
-            );
+            let hint = format!("rename one; the other is in line {}", self.report.line(first));
             self.report.error(name.span(), message, hint);
             return;
         }
@@ -86,10 +78,8 @@ impl<'a> Ledger<'a> {
     pub(super) fn close(self, metrics: Option<&Spanned<SocketAddr>>) {
         for backend in &self.backends {
             if let Some(bind) = self.binds.get(backend.get_ref()) {
-                let message = format!(
-                    "the backend {} is a service of this node",
-                    backend.get_ref()
-                );
+                let message =
+                    format!("the backend {} is a service of this node", backend.get_ref());
                 let hint = format!(
                     "connections would go in circles: it is bound in line {}; write the server's \
                      own address",
@@ -100,10 +90,7 @@ impl<'a> Ledger<'a> {
         }
         if let Some((metrics, bind)) = metrics.and_then(|m| Some((m, self.binds.get(m.get_ref())?)))
         {
-            let message = format!(
-                "`metrics` is the address of a service: {}",
-                metrics.get_ref()
-            );
+            let message = format!("`metrics` is the address of a service: {}", metrics.get_ref());
             let hint = format!(
                 "use another port; the service is bound in line {}",
                 self.report.line(bind)

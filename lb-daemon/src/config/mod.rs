@@ -66,13 +66,8 @@ pub fn load(path: &Path) -> Result<Parsed, Diagnostics> {
         Ok(text) => parse(&text, &file),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let line = error
-                .as_bytes()
-                .iter()
-                .take(valid)
-                .filter(|&&byte| byte == b'\n')
-                .count()
-                + 1;
+            let line =
+                error.as_bytes().iter().take(valid).filter(|&&byte| byte == b'\n').count() + 1;
             let message = format!("the file is not UTF-8: line {line} has a byte that is no text");
             let hint = "save it as UTF-8; a compressed or encrypted file must be unpacked first";
             Err(Diagnostics::unreadable(&file, message, hint))
@@ -111,11 +106,7 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         let tables = root.tables("service", "[[service]]")?;
         if tables.is_empty() {
             let hint = "add a [[service]] with name, bind and a [[service.backend]]";
-            report.warning(
-                None,
-                "there are no services: nothing will be balanced",
-                hint,
-            );
+            report.warning(None, "there are no services: nothing will be balanced", hint);
         }
         let services: Vec<_> = tables
             .into_iter()

@@ -66,10 +66,7 @@ pub(super) fn admin(root: &mut Table<'_>) -> (Admin, Option<Spanned<SocketAddr>>
             let message = format!("`{}` is too long a path for a Unix socket", field.key());
             Err(field.error(message, format!("it can have {LONGEST_SOCKET} bytes")))
         });
-        let metrics = table.optional(
-            "metrics",
-            |field| Ok(field.spanned(address::socket(field)?)),
-        );
+        let metrics = table.optional("metrics", |field| Ok(field.spanned(address::socket(field)?)));
         let admin = Admin {
             socket: socket.unwrap_or_else(|| "/run/tandem/tandem.sock".into()),
             metrics: metrics.as_ref().map(|address| *address.get_ref()),
@@ -87,10 +84,7 @@ pub(super) fn log(root: &mut Table<'_>) -> Log {
         let format = table.optional("format", |field| {
             field.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
         });
-        Log {
-            level: level.unwrap_or("info").to_owned(),
-            format: format.unwrap_or(LogFormat::Text),
-        }
+        Log { level: level.unwrap_or("info").to_owned(), format: format.unwrap_or(LogFormat::Text) }
     })
 }
 
@@ -108,9 +102,7 @@ pub(super) fn name(field: &Field<'_>) -> Read<String> {
 
 fn is_name(name: &str) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 fn host_name(global: &Table<'_>) -> Read<String> {
@@ -131,10 +123,7 @@ fn interfaces(field: &Field<'_>) -> Read<Vec<String>> {
             if seen.insert(name.clone()) {
                 return Ok(name);
             }
-            Err(item.error(
-                format!("the interface {name:?} is there twice"),
-                "name it once",
-            ))
+            Err(item.error(format!("the interface {name:?} is there twice"), "name it once"))
         }));
     }
     if names.is_empty() {
@@ -169,14 +158,9 @@ fn max_half_open(field: &Field<'_>, maxconn: u32) -> Read<u32> {
         return Err(field.error(message, format!("the nearest are {below} and {above}")));
     }
     if value > maxconn {
-        let message = format!(
-            "`{}` is {value}, but `maxconn` is only {maxconn}",
-            field.key()
-        );
-        let hint = format!(
-            "leave it out to have {}, or raise `maxconn`",
-            default_half_open(maxconn)
-        );
+        let message = format!("`{}` is {value}, but `maxconn` is only {maxconn}", field.key());
+        let hint =
+            format!("leave it out to have {}, or raise `maxconn`", default_half_open(maxconn));
         return Err(field.error(message, hint));
     }
     Ok(value)
@@ -190,20 +174,14 @@ fn default_half_open(maxconn: u32) -> u32 {
 fn source_ports(field: &Field<'_>) -> Read<RangeInclusive<u16>> {
     let text = field.string()?;
     let bounds = text.split_once('-').and_then(|(first, last)| {
-        Some((
-            first.trim().parse::<u16>().ok()?,
-            last.trim().parse::<u16>().ok()?,
-        ))
+        Some((first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?))
     });
     let Some((first, last)) = bounds else {
         let message = format!("`{}` is not a range of ports: {text:?}", field.key());
         return Err(field.error(message, "write the first and the last: \"1024-32767\""));
     };
     if first < 1024 {
-        let message = format!(
-            "`{}` begins at {first}, among the well-known ports",
-            field.key()
-        );
+        let message = format!("`{}` begins at {first}, among the well-known ports", field.key());
         return Err(field.error(message, "begin at 1024 or above"));
     }
     if first > last {

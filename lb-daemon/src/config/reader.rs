@@ -29,13 +29,7 @@ impl<'a> Table<'a> {
     /// The document itself.
     pub(super) fn root(document: &'a DeTable<'a>, report: &'a Report<'a>) -> Self {
         let title = "the top level of the file";
-        Self {
-            title,
-            span: None,
-            entries: Some(document),
-            known: Vec::new(),
-            report,
-        }
+        Self { title, span: None, entries: Some(document), known: Vec::new(), report }
     }
 
     /// Reads the whole table: keys that `body` does not ask for are errors.
@@ -68,10 +62,7 @@ impl<'a> Table<'a> {
             return parse(&field);
         }
         // A typing error is one error, not a missing key and an unknown one.
-        if let Some(typo) = self
-            .unknown()
-            .find(|typo| suggest::near(typo.get_ref(), key))
-        {
+        if let Some(typo) = self.unknown().find(|typo| suggest::near(typo.get_ref(), key)) {
             return Err(self.refuse(typo));
         }
         Err(self.missing(format!("`{key}` is missing in {}", self.title), hint))
@@ -79,16 +70,10 @@ impl<'a> Table<'a> {
 
     /// The table under `key`. One that is not there (or is no table, which is reported) is empty.
     pub(super) fn table(&mut self, key: &'static str, title: &'static str) -> Table<'a> {
-        let absent = Table {
-            title,
-            span: None,
-            entries: None,
-            known: Vec::new(),
-            report: self.report,
-        };
+        let absent =
+            Table { title, span: None, entries: None, known: Vec::new(), report: self.report };
         let hint = format!("write a header {title}, and its keys below it");
-        self.optional(key, |field| field.table(title, &hint))
-            .unwrap_or(absent)
+        self.optional(key, |field| field.table(title, &hint)).unwrap_or(absent)
     }
 
     /// The tables under `key`, each with a header `title` such as `[[service]]`; those that are
@@ -104,10 +89,7 @@ impl<'a> Table<'a> {
         let hint = format!("write {title}, and its keys below it");
         match field.value {
             DeValue::Array(_) => {
-                let tables = field
-                    .items()
-                    .into_iter()
-                    .map(|item| item.table(title, &hint));
+                let tables = field.items().into_iter().map(|item| item.table(title, &hint));
                 Ok(tables.filter_map(Read::ok).collect())
             }
             DeValue::Table(_) => {
@@ -125,10 +107,7 @@ impl<'a> Table<'a> {
 
     /// The keys that are there, of those that were asked for.
     pub(super) fn present(&self) -> Vec<&'static str> {
-        let there = |key: &&str| {
-            self.entries
-                .is_some_and(|entries| entries.contains_key(*key))
-        };
+        let there = |key: &&str| self.entries.is_some_and(|entries| entries.contains_key(*key));
         self.known.iter().copied().filter(there).collect()
     }
 
@@ -157,8 +136,7 @@ impl<'a> Table<'a> {
     fn refuse(&self, key: &Spanned<DeString<'_>>) -> Reported {
         let name = key.get_ref();
         let message = format!("unknown key `{}` in {}", name.escape_debug(), self.title);
-        self.report
-            .error(key.span(), message, suggest::key(name, &self.known))
+        self.report.error(key.span(), message, suggest::key(name, &self.known))
     }
 }
 
@@ -172,12 +150,7 @@ pub(super) struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn new(key: &'static str, value: &'a Spanned<DeValue<'a>>, report: &'a Report<'a>) -> Self {
-        Self {
-            key,
-            span: value.span(),
-            value: value.get_ref(),
-            report,
-        }
+        Self { key, span: value.span(), value: value.get_ref(), report }
     }
 
     pub(super) fn key(&self) -> &'static str {
@@ -208,10 +181,9 @@ impl<'a> Field<'a> {
             DeValue::Array(_) | DeValue::Table(_) => {
                 Err(self.wrong_type("a text", "write one text in quotes here"))
             }
-            _ => Err(self.wrong_type(
-                "a text",
-                &format!("put it in quotes: \"{}\"", self.source()),
-            )),
+            _ => {
+                Err(self.wrong_type("a text", &format!("put it in quotes: \"{}\"", self.source())))
+            }
         }
     }
 
@@ -230,11 +202,8 @@ impl<'a> Field<'a> {
             Ok(value) if range.contains(&value) => Ok(value),
             _ => {
                 let (low, high) = (range.start(), range.end());
-                let message = format!(
-                    "`{}` is {}, but must be {low} to {high}",
-                    self.key,
-                    self.source()
-                );
+                let message =
+                    format!("`{}` is {}, but must be {low} to {high}", self.key, self.source());
                 Err(self.error(message, hint))
             }
         }
@@ -270,16 +239,10 @@ impl<'a> Field<'a> {
     /// The elements of a list; a single value counts as a list of one.
     pub(super) fn items(&self) -> Vec<Field<'a>> {
         match self.value {
-            DeValue::Array(items) => items
-                .iter()
-                .map(|item| Field::new(self.key, item, self.report))
-                .collect(),
-            value => vec![Field {
-                key: self.key,
-                span: self.span(),
-                value,
-                report: self.report,
-            }],
+            DeValue::Array(items) => {
+                items.iter().map(|item| Field::new(self.key, item, self.report)).collect()
+            }
+            value => vec![Field { key: self.key, span: self.span(), value, report: self.report }],
         }
     }
 
@@ -311,9 +274,6 @@ impl<'a> Field<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.error(
-            format!("`{}` must be {expected}, not {found}", self.key),
-            hint,
-        )
+        self.error(format!("`{}` must be {expected}, not {found}", self.key), hint)
     }
 }

@@ -46,11 +46,7 @@ enum Kind {
 
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self {
-            file,
-            text,
-            found: RefCell::default(),
-        }
+        Self { file, text, found: RefCell::default() }
     }
 
     /// The file does not follow TOML's grammar at `span`.
@@ -95,13 +91,7 @@ impl<'a> Report<'a> {
 
     /// The line that `span` begins in, from 1.
     pub(super) fn line(&self, span: &Span) -> usize {
-        self.text
-            .as_bytes()
-            .iter()
-            .take(span.start)
-            .filter(|&&byte| byte == b'\n')
-            .count()
-            + 1
+        self.text.as_bytes().iter().take(span.start).filter(|&&byte| byte == b'\n').count() + 1
     }
 
     /// Whether an error was reported, and everything worth saying in the order of the file.
@@ -121,12 +111,7 @@ impl<'a> Report<'a> {
     }
 
     fn push(&self, kind: Kind, span: Option<Span>, message: String, hint: String) -> Reported {
-        self.found.borrow_mut().push(Found {
-            kind,
-            span,
-            message,
-            hint,
-        });
+        self.found.borrow_mut().push(Found { kind, span, message, hint });
         Reported(())
     }
 
@@ -189,24 +174,12 @@ impl<'a> Report<'a> {
             column: before[line_start..].chars().count() + 1,
         };
         let end = floor_char_boundary(self.text, span.end).min(line_start + line.len());
-        let marked = self
-            .text
-            .get(start..end)
-            .map_or(0, |marked| marked.chars().count());
-        (
-            position,
-            Some(Excerpt {
-                line: line.to_owned(),
-                marked: marked.max(1),
-            }),
-        )
+        let marked = self.text.get(start..end).map_or(0, |marked| marked.chars().count());
+        (position, Some(Excerpt { line: line.to_owned(), marked: marked.max(1) }))
     }
 }
 
 /// The last boundary between characters that is not after `index`.
 fn floor_char_boundary(text: &str, index: usize) -> usize {
-    (0..=index.min(text.len()))
-        .rev()
-        .find(|&i| text.is_char_boundary(i))
-        .unwrap_or(0)
+    (0..=index.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
 }

@@ -35,11 +35,7 @@ pub(super) struct ServiceKeys {
 /// `[defaults]`
 pub(super) fn defaults(root: &mut Table<'_>) -> ServiceKeys {
     root.table("defaults", "[defaults]").read(|table| {
-        let titles = [
-            "[defaults.timeout]",
-            "[defaults.server]",
-            "[defaults.server.check]",
-        ];
+        let titles = ["[defaults.timeout]", "[defaults.server]", "[defaults.server.check]"];
         ServiceKeys::read(table, titles)
     })
 }
@@ -61,18 +57,8 @@ impl ServiceKeys {
             ["connect", "client", "server"]
                 .map(|key| table.optional(key, |field| duration::read(field, &duration::TIMEOUT)))
         });
-        let server = table
-            .table("server", server)
-            .read(|table| ServerKeys::read(table, check));
-        Self {
-            balance,
-            allbackups,
-            source,
-            connect,
-            client,
-            server_timeout,
-            server,
-        }
+        let server = table.table("server", server).read(|table| ServerKeys::read(table, check));
+        Self { balance, allbackups, source, connect, client, server_timeout, server }
     }
 
     /// These keys, and where they are silent the inherited ones.
@@ -105,18 +91,12 @@ pub(super) fn read(
     ledger: &mut Ledger<'_>,
 ) -> Read<Service> {
     table.read(|table| {
-        let name = table.required(
-            "name",
-            "give the service a name: name = \"mysql\"",
-            |field| Ok(field.spanned(node::name(field)?)),
-        );
+        let name = table.required("name", "give the service a name: name = \"mysql\"", |field| {
+            Ok(field.spanned(node::name(field)?))
+        });
         let hint = "write the virtual address and port: bind = \"10.2.2.4:3306\"";
         let bind = table.required("bind", hint, binds);
-        let titles = [
-            "[service.timeout]",
-            "[service.server]",
-            "[service.server.check]",
-        ];
+        let titles = ["[service.timeout]", "[service.server]", "[service.server.check]"];
         let keys = ServiceKeys::read(table, titles).or(defaults);
         let (backends, failed) = backends(table, &keys);
 
@@ -125,12 +105,7 @@ pub(super) fn read(
         }
         if let Ok(bind) = &bind {
             ledger.binds(bind);
-            check_families(
-                table,
-                bind,
-                keys.source.as_deref().unwrap_or_default(),
-                &backends,
-            );
+            check_families(table, bind, keys.source.as_deref().unwrap_or_default(), &backends);
         }
         ledger.backends(&backends);
         failed?;
@@ -141,12 +116,7 @@ pub(super) fn read(
             balance: keys.balance.unwrap_or(Balance::RoundRobin),
             allbackups: keys.allbackups.unwrap_or(false),
             timeout: keys.timeouts(),
-            source: keys
-                .source
-                .into_iter()
-                .flatten()
-                .map(Spanned::into_inner)
-                .collect(),
+            source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
             backends: backends.into_iter().map(|placed| placed.backend).collect(),
         })
     })
@@ -160,10 +130,7 @@ fn backends(table: &mut Table<'_>, keys: &ServiceKeys) -> (Vec<PlacedBackend>, R
     };
     if tables.is_empty() {
         let hint = "add a [[service.backend]] with a name and an address below the service";
-        return (
-            Vec::new(),
-            Err(table.missing("this service has no backends", hint)),
-        );
+        return (Vec::new(), Err(table.missing("this service has no backends", hint)));
     }
     let mut placed = Vec::new();
     let mut failed = Ok(());
@@ -207,21 +174,14 @@ fn check_backends(table: &Table<'_>, balance: Option<Balance>, backends: &[Place
         let hint = "use balance = \"roundrobin\" (or source, hash), or split the service";
         report.missing(table.span(), message, hint);
     }
-    if backends
-        .iter()
-        .all(|placed| placed.backend.role == Role::Backup)
-    {
+    if backends.iter().all(|placed| placed.backend.role == Role::Backup) {
         let message = "all backends of this service are backups";
         let hint = "without `allbackups` only the first one that is up will serve; make one active";
         report.warning(table.span(), message, hint);
     }
     if backends.iter().all(|placed| placed.backend.weight == 0) {
         let message = "all backends of this service have weight 0: it takes no new connections";
-        report.warning(
-            table.span(),
-            message,
-            "set the `weight` of one to 1 or more",
-        );
+        report.warning(table.span(), message, "set the `weight` of one to 1 or more");
     }
 }
 
@@ -237,12 +197,9 @@ fn check_families(
     let report = table.report();
     let line = report.line(&first.span());
     let binds = bind.iter().map(|at| ("bind", at.get_ref().ip(), at.span()));
-    let sources = sources
-        .iter()
-        .map(|at| ("source", *at.get_ref(), at.span()));
-    let backends = backends
-        .iter()
-        .map(|at| ("address", at.address.get_ref().ip(), at.address.span()));
+    let sources = sources.iter().map(|at| ("source", *at.get_ref(), at.span()));
+    let backends =
+        backends.iter().map(|at| ("address", at.address.get_ref().ip(), at.address.span()));
     for (key, address, span) in binds.chain(sources).chain(backends) {
         let theirs = family(address);
         if theirs != ours {

@@ -12,20 +12,15 @@ pub(super) fn report(report: &Report<'_>, text: &str, document: &DeTable<'_>, er
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // The rest of the message lists the characters that a grammar would allow here.
-        let (what, _) = error
-            .message()
-            .split_once(", expected ")
-            .unwrap_or((error.message(), ""));
+        let (what, _) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
         match what {
             "duplicate key" => duplicate(report, text, span),
             "unclosed array" | "unclosed inline table" => unclosed(report, text, document, span),
             "invalid multi-line basic string" | "invalid multi-line literal string" => {
                 let start = value_before(document, span.start).map_or(span.start, |v| v.start);
                 let message = "this text is never closed".to_owned();
-                let hint = format!(
-                    "end it with {}",
-                    &text.get(start..start + 3).unwrap_or("\"\"\"")
-                );
+                let hint =
+                    format!("end it with {}", &text.get(start..start + 3).unwrap_or("\"\"\""));
                 report.syntax(start..start + 3, true, message, hint);
             }
             _ => {
@@ -46,10 +41,7 @@ fn duplicate(report: &Report<'_>, text: &str, span: Span) {
                     [[service]] repeat theirs";
         (format!("the table `{name}` is there twice"), hint)
     } else {
-        (
-            format!("the key `{name}` is set twice in one table"),
-            "keep one of the two",
-        )
+        (format!("the key `{name}` is set twice in one table"), "keep one of the two")
     };
     report.error(span, message, hint);
 }
@@ -85,14 +77,12 @@ fn explain(text: &str, what: &str, span: &Span) -> (String, String) {
     let word = word_at(text, span.start);
     let quoted = format!("text goes in quotes: \"{word}\"");
     let (message, hint) = match what {
-        "string values must be quoted" if word.is_empty() => (
-            "there is no value after `=`".to_owned(),
-            "write one, or remove the line".to_owned(),
-        ),
-        "missing value" | "missing value for key" => (
-            "there is no value after `=`".to_owned(),
-            "write one, or remove the line".to_owned(),
-        ),
+        "string values must be quoted" if word.is_empty() => {
+            ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
+        }
+        "missing value" | "missing value for key" => {
+            ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
+        }
         "string values must be quoted"
         | "invalid boolean"
         | "invalid float"
@@ -105,10 +95,9 @@ fn explain(text: &str, what: &str, span: &Span) -> (String, String) {
             "a key without `=` and a value".to_owned(),
             "every setting is written `key = value`, such as `weight = 10`".to_owned(),
         ),
-        "unclosed table" => (
-            "this header is not closed".to_owned(),
-            "end it with `]`, as in [global]".to_owned(),
-        ),
+        "unclosed table" => {
+            ("this header is not closed".to_owned(), "end it with `]`, as in [global]".to_owned())
+        }
         "unclosed array table" => (
             "this header is not closed".to_owned(),
             "end it with `]]`, as in [[service]]".to_owned(),
@@ -171,9 +160,7 @@ fn each_value<'a>(table: &'a DeTable<'a>, visit: &mut impl FnMut(&'a Spanned<DeV
 fn line_of(text: &str, offset: usize) -> &str {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let end = after
-        .find('\n')
-        .map_or(text.len(), |newline| offset + newline);
+    let end = after.find('\n').map_or(text.len(), |newline| offset + newline);
     &text[start..end]
 }
 
@@ -181,9 +168,9 @@ fn line_of(text: &str, offset: usize) -> &str {
 fn word_at(text: &str, offset: usize) -> &str {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | '[' | ']' | '{' | '}' | '#');
-    let start = before.rfind(ends).map_or(0, |at| {
-        at + before[at..].chars().next().map_or(0, char::len_utf8)
-    });
+    let start = before
+        .rfind(ends)
+        .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
     let end = after.find(ends).map_or(text.len(), |at| before.len() + at);
     &text[start..end]
 }

@@ -14,16 +14,8 @@ const LONGEST_ANSWER: usize = 16 * 1024;
 /// Reads a script; one without steps is a plain connect, as in HAProxy.
 pub(super) fn read(field: &Field<'_>) -> CheckKind {
     // A step with an error is left out here; its error is reported.
-    let steps: Vec<_> = field
-        .items()
-        .iter()
-        .filter_map(|item| step(item).ok().flatten())
-        .collect();
-    if steps.is_empty() {
-        CheckKind::Connect
-    } else {
-        CheckKind::Tcp(steps)
-    }
+    let steps: Vec<_> = field.items().iter().filter_map(|item| step(item).ok().flatten()).collect();
+    if steps.is_empty() { CheckKind::Connect } else { CheckKind::Tcp(steps) }
 }
 
 fn step(field: &Field<'_>) -> Read<Option<TcpStep>> {
@@ -54,12 +46,8 @@ fn one_step(table: &mut Table<'_>) -> Option<TcpStep> {
     let steps = [
         table.optional("send", |field| Ok(TcpStep::Send(text(field)?))),
         table.optional("send_hex", |field| Ok(TcpStep::Send(hex(field)?))),
-        table.optional("expect_string", |field| {
-            Ok(TcpStep::Expect(expect(field, text(field)?)?))
-        }),
-        table.optional("expect_hex", |field| {
-            Ok(TcpStep::Expect(expect(field, hex(field)?)?))
-        }),
+        table.optional("expect_string", |field| Ok(TcpStep::Expect(expect(field, text(field)?)?))),
+        table.optional("expect_hex", |field| Ok(TcpStep::Expect(expect(field, hex(field)?)?))),
         table.optional("expect_regex", |field| Ok(TcpStep::Expect(regex(field)?))),
     ];
     steps.into_iter().flatten().next()
@@ -76,11 +64,7 @@ fn text(field: &Field<'_>) -> Read<Vec<u8>> {
 
 fn hex(field: &Field<'_>) -> Read<Vec<u8>> {
     let digits = text(field)?;
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let bytes: Option<Vec<u8>> = digits
         .chunks(2)
         .map(|pair| match *pair {
@@ -90,20 +74,13 @@ fn hex(field: &Field<'_>) -> Read<Vec<u8>> {
         .collect();
     bytes.ok_or_else(|| {
         let message = format!("`{}` is not hexadecimal", field.key());
-        field.error(
-            message,
-            "write two digits (0-9, a-f) for each byte, as in \"0a0b\"",
-        )
+        field.error(message, "write two digits (0-9, a-f) for each byte, as in \"0a0b\"")
     })
 }
 
 fn expect(field: &Field<'_>, bytes: Vec<u8>) -> Read<Expect> {
     if bytes.len() > LONGEST_ANSWER {
-        let message = format!(
-            "`{}` can never be found: it has {} bytes",
-            field.key(),
-            bytes.len()
-        );
+        let message = format!("`{}` can never be found: it has {} bytes", field.key(), bytes.len());
         let hint = format!("the first {LONGEST_ANSWER} bytes of an answer are looked at");
         return Err(field.error(message, hint));
     }

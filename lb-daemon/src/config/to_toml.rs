@@ -40,10 +40,7 @@ fn global(out: &mut Writer, global: &Global) {
     out.line("maxconn", global.maxconn);
     out.line("max_half_open", global.max_half_open);
     let ports = &global.source_ports;
-    out.line(
-        "source_ports",
-        quote(format!("{}-{}", ports.start(), ports.end())),
-    );
+    out.line("source_ports", quote(format!("{}-{}", ports.start(), ports.end())));
     out.line("bpffs", quote(global.bpffs.display()));
 }
 
@@ -79,12 +76,9 @@ fn service(out: &mut Writer, service: &Service) {
     out.line("balance", quote(balance));
     out.line("allbackups", service.allbackups);
     out.line("source", list(service.source.iter().map(quote)));
-    let [connect, client, server] = [
-        service.timeout.connect,
-        service.timeout.client,
-        service.timeout.server,
-    ]
-    .map(|timeout| quote(duration::format(timeout)));
+    let [connect, client, server] =
+        [service.timeout.connect, service.timeout.client, service.timeout.server]
+            .map(|timeout| quote(duration::format(timeout)));
     let timeout = format!("{{ connect = {connect}, client = {client}, server = {server} }}");
     out.line("timeout", timeout);
     for each in &service.backends {
@@ -155,10 +149,8 @@ fn text_or_hex(text_key: &str, hex_key: &str, bytes: &[u8]) -> String {
 }
 
 fn http_check(check: &HttpCheck) -> String {
-    let host = check
-        .host
-        .as_ref()
-        .map_or_else(String::new, |host| format!(", host = {}", quote(host)));
+    let host =
+        check.host.as_ref().map_or_else(String::new, |host| format!(", host = {}", quote(host)));
     let status = list(check.status.iter().map(|range| {
         if range.first == range.last {
             quote(range.first)

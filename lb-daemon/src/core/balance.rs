@@ -23,18 +23,12 @@ pub(super) struct Candidate {
 /// The backends that get new connections: the usable active ones with a weight; if there are none,
 /// the first usable backup, or all of them with `allbackups`.
 pub(super) fn eligible(candidates: &[Candidate], allbackups: bool) -> Vec<&Candidate> {
-    let with = |role| {
-        candidates
-            .iter()
-            .filter(move |c| c.usable && c.weight > 0 && c.role == role)
-    };
+    let with = |role| candidates.iter().filter(move |c| c.usable && c.weight > 0 && c.role == role);
     let active: Vec<_> = with(Role::Active).collect();
     if !active.is_empty() {
         return active;
     }
-    with(Role::Backup)
-        .take(if allbackups { usize::MAX } else { 1 })
-        .collect()
+    with(Role::Backup).take(if allbackups { usize::MAX } else { 1 }).collect()
 }
 
 /// Arranges the eligible backends as the algorithm's slots.
@@ -46,10 +40,7 @@ pub(super) fn arrange(balance: Balance, eligible: &[&Candidate]) -> Slots {
         Balance::RoundRobin => turns(eligible),
         Balance::LeastConn => eligible.iter().map(|c| c.number).collect(),
         Balance::Source | Balance::Hash => maglev::table(
-            &eligible
-                .iter()
-                .map(|c| (c.number, c.address, c.weight))
-                .collect::<Vec<_>>(),
+            &eligible.iter().map(|c| (c.number, c.address, c.weight)).collect::<Vec<_>>(),
         ),
     })
 }
@@ -57,12 +48,7 @@ pub(super) fn arrange(balance: Balance, eligible: &[&Candidate]) -> Slots {
 /// One round of weighted turns, each backend's spread as evenly as they go: at each turn every
 /// backend gains its weight, and the one that has most takes the turn and pays the total.
 fn turns(eligible: &[&Candidate]) -> Vec<u16> {
-    let weights = scale(
-        &eligible
-            .iter()
-            .map(|c| u32::from(c.weight))
-            .collect::<Vec<_>>(),
-    );
+    let weights = scale(&eligible.iter().map(|c| u32::from(c.weight)).collect::<Vec<_>>());
     let total: u32 = weights.iter().sum();
     let mut credit = vec![0_i64; weights.len()];
     (0..total)
@@ -91,10 +77,7 @@ fn scale(weights: &[u32]) -> Vec<u32> {
     // Each has at least one turn, so room is kept for that.
     let spare = u64::from(room) - weights.len() as u64;
     let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
-    weights
-        .iter()
-        .map(|w| 1 + u32::try_from(u64::from(*w) * spare / total).unwrap_or(0))
-        .collect()
+    weights.iter().map(|w| 1 + u32::try_from(u64::from(*w) * spare / total).unwrap_or(0)).collect()
 }
 
 const fn gcd(a: u32, b: u32) -> u32 {
@@ -107,13 +90,7 @@ mod tests {
 
     fn candidate(number: u16, role: Role, weight: u16, usable: bool) -> Candidate {
         let address = SocketAddr::from(([10, 4, 4, number as u8], 3306));
-        Candidate {
-            number,
-            address,
-            role,
-            weight,
-            usable,
-        }
+        Candidate { number, address, role, weight, usable }
     }
 
     fn numbers(list: &[&Candidate]) -> Vec<u16> {
@@ -137,31 +114,21 @@ mod tests {
 
     #[test]
     fn weight_zero_gets_no_new_connections() {
-        let list = [
-            candidate(1, Role::Active, 0, true),
-            candidate(2, Role::Active, 1, true),
-        ];
+        let list = [candidate(1, Role::Active, 0, true), candidate(2, Role::Active, 1, true)];
         assert_eq!(numbers(&eligible(&list, false)), [2]);
     }
 
     #[test]
     fn turns_follow_the_weights_and_are_spread() {
-        let list = [
-            candidate(1, Role::Active, 20, true),
-            candidate(2, Role::Active, 10, true),
-        ];
+        let list = [candidate(1, Role::Active, 20, true), candidate(2, Role::Active, 10, true)];
         assert_eq!(turns(&eligible(&list, false)), [1, 2, 1]);
-        let list: Vec<_> = (1..=3)
-            .map(|n| candidate(n, Role::Active, 256, true))
-            .collect();
+        let list: Vec<_> = (1..=3).map(|n| candidate(n, Role::Active, 256, true)).collect();
         assert_eq!(turns(&eligible(&list, false)), [1, 2, 3]);
     }
 
     #[test]
     fn more_turns_than_slots_are_scaled_and_nobody_is_left_out() {
-        let weights: Vec<u32> = (0..1000)
-            .map(|n| if n == 0 { 1 } else { 255 + n % 2 })
-            .collect();
+        let weights: Vec<u32> = (0..1000).map(|n| if n == 0 { 1 } else { 255 + n % 2 }).collect();
         let scaled = scale(&weights);
         assert!(scaled.iter().sum::<u32>() <= SLOTS as u32);
         assert!(scaled.iter().all(|w| *w >= 1));
@@ -170,12 +137,7 @@ mod tests {
 
     #[test]
     fn without_backends_there_are_no_slots() {
-        for balance in [
-            Balance::RoundRobin,
-            Balance::LeastConn,
-            Balance::Source,
-            Balance::Hash,
-        ] {
+        for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash] {
             assert_eq!(arrange(balance, &[]), Slots::default());
         }
     }

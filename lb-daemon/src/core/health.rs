@@ -149,16 +149,11 @@ impl Health {
         } else {
             self.failed += 1;
         }
-        self.last = Some(Last {
-            outcome: outcome.clone(),
-            ended: now,
-        });
+        self.last = Some(Last { outcome: outcome.clone(), ended: now });
 
         let was_up = self.is_up();
         self.condition = self.condition.after(passed, &self.check);
-        self.phase = Phase::Waiting {
-            due: now.max(started + self.interval()),
-        };
+        self.phase = Phase::Waiting { due: now.max(started + self.interval()) };
 
         let transition = match (was_up, self.is_up()) {
             (false, true) => Transition::Up,
@@ -192,9 +187,7 @@ impl Health {
         if same_question {
             self.condition = self.condition.within(&self.check);
             if let Phase::Waiting { due } = self.phase {
-                self.phase = Phase::Waiting {
-                    due: due.min(now + self.interval()),
-                };
+                self.phase = Phase::Waiting { due: due.min(now + self.interval()) };
             }
         } else {
             self.condition = Condition::Unproven { up: self.is_up() };
@@ -274,12 +267,10 @@ impl Condition {
     fn within(self, check: &Check) -> Self {
         match self {
             Self::Unproven { .. } => self,
-            Self::Up { failed } => Self::Up {
-                failed: failed.min(check.fall.saturating_sub(1)),
-            },
-            Self::Down { passed } => Self::Down {
-                passed: passed.min(check.rise.saturating_sub(1)),
-            },
+            Self::Up { failed } => Self::Up { failed: failed.min(check.fall.saturating_sub(1)) },
+            Self::Down { passed } => {
+                Self::Down { passed: passed.min(check.rise.saturating_sub(1)) }
+            }
         }
     }
 }

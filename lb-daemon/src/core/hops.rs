@@ -43,8 +43,7 @@ impl Hops {
     pub(super) fn follow(&mut self, targets: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
         let before = std::mem::take(&mut self.ways);
         for target in targets {
-            self.ways
-                .insert(target, before.get(&target).copied().unwrap_or_default());
+            self.ways.insert(target, before.get(&target).copied().unwrap_or_default());
         }
         let mut ask = Vec::new();
         for (target, way) in &mut self.ways {
@@ -75,10 +74,7 @@ impl Hops {
     pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
         let Some(mac) = mac else { return };
         for way in self.ways.values_mut() {
-            if way
-                .route
-                .is_some_and(|r| (r.ifindex, r.via) == (ifindex, address))
-            {
+            if way.route.is_some_and(|r| (r.ifindex, r.via) == (ifindex, address)) {
                 way.mac = Some(mac);
             }
         }
@@ -89,14 +85,7 @@ impl Hops {
         let way = self.ways.get(&target).ok_or(Unreachable::Resolving)?;
         let route = way.route.ok_or(Unreachable::NoRoute)?;
         let mac = way.mac.ok_or(Unreachable::Resolving)?;
-        Ok((
-            NextHop {
-                ifindex: route.ifindex,
-                src: route.mac,
-                dst: mac,
-            },
-            route.source,
-        ))
+        Ok((NextHop { ifindex: route.ifindex, src: route.mac, dst: mac }, route.source))
     }
 
     /// When to ask again about addresses that are not reachable.
@@ -106,12 +95,8 @@ impl Hops {
 
     /// The unreachable addresses, if it is time to ask about them again.
     pub(super) fn due(&mut self, now: Instant) -> Vec<IpAddr> {
-        let unreachable: Vec<IpAddr> = self
-            .ways
-            .keys()
-            .copied()
-            .filter(|target| self.hop(*target).is_err())
-            .collect();
+        let unreachable: Vec<IpAddr> =
+            self.ways.keys().copied().filter(|target| self.hop(*target).is_err()).collect();
         if unreachable.is_empty() {
             self.retry = None;
             return unreachable;
@@ -142,12 +127,7 @@ mod tests {
     const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     fn route() -> Route {
-        Route {
-            ifindex: 7,
-            mac: OURS,
-            via: ROUTER,
-            source: SOURCE,
-        }
+        Route { ifindex: 7, mac: OURS, via: ROUTER, source: SOURCE }
     }
 
     #[test]
@@ -159,17 +139,9 @@ mod tests {
         hops.routed(TARGET, Some(route()));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving));
         hops.neighbour(7, TARGET, Some(THEIRS));
-        assert_eq!(
-            hops.hop(TARGET),
-            Err(Unreachable::Resolving),
-            "not the way there"
-        );
+        assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not the way there");
         hops.neighbour(7, ROUTER, Some(THEIRS));
-        let hop = NextHop {
-            ifindex: 7,
-            src: OURS,
-            dst: THEIRS,
-        };
+        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS };
         assert_eq!(hops.hop(TARGET), Ok((hop, SOURCE)));
     }
 
@@ -191,13 +163,7 @@ mod tests {
         hops.follow([TARGET]);
         hops.routed(TARGET, Some(route()));
         hops.neighbour(7, ROUTER, Some(THEIRS));
-        hops.routed(
-            TARGET,
-            Some(Route {
-                via: TARGET,
-                ..route()
-            }),
-        );
+        hops.routed(TARGET, Some(Route { via: TARGET, ..route() }));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving));
         hops.routed(TARGET, None);
         assert_eq!(hops.hop(TARGET), Err(Unreachable::NoRoute));

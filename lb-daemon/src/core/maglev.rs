@@ -17,12 +17,7 @@ pub(super) fn table(backends: &[(u16, SocketAddr, u16)]) -> Vec<u16> {
         skip: u32,
     }
 
-    let heaviest = backends
-        .iter()
-        .map(|(_, _, weight)| *weight)
-        .max()
-        .unwrap_or(1)
-        .max(1);
+    let heaviest = backends.iter().map(|(_, _, weight)| *weight).max().unwrap_or(1).max(1);
     let mut turns: Vec<Turn> = backends
         .iter()
         .map(|(number, address, weight)| Turn {
@@ -65,9 +60,7 @@ fn hash(address: SocketAddr, seed: u32) -> u32 {
     octets
         .iter()
         .chain(&address.port().to_be_bytes())
-        .fold(finish(seed), |hash, byte| {
-            finish(hash.rotate_left(5) ^ u32::from(*byte))
-        })
+        .fold(finish(seed), |hash, byte| finish(hash.rotate_left(5) ^ u32::from(*byte)))
 }
 
 #[cfg(test)]
@@ -75,9 +68,7 @@ mod tests {
     use super::*;
 
     fn backends(n: u8) -> Vec<(u16, SocketAddr, u16)> {
-        (1..=n)
-            .map(|i| (u16::from(i), SocketAddr::from(([10, 4, 4, i], 3306)), 1))
-            .collect()
+        (1..=n).map(|i| (u16::from(i), SocketAddr::from(([10, 4, 4, i], 3306)), 1)).collect()
     }
 
     fn share(table: &[u16], number: u16) -> f64 {
@@ -89,11 +80,7 @@ mod tests {
         let table = table(&backends(10));
         assert_eq!(table.len(), MAGLEV_SIZE as usize);
         for number in 1..=10 {
-            assert!(
-                (share(&table, number) - 0.1).abs() < 0.001,
-                "{}",
-                share(&table, number)
-            );
+            assert!((share(&table, number) - 0.1).abs() < 0.001, "{}", share(&table, number));
         }
     }
 

@@ -61,10 +61,7 @@ impl Core {
             let lowest = binds.iter().min()?;
             Some((*lowest, *number))
         });
-        let backends = inventory
-            .backends
-            .iter()
-            .map(|(number, owner)| (*owner, *number));
+        let backends = inventory.backends.iter().map(|(number, owner)| (*owner, *number));
         Self {
             config: None,
             generation: 0,
@@ -85,11 +82,7 @@ impl Core {
             Event::Config(config) => self.configure(&config, now, &mut effects),
             Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
-            Event::Neighbour {
-                ifindex,
-                address,
-                mac,
-            } => {
+            Event::Neighbour { ifindex, address, mac } => {
                 self.hops.neighbour(ifindex, address, mac);
             }
             Event::RoutesChanged => {
@@ -116,20 +109,13 @@ impl Core {
 
     /// The numbers of the backends in force, to read their counters by.
     pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
-        self.services
-            .iter()
-            .flat_map(|s| &s.backends)
-            .filter_map(|b| b.number)
+        self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
     }
 
     /// What an operator can see of the core; the rest of [`Status`] is left empty.
     pub fn status(&self, counters: &Counters, now: Instant) -> Status {
         Status {
-            node: self
-                .config
-                .as_ref()
-                .map(|c| c.global.node.clone())
-                .unwrap_or_default(),
+            node: self.config.as_ref().map(|c| c.global.node.clone()).unwrap_or_default(),
             config: ConfigStatus {
                 generation: self.generation,
                 age_seconds: now.saturating_duration_since(self.configured).as_secs(),
@@ -163,11 +149,8 @@ impl Core {
             })
             .collect();
 
-        let binds: BTreeSet<SocketAddr> = self
-            .services
-            .iter()
-            .filter_map(ServiceState::identity)
-            .collect();
+        let binds: BTreeSet<SocketAddr> =
+            self.services.iter().filter_map(ServiceState::identity).collect();
         self.service_numbers.keep(&binds);
         self.number();
         let owners = self
@@ -248,10 +231,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     fn new(count: usize) -> Self {
-        Self {
-            count: u32::try_from(count).unwrap_or(u32::MAX).max(1),
-            given: 0,
-        }
+        Self { count: u32::try_from(count).unwrap_or(u32::MAX).max(1), given: 0 }
     }
 
     /// A part of `interval`, another one at each call.

@@ -56,14 +56,7 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Backend {
-                service,
-                backend,
-                up,
-                outcome,
-                active,
-                backup,
-            } => write!(
+            Self::Backend { service, backend, up, outcome, active, backup } => write!(
                 f,
                 "backend {service}/{backend} is {}: {} {} in {} ms; \
                  {active} active and {backup} backup left",

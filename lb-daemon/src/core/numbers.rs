@@ -29,12 +29,7 @@ impl<K: Ord + Clone> Numbers<K> {
                 retired.insert(double, 0);
             }
         }
-        Self {
-            limit,
-            owners,
-            retired,
-            next: 0,
-        }
+        Self { limit, owners, retired, next: 0 }
     }
 
     /// The number of `key`, a new one if it has none; nothing if none is free.
@@ -42,12 +37,8 @@ impl<K: Ord + Clone> Numbers<K> {
         if let Some(number) = self.owners.get(key) {
             return Some(*number);
         }
-        let taken: BTreeSet<u16> = self
-            .owners
-            .values()
-            .copied()
-            .chain(self.retired.keys().copied())
-            .collect();
+        let taken: BTreeSet<u16> =
+            self.owners.values().copied().chain(self.retired.keys().copied()).collect();
         let number = (0..self.limit)
             .map(|i| (self.next + i) % self.limit)
             .find(|number| !taken.contains(number))?;

@@ -66,14 +66,7 @@ impl ServiceState {
                 BackendState::new(backend.clone(), old, now, spread)
             })
             .collect();
-        Self {
-            config,
-            number: None,
-            backends,
-            arranged,
-            was_up,
-            is_up,
-        }
+        Self { config, number: None, backends, arranged, was_up, is_up }
     }
 
     /// What its number is given by.
@@ -83,9 +76,7 @@ impl ServiceState {
 
     /// When its checks are due.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
-        self.backends
-            .iter()
-            .filter_map(|b| b.health.as_ref()?.next_deadline())
+        self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline())
     }
 
     /// Takes in how a probe ended, if it was one of this service's.
@@ -99,12 +90,8 @@ impl ServiceState {
         backend.probe = None;
         let transition = backend.health.as_mut()?.finish(outcome, now)?;
         let name = backend.config.name.clone();
-        let left = |role| {
-            self.backends
-                .iter()
-                .filter(|b| b.config.role == role && b.is_healthy())
-                .count()
-        };
+        let left =
+            |role| self.backends.iter().filter(|b| b.config.role == role && b.is_healthy()).count();
         Some(Notice::Backend {
             service: self.config.name.clone(),
             backend: name,
@@ -134,13 +121,7 @@ impl ServiceState {
             let weight = backend.config.weight;
             desired.backends.insert(
                 id,
-                DesiredBackend {
-                    service: number,
-                    address,
-                    weight: weight.max(1),
-                    sources,
-                    hop,
-                },
+                DesiredBackend { service: number, address, weight: weight.max(1), sources, hop },
             );
             candidates.push(Candidate {
                 number: id,
@@ -168,10 +149,7 @@ impl ServiceState {
         let before = self.was_up.replace(self.is_up);
         // At start, backends become reachable one by one: coming up is news, not being up is not.
         let news = before.unwrap_or(false) != self.is_up;
-        news.then(|| Notice::Service {
-            service: self.config.name.clone(),
-            up: self.is_up,
-        })
+        news.then(|| Notice::Service { service: self.config.name.clone(), up: self.is_up })
     }
 
     pub(super) fn status(&self, hops: &Hops, counters: &Counters, now: Instant) -> ServiceStatus {
@@ -229,13 +207,7 @@ impl BackendState {
                 None => Health::new(check.clone(), now, first),
             }
         });
-        Self {
-            config,
-            number: None,
-            health,
-            probe,
-            known,
-        }
+        Self { config, number: None, health, probe, known }
     }
 
     /// Up, as far as its check tells; a backend without a check is taken for up.

@@ -100,11 +100,7 @@ pub(super) fn attach(
 pub(super) fn detach_others(pins: &Pins, keep: &BTreeSet<u32>) -> Result<()> {
     for entry in fs::read_dir(pins.links())?.flatten() {
         let name = entry.file_name();
-        let ifindex = name
-            .to_string_lossy()
-            .split('_')
-            .next()
-            .and_then(|n| n.parse().ok());
+        let ifindex = name.to_string_lossy().split('_').next().and_then(|n| n.parse().ok());
         if ifindex.is_none_or(|ifindex| !keep.contains(&ifindex)) {
             fs::remove_file(entry.path())?;
         }
@@ -142,8 +138,7 @@ fn attach_as(
         .try_into()
         .map_err(|_| anyhow!("{interface}: the kernel has no BPF links for XDP (Linux 5.9)"))?;
     let pin = pins.links().join(format!("{ifindex}_{mode}"));
-    link.pin(&pin)
-        .with_context(|| format!("cannot pin {}", pin.display()))?;
+    link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
     Ok(())
 }
 
@@ -170,18 +165,12 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<Errno>()
-        .is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
+    error.downcast_ref::<Errno>().is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
 }
 
 fn missing(interface: &str) -> anyhow::Error {
     let names: Vec<String> = nix::net::if_::if_nameindex()
-        .map(|list| {
-            list.iter()
-                .map(|i| i.name().to_string_lossy().into_owned())
-                .collect()
-        })
+        .map(|list| list.iter().map(|i| i.name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
     let error: Result<()> = (|| {
         bail!(

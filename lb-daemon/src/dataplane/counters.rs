@@ -45,19 +45,14 @@ impl CounterReader {
         counters.tables.push(self.table::<V6>()?);
         for verdict in Verdict::ALL {
             let packets = self.verdicts.get(&(*verdict as u32), 0)?.iter().sum();
-            counters
-                .verdicts
-                .insert(verdict.label().to_owned(), packets);
+            counters.verdicts.insert(verdict.label().to_owned(), packets);
         }
         Ok(counters)
     }
 
     fn traffic(&self, number: u16) -> Result<Traffic> {
         let state = self.state.get(&number.into(), 0)?;
-        let mut traffic = Traffic {
-            active: state.active,
-            ..Traffic::default()
-        };
+        let mut traffic = Traffic { active: state.active, ..Traffic::default() };
         for cpu in self.stats.get(&number.into(), 0)?.iter() {
             traffic.connections += cpu.connections;
             traffic.packets_in += cpu.packets_in;

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader,
     maps::{Array, MapError, Queue},
     programs::Xdp,
 };
@@ -70,15 +70,7 @@ impl Dataplane {
         }
         set_up(&pins, global, half_open)?;
         let (reconciler, inventory) = Reconciler::open(&pins)?;
-        Ok((
-            Self {
-                ebpf,
-                pins,
-                reconciler,
-                attached: BTreeMap::new(),
-            },
-            inventory,
-        ))
+        Ok((Self { ebpf, pins, reconciler, attached: BTreeMap::new() }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -91,8 +83,7 @@ impl Dataplane {
             }
             self.attached.insert(name.clone(), attached);
         }
-        self.attached
-            .retain(|name, _| global.interfaces.contains(name));
+        self.attached.retain(|name, _| global.interfaces.contains(name));
         let keep: BTreeSet<u32> = self.attached.values().map(|a| a.ifindex).collect();
         attach::detach_others(&self.pins, &keep)
     }
@@ -137,7 +128,6 @@ pub fn detach(bpffs: &std::path::Path) -> Result<usize> {
 fn create(pins: &Pins, global: &Global) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(VerifierLogLevel::DISABLE)
         .map_max_entries("FLOWS_V4", flow_entries(global))
         .map_max_entries("FLOWS_V6", flow_entries(global))
         .map_max_entries("HALF_OPEN_V4", global.max_half_open)
@@ -160,9 +150,7 @@ fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program = ebpf
-        .program_mut(name)
-        .with_context(|| format!("no program {name}"))?;
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
     Ok(program.try_into()?)
 }
 
@@ -183,10 +171,7 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
             free.push(hop, 0)?;
         }
     }
-    let (first, last) = (
-        u32::from(*global.source_ports.start()),
-        *global.source_ports.end(),
-    );
+    let (first, last) = (u32::from(*global.source_ports.start()), *global.source_ports.end());
     let new = Settings {
         port_first: first,
         port_count: u32::from(last) + 1 - first,

@@ -107,10 +107,7 @@ impl Pins {
 
 /// Fails unless `path`, or the nearest of its parents that exists, is on a bpffs.
 fn check_bpffs(path: &Path) -> Result<()> {
-    let existing = path
-        .ancestors()
-        .find(|p| p.exists())
-        .unwrap_or(Path::new("/"));
+    let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     let kind =
         statfs(existing).with_context(|| format!("cannot look at {}", existing.display()))?;
     if kind.filesystem_type() != BPF_FS_MAGIC {

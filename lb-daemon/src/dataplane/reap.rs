@@ -68,15 +68,12 @@ impl Reaper {
     /// Walks both tables once.
     pub fn sweep(&mut self) -> Result<Sweep> {
         let start = Instant::now();
-        let timeouts = (0..MAX_SERVICES)
-            .map(|n| self.timeouts.get(&n, 0))
-            .collect::<Result<Vec<_>, _>>()?;
+        let timeouts =
+            (0..MAX_SERVICES).map(|n| self.timeouts.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
         let mut sweep = Sweep::default();
         let mut hops = BTreeSet::new();
-        self.v4
-            .sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
-        self.v6
-            .sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
+        self.v4.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
+        self.v6.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
         self.hops.collect(&hops)?;
         sweep.took = start.elapsed();
         Ok(sweep)
@@ -85,10 +82,7 @@ impl Reaper {
 
 impl<A: Family> Table<A> {
     fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self {
-            flows: pins.open(A::FLOWS)?,
-            capacity: pins.capacity(A::FLOWS)? as usize,
-        })
+        Ok(Self { flows: pins.open(A::FLOWS)?, capacity: pins.capacity(A::FLOWS)? as usize })
     }
 
     fn sweep(
@@ -114,32 +108,18 @@ impl<A: Family> Table<A> {
             if flow.direction == FORWARD {
                 let age = age(now, created(flow.life));
                 // The other side's silence is judged at its own entry.
-                if is_expired(
-                    state(flow.life),
-                    age,
-                    idle,
-                    idle.min(timeouts.server),
-                    timeouts,
-                ) {
+                if is_expired(state(flow.life), age, idle, idle.min(timeouts.server), timeouts) {
                     candidates.push(key);
                 }
             } else if idle > timeouts.server {
                 candidates.push(flow.to.pair_key());
             }
         }
-        let program: &Xdp = ebpf
-            .program(A::REAP)
-            .context("no reap program")?
-            .try_into()?;
+        let program: &Xdp = ebpf.program(A::REAP).context("no reap program")?.try_into()?;
         for keys in candidates.chunks(REAP_BATCH) {
             let input = reap_input(keys);
-            let options = TestRunOptions {
-                data_in: Some(&input),
-                ..TestRunOptions::default()
-            };
-            let run = program
-                .test_run(options)
-                .context("cannot run the reap program")?;
+            let options = TestRunOptions { data_in: Some(&input), ..TestRunOptions::default() };
+            let run = program.test_run(options).context("cannot run the reap program")?;
             sweep.reaped += u64::from(run.return_value);
         }
         Ok(())
@@ -189,17 +169,10 @@ impl Hops {
                 self.free.push(hop, 0)?;
             }
         }
-        let known: BTreeMap<u32, HopKey> = self
-            .known
-            .iter()
-            .flatten()
-            .map(|(key, hop)| (hop, key))
-            .collect();
-        let unused: BTreeSet<u32> = known
-            .keys()
-            .copied()
-            .filter(|hop| !used.contains(hop))
-            .collect();
+        let known: BTreeMap<u32, HopKey> =
+            self.known.iter().flatten().map(|(key, hop)| (hop, key)).collect();
+        let unused: BTreeSet<u32> =
+            known.keys().copied().filter(|hop| !used.contains(hop)).collect();
         for hop in unused.intersection(&self.idle) {
             self.known.remove(&known[hop])?;
             self.limbo.insert(*hop);
@@ -212,7 +185,5 @@ impl Hops {
 /// The program's clock, in ticks.
 fn now() -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(ticks(
-        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64,
-    ))
+    Ok(ticks(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64))
 }

@@ -79,30 +79,22 @@ impl Reconciler {
         self.backends.clone_from(&desired.backends);
 
         for (number, service) in &desired.services {
-            if self
-                .written
-                .get(number)
-                .is_none_or(|(written, _)| written != service)
-            {
+            if self.written.get(number).is_none_or(|(written, _)| written != service) {
                 self.write_service(*number, service)?;
             }
         }
-        self.written
-            .retain(|number, _| desired.services.contains_key(number));
+        self.written.retain(|number, _| desired.services.contains_key(number));
         self.v4.remove_others(&desired.services)?;
         self.v6.remove_others(&desired.services)
     }
 
     fn write_backend(&mut self, number: u16, backend: &DesiredBackend) -> Result<()> {
         self.next_hops.set(number.into(), backend.hop, 0)?;
-        let known = self
-            .inventory
-            .insert(number, (backend.service, backend.address));
+        let known = self.inventory.insert(number, (backend.service, backend.address));
         if known.is_some_and(|known| known != (backend.service, backend.address)) {
             // The number was another backend's.
             let zero = vec![BackendStats::default(); aya::util::nr_cpus().map_err(|(_, e)| e)?];
-            self.stats
-                .set(number.into(), PerCpuValues::try_from(zero)?, 0)?;
+            self.stats.set(number.into(), PerCpuValues::try_from(zero)?, 0)?;
         }
         match backend.address.ip() {
             IpAddr::V4(_) => self.v4.write_backend(number, backend),
@@ -111,8 +103,7 @@ impl Reconciler {
     }
 
     fn write_service(&mut self, number: u16, service: &DesiredService) -> Result<()> {
-        self.timeouts
-            .set(number.into(), flow_timeouts(&service.timeout), 0)?;
+        self.timeouts.set(number.into(), flow_timeouts(&service.timeout), 0)?;
         let before = self.written.get(&number);
         let table = match before {
             Some((written, value)) if written.slots == service.slots => value.table,
@@ -171,9 +162,7 @@ impl<A: Family> FamilyMaps<A> {
             let backend = self.backends.get(&number, 0)?;
             if backend.source_count != 0 {
                 let address = join(backend.address, backend.port);
-                inventory
-                    .backends
-                    .insert(u16::try_from(number)?, (backend.service, address));
+                inventory.backends.insert(u16::try_from(number)?, (backend.service, address));
             }
         }
         Ok(())
@@ -183,12 +172,7 @@ impl<A: Family> FamilyMaps<A> {
         let (address, port) = A::split(backend.address).context("an address of another family")?;
         let mut sources = [A::default(); MAX_SOURCES];
         let mut count = 0;
-        for source in backend
-            .sources
-            .iter()
-            .filter_map(|ip| A::from_ip(*ip))
-            .take(MAX_SOURCES)
-        {
+        for source in backend.sources.iter().filter_map(|ip| A::from_ip(*ip)).take(MAX_SOURCES) {
             sources[usize::from(count)] = source;
             count += 1;
         }
@@ -206,36 +190,21 @@ impl<A: Family> FamilyMaps<A> {
 
     fn bind(&mut self, bind: SocketAddr, service: Service) -> Result<()> {
         let (address, port) = A::split(bind).context("an address of another family")?;
-        self.services.insert(
-            ServiceKey {
-                address,
-                port,
-                zero: 0,
-            },
-            service,
-            0,
-        )?;
+        self.services.insert(ServiceKey { address, port, zero: 0 }, service, 0)?;
         self.virtual_addresses.insert(address, 1, 0)?;
         Ok(())
     }
 
     /// Removes the services and virtual addresses that are not desired.
     fn remove_others(&mut self, desired: &BTreeMap<u16, DesiredService>) -> Result<()> {
-        let binds: Vec<(A, lb_common::addr::Port)> = desired
-            .values()
-            .flat_map(|s| &s.bind)
-            .filter_map(|bind| A::split(*bind))
-            .collect();
+        let binds: Vec<(A, lb_common::addr::Port)> =
+            desired.values().flat_map(|s| &s.bind).filter_map(|bind| A::split(*bind)).collect();
         for key in self.services.keys().collect::<Result<Vec<_>, _>>()? {
             if !binds.contains(&(key.address, key.port)) {
                 self.services.remove(&key)?;
             }
         }
-        for address in self
-            .virtual_addresses
-            .keys()
-            .collect::<Result<Vec<_>, _>>()?
-        {
+        for address in self.virtual_addresses.keys().collect::<Result<Vec<_>, _>>()? {
             if !binds.iter().any(|(bound, _)| *bound == address) {
                 self.virtual_addresses.remove(&address)?;
             }
@@ -248,9 +217,7 @@ fn flow_timeouts(timeouts: &Timeouts) -> FlowTimeouts {
     let convert = |duration: Duration| {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         // Rounded up, so that no timeout is shorter than asked for.
-        (nanoseconds >> 20)
-            .saturating_add(1)
-            .min(u64::from(MAX_TICKS)) as u32
+        (nanoseconds >> 20).saturating_add(1).min(u64::from(MAX_TICKS)) as u32
     };
     debug_assert_eq!(ticks(1 << 20), 1);
     FlowTimeouts {

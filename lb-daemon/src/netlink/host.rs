@@ -85,9 +85,7 @@ fn own(message: &AddressMessage) -> Option<IpAddr> {
 
 impl From<LinkMessage> for Interface {
     fn from(message: LinkMessage) -> Self {
-        let LinkMessage {
-            header, attributes, ..
-        } = message;
+        let LinkMessage { header, attributes, .. } = message;
         let mut interface = Self {
             name: String::new(),
             ifindex: header.index,
@@ -143,10 +141,7 @@ mod tests {
     fn the_other_side_of_a_point_to_point_link_is_not_ours() {
         let (ours, theirs) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let mut message = AddressMessage::default();
-        message.attributes = vec![
-            AddressAttribute::Address(theirs),
-            AddressAttribute::Local(ours),
-        ];
+        message.attributes = vec![AddressAttribute::Address(theirs), AddressAttribute::Local(ours)];
         assert_eq!(own(&message), Some(ours));
 
         // IPv6 sends no local side unless there is another side.

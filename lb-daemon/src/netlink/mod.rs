@@ -74,12 +74,8 @@ impl Netlink {
             .context("cannot open a netlink socket to follow routes and neighbours")?;
 
         let neighbours = Arc::new(Mutex::new(Neighbours::new(events.clone())));
-        let watcher = Watcher::new(
-            messages,
-            handle.clone(),
-            Arc::clone(&neighbours),
-            events.clone(),
-        );
+        let watcher =
+            Watcher::new(messages, handle.clone(), Arc::clone(&neighbours), events.clone());
         let resolver = Resolver::new(handle.clone(), neighbours, events);
         let (targets, asked) = mpsc::unbounded_channel();
         let (end, ended) = value::channel(None);
@@ -97,12 +93,7 @@ impl Netlink {
         })
         .abort_handle();
 
-        Ok(Self {
-            handle,
-            targets,
-            ended,
-            task,
-        })
+        Ok(Self { handle, targets, ended, task })
     }
 
     /// Finds the way to `target`: [`Effect::Resolve`](crate::core::Effect::Resolve).
@@ -126,9 +117,8 @@ impl Netlink {
     /// If there is none: then the message lists those that the host has. If the kernel does not
     /// answer.
     pub async fn interface(&self, name: &str) -> anyhow::Result<Interface> {
-        let interfaces = host::interfaces(&self.handle)
-            .await
-            .context("cannot list this host's interfaces")?;
+        let interfaces =
+            host::interfaces(&self.handle).await.context("cannot list this host's interfaces")?;
         host::find(interfaces, name)
     }
 
@@ -138,9 +128,7 @@ impl Netlink {
     ///
     /// If the kernel does not answer.
     pub async fn holds(&self, address: IpAddr) -> anyhow::Result<bool> {
-        host::holds(&self.handle, address)
-            .await
-            .context("cannot list this host's addresses")
+        host::holds(&self.handle, address).await.context("cannot list this host's addresses")
     }
 
     /// Waits until the kernel can no longer be followed, which should never happen, and says why.

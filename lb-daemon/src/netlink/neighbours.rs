@@ -40,10 +40,7 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self {
-            known: HashMap::new(),
-            events,
-        }
+        Self { known: HashMap::new(), events }
     }
 
     /// The kernel knows this now.
@@ -64,12 +61,8 @@ impl Neighbours {
 
     /// The kernel knows these and no others.
     pub(super) fn replace(&mut self, all: &HashMap<Key, Neighbour>) {
-        let gone: Vec<Key> = self
-            .known
-            .keys()
-            .filter(|key| !all.contains_key(key))
-            .copied()
-            .collect();
+        let gone: Vec<Key> =
+            self.known.keys().filter(|key| !all.contains_key(key)).copied().collect();
         for key in gone {
             self.forget(key);
         }
@@ -87,18 +80,12 @@ impl Neighbours {
 
     /// Whether the neighbour's entry is nobody's to touch: see [`Neighbour::fixed`].
     pub(super) fn is_fixed(&self, key: Key) -> bool {
-        self.known
-            .get(&key)
-            .is_some_and(|neighbour| neighbour.fixed)
+        self.known.get(&key).is_some_and(|neighbour| neighbour.fixed)
     }
 
     fn send(&self, (ifindex, address): Key, mac: Option<Mac>) {
         // Refused only if the owner is gone, and then nobody wants to know.
-        let _ = self.events.send(Event::Neighbour {
-            ifindex,
-            address,
-            mac,
-        });
+        let _ = self.events.send(Event::Neighbour { ifindex, address, mac });
     }
 }
 
@@ -130,21 +117,16 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
         NeighbourState::Failed => None,
         _ => return None,
     };
-    let fixed = matches!(
-        message.header.state,
-        NeighbourState::Permanent | NeighbourState::Noarp
-    ) || message.header.flags.contains(NeighbourFlags::ExtLearned);
+    let fixed = matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
+        || message.header.flags.contains(NeighbourFlags::ExtLearned);
     Some(Neighbour { mac, fixed })
 }
 
 fn mac(message: &NeighbourMessage) -> Option<Mac> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => ethernet(bytes),
-            _ => None,
-        })
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => ethernet(bytes),
+        _ => None,
+    })
 }
 
 /// A link-layer address that a frame can be sent to or from: not the loopback's zeroes, nor an
@@ -166,13 +148,9 @@ mod tests {
         message.header.ifindex = 3;
         message.header.state = state;
         let address = NeighbourAddress::Inet([10, 1, 0, 2].into());
-        message
-            .attributes
-            .push(NeighbourAttribute::Destination(address));
+        message.attributes.push(NeighbourAttribute::Destination(address));
         if let Some(bytes) = lladdr {
-            message
-                .attributes
-                .push(NeighbourAttribute::LinkLayerAddress(bytes.to_vec()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(bytes.to_vec()));
         }
         message
     }
@@ -189,11 +167,7 @@ mod tests {
         let drain = move || {
             std::iter::from_fn(|| events.try_recv().ok())
                 .map(|event| match event {
-                    Event::Neighbour {
-                        ifindex,
-                        address,
-                        mac,
-                    } => (ifindex, address, mac),
+                    Event::Neighbour { ifindex, address, mac } => (ifindex, address, mac),
                     other => panic!("{other:?}"),
                 })
                 .collect()
@@ -209,10 +183,7 @@ mod tests {
             assert_eq!(neighbour(&message), Some(learnt(Some(A))), "{state:?}");
         }
         for state in [S::Permanent, S::Noarp] {
-            let fixed = Neighbour {
-                mac: Some(A),
-                fixed: true,
-            };
+            let fixed = Neighbour { mac: Some(A), fixed: true };
             assert_eq!(neighbour(&message(state, Some(&A.0))), Some(fixed));
         }
         assert_eq!(neighbour(&message(S::Failed, None)), Some(learnt(None)));
@@ -277,9 +248,6 @@ mod tests {
         let mut told = events();
         told.sort();
         let expected = [(gone, None), (moved, Some(B)), (new, Some(A))];
-        assert_eq!(
-            told,
-            expected.map(|((ifindex, ip), mac)| (ifindex, ip, mac))
-        );
+        assert_eq!(told, expected.map(|((ifindex, ip), mac)| (ifindex, ip, mac)));
     }
 }

@@ -56,11 +56,7 @@ impl Resolver {
         neighbours: Shared,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self {
-            handle,
-            neighbours,
-            events,
-        }
+        Self { handle, neighbours, events }
     }
 
     /// Resolves what comes through `targets`, until that is closed.
@@ -156,10 +152,7 @@ impl Resolver {
                 );
             }
             Ok(Err(error)) => warn!(ifindex, "cannot make the kernel ask for {via}: {error}"),
-            Err(_) => warn!(
-                ifindex,
-                "the kernel does not answer when told to ask for {via}"
-            ),
+            Err(_) => warn!(ifindex, "the kernel does not answer when told to ask for {via}"),
         }
     }
 }
@@ -167,16 +160,11 @@ impl Resolver {
 /// What `ip route get` asks.
 fn question(target: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
-    (
-        message.header.address_family,
-        message.header.destination_prefix_length,
-    ) = match target {
+    (message.header.address_family, message.header.destination_prefix_length) = match target {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    message
-        .attributes
-        .push(RouteAttribute::Destination(target.into()));
+    message.attributes.push(RouteAttribute::Destination(target.into()));
     message
 }
 

@@ -60,13 +60,7 @@ impl Watcher {
         neighbours: Shared,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self {
-            messages,
-            handle,
-            neighbours,
-            events,
-            announce_at: None,
-        }
+        Self { messages, handle, neighbours, events, announce_at: None }
     }
 
     /// Follows the kernel until that fails; returns why it did.
@@ -122,8 +116,7 @@ impl Watcher {
             | M::DelRoute(_)
             | M::NewRule(_)
             | M::DelRule(_) => {
-                self.announce_at
-                    .get_or_insert_with(|| Instant::now() + DEBOUNCE);
+                self.announce_at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
             }
             _ => {}
         }
@@ -242,11 +235,7 @@ mod tests {
         let mut told = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
-                Event::Neighbour {
-                    ifindex: 0x7000_0000,
-                    mac,
-                    ..
-                } => told.push(mac),
+                Event::Neighbour { ifindex: 0x7000_0000, mac, .. } => told.push(mac),
                 Event::RoutesChanged => break,
                 _ => {}
             }

@@ -37,10 +37,7 @@ pub(super) struct Connection {
 
 impl Deadline {
     pub(super) fn after(timeout: Duration) -> Self {
-        Self {
-            started: Instant::now(),
-            timeout,
-        }
+        Self { started: Instant::now(), timeout }
     }
 
     /// The answer of `work` if it comes in time.
@@ -58,28 +55,18 @@ impl Connection {
     pub(super) async fn open(target: SocketAddr, deadline: Deadline) -> Result<Self, Finding> {
         let socket = socket(target).map_err(|error| {
             let why = words(&error);
-            Finding::new(
-                Reason::Socket,
-                format!("no socket to check {target} with: {why}"),
-            )
+            Finding::new(Reason::Socket, format!("no socket to check {target} with: {why}"))
         })?;
-        let stream = deadline
-            .limit(connect(socket, target))
-            .await
-            .map_err(|trouble| {
-                let (reason, why) = match trouble {
-                    Trouble::Timeout(timeout) => {
-                        (Reason::L4Timeout, format!("no answer within {timeout:?}"))
-                    }
-                    Trouble::Broken(error) => (blame(&error), words(&error)),
-                };
-                Finding::new(reason, format!("connect to {target}: {why}"))
-            })?;
-        Ok(Self {
-            stream,
-            deadline,
-            received: Vec::new(),
-        })
+        let stream = deadline.limit(connect(socket, target)).await.map_err(|trouble| {
+            let (reason, why) = match trouble {
+                Trouble::Timeout(timeout) => {
+                    (Reason::L4Timeout, format!("no answer within {timeout:?}"))
+                }
+                Trouble::Broken(error) => (blame(&error), words(&error)),
+            };
+            Finding::new(reason, format!("connect to {target}: {why}"))
+        })?;
+        Ok(Self { stream, deadline, received: Vec::new() })
     }
 
     /// Sends all of `bytes` and forgets what came before.
@@ -95,11 +82,7 @@ impl Connection {
             return Err(NoMore::Full(LONGEST_ANSWER));
         }
         let mut stream = (&mut self.stream).take(room as u64);
-        match self
-            .deadline
-            .limit(stream.read_buf(&mut self.received))
-            .await?
-        {
+        match self.deadline.limit(stream.read_buf(&mut self.received)).await? {
             0 => Err(NoMore::Closed),
             _ => Ok(()),
         }
@@ -113,11 +96,7 @@ impl Connection {
 }
 
 fn socket(target: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if target.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Closing sends RST.
     socket.set_zero_linger()?;
     // Closing by RST throws away what waits to be sent, so nothing must wait: the QUIT at the end

@@ -50,16 +50,12 @@ impl Finding {
     ) -> Self {
         let got = quote(received);
         let (reason, detail) = match no_more {
-            NoMore::Trouble(Trouble::Timeout(timeout)) => (
-                Reason::L7Timeout,
-                format!("expected {expected} within {timeout:?}, got {got}"),
-            ),
+            NoMore::Trouble(Trouble::Timeout(timeout)) => {
+                (Reason::L7Timeout, format!("expected {expected} within {timeout:?}, got {got}"))
+            }
             NoMore::Trouble(Trouble::Broken(error)) => {
                 let error = words(error);
-                (
-                    Reason::L7Response,
-                    format!("expected {expected}, got {got}, then {error}"),
-                )
+                (Reason::L7Response, format!("expected {expected}, got {got}, then {error}"))
             }
             NoMore::Closed => (
                 Reason::L7Response,
@@ -112,11 +108,7 @@ pub(super) fn quote(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(LONGEST_QUOTE + '…'.len_utf8());
     for &byte in bytes {
         // Rust would escape the apostrophe too, and "can\'t" reads badly.
-        let escaped = if byte == b'\'' {
-            "'".to_owned()
-        } else {
-            byte.escape_ascii().to_string()
-        };
+        let escaped = if byte == b'\'' { "'".to_owned() } else { byte.escape_ascii().to_string() };
         if text.len() + escaped.len() > LONGEST_QUOTE {
             text.push('…');
             break;

@@ -66,25 +66,13 @@ pub(super) async fn exchange(
             Head::Status(code, name) => break (code, name),
         }
         if let Err(no_more) = connection.receive().await {
-            return Err(Finding::no_answer(
-                &subject,
-                ANSWER,
-                connection.received(),
-                &no_more,
-            ));
+            return Err(Finding::no_answer(&subject, ANSWER, connection.received(), &no_more));
         }
     };
 
     let status = format!("{subject}: {code} {name}");
-    if check
-        .status
-        .iter()
-        .any(|range| (range.first..=range.last).contains(&code))
-    {
-        Ok(Finding::new(
-            Reason::L7OkStatus,
-            status.trim_end().to_owned(),
-        ))
+    if check.status.iter().any(|range| (range.first..=range.last).contains(&code)) {
+        Ok(Finding::new(Reason::L7OkStatus, status.trim_end().to_owned()))
     } else {
         let detail = format!("{}, expected {}", status.trim_end(), ranges(&check.status));
         Err(Finding::new(Reason::L7Status, detail))
@@ -92,9 +80,7 @@ pub(super) async fn exchange(
 }
 
 fn request(check: &HttpCheck, target: SocketAddr) -> String {
-    let HttpCheck {
-        method, uri, host, ..
-    } = check;
+    let HttpCheck { method, uri, host, .. } = check;
     let host = host.clone().unwrap_or_else(|| {
         // Without the zone of a link-local address, which means nothing to the server.
         SocketAddr::new(target.ip(), target.port()).to_string()
@@ -123,13 +109,11 @@ fn parse(received: &[u8]) -> Head {
 fn ranges(ranges: &[StatusRange]) -> String {
     let texts: Vec<_> = ranges
         .iter()
-        .map(|&StatusRange { first, last }| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
+        .map(
+            |&StatusRange { first, last }| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        )
         .collect();
     texts.join(", ")
 }

@@ -27,14 +27,7 @@ use crate::{
 pub async fn run(request: ProbeRequest) -> (ProbeId, Outcome) {
     let started = Instant::now();
     let Finding { reason, detail } = ask(&request).await.unwrap_or_else(|failure| failure);
-    (
-        request.id,
-        Outcome {
-            reason,
-            detail,
-            took: started.elapsed(),
-        },
-    )
+    (request.id, Outcome { reason, detail, took: started.elapsed() })
 }
 
 /// Ok if the check passed, an error if it failed.

@@ -38,10 +38,7 @@ pub(crate) const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
 pub(crate) fn lab(test: impl AsyncFnOnce(&mut Lab) + Send + 'static) {
     let thread = thread::spawn(move || {
         let links = Links::set_up();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { test(&mut Lab::open(links).await).await });
     });
     if let Err(panic) = thread.join() {
@@ -81,12 +78,7 @@ impl Lab {
 
     /// The route that leaves by `ours0`.
     pub(crate) fn route(&self, via: &str, source: &str) -> Route {
-        Route {
-            ifindex: self.ifindex,
-            mac: OURS,
-            via: address(via),
-            source: address(source),
-        }
+        Route { ifindex: self.ifindex, mac: OURS, via: address(via), source: address(source) }
     }
 
     /// Asks for the way to `target` and waits for the answer.
@@ -104,11 +96,9 @@ impl Lab {
     pub(crate) async fn neighbour(&mut self, of: &str) -> Option<Mac> {
         let wanted = (self.ifindex, address(of));
         self.wait(of, |event| match event {
-            Event::Neighbour {
-                ifindex,
-                address,
-                mac,
-            } if (*ifindex, *address) == wanted => Some(*mac),
+            Event::Neighbour { ifindex, address, mac } if (*ifindex, *address) == wanted => {
+                Some(*mac)
+            }
             _ => None,
         })
         .await
@@ -153,10 +143,7 @@ struct Links {
 impl Links {
     fn set_up() -> Self {
         let theirs = fresh_namespace();
-        let links = Self {
-            ours: fresh_namespace(),
-            theirs,
-        };
+        let links = Self { ours: fresh_namespace(), theirs };
         // Else a new IPv6 address is mute for a second or two.
         let no_dad = || write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
         no_dad();
@@ -191,12 +178,8 @@ fn fresh_namespace() -> File {
 }
 
 fn bring_up(interface: &str, host: u8) {
-    ip(&format!(
-        "address add 10.1.0.{host}/16 brd + dev {interface}"
-    ));
-    ip(&format!(
-        "address add fd01::{host}/64 dev {interface} nodad"
-    ));
+    ip(&format!("address add 10.1.0.{host}/16 brd + dev {interface}"));
+    ip(&format!("address add fd01::{host}/64 dev {interface} nodad"));
     ip(&format!("link set {interface} up"));
 }
 
@@ -235,31 +218,19 @@ pub(crate) fn ip_batch(commands: &str) {
 /// Descriptors of the process' netlink sockets in this thread's network namespace.
 pub(crate) fn netlink_sockets() -> Vec<RawFd> {
     let table = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-    let inodes: HashSet<&str> = table
-        .lines()
-        .filter_map(|line| line.split_whitespace().last())
-        .collect();
+    let inodes: HashSet<&str> =
+        table.lines().filter_map(|line| line.split_whitespace().last()).collect();
     let is_one = |fd: &RawFd| {
         // An error is a descriptor that another test has closed meanwhile.
         fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|target| {
             let target = target.to_string_lossy();
-            let inode = target
-                .strip_prefix("socket:[")
-                .and_then(|rest| rest.strip_suffix(']'));
+            let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
             inode.is_some_and(|inode| inodes.contains(inode))
         })
     };
     fs::read_dir("/proc/self/fd")
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .to_str()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .filter(is_one)
         .collect()
 }

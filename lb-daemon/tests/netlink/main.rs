@@ -146,9 +146,7 @@ fn entries_that_others_set_are_told_and_left_alone() {
             ("10.1.0.4", "nud reachable extern_learn"),
             ("fd01::3", "nud permanent"),
         ] {
-            ip(&format!(
-                "neigh replace {target} lladdr {OTHER} dev ours0 {kind}"
-            ));
+            ip(&format!("neigh replace {target} lladdr {OTHER} dev ours0 {kind}"));
             assert_eq!(lab.neighbour(target).await, Some(OTHER));
             let before = ip(&format!("neigh show {target}"));
 
@@ -175,10 +173,7 @@ fn links_addresses_routes_and_rules_change_the_routes() {
         ] {
             lab.quiet().await;
             ip(change);
-            lab.wait(change, |event| {
-                matches!(event, Event::RoutesChanged).then_some(())
-            })
-            .await;
+            lab.wait(change, |event| matches!(event, Event::RoutesChanged).then_some(())).await;
         }
     });
 }
@@ -228,9 +223,9 @@ fn an_overrun_is_made_good() {
                 panic!("{missing} of 4000 not told; loss told: {lost}; routes told: {routes}")
             });
             match event.expect("the adapter lives") {
-                Event::Neighbour {
-                    address, mac: None, ..
-                } => lost |= address == IpAddr::from([10, 1, 0, 2]),
+                Event::Neighbour { address, mac: None, .. } => {
+                    lost |= address == IpAddr::from([10, 1, 0, 2])
+                }
                 Event::Neighbour { address, .. } => {
                     missing.remove(&address);
                 }

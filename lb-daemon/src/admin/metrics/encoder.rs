@@ -22,20 +22,13 @@ pub(super) struct Family {
 
 /// A family without a unit.
 pub(super) const fn family(name: &'static str, help: &'static str) -> Family {
-    Family {
-        name,
-        unit: None,
-        help,
-    }
+    Family { name, unit: None, help }
 }
 
 impl Family {
     /// The same with a unit, which becomes part of its name.
     pub(super) fn in_unit(self, unit: Unit) -> Self {
-        Self {
-            unit: Some(unit),
-            ..self
-        }
+        Self { unit: Some(unit), ..self }
     }
 }
 
@@ -43,12 +36,7 @@ impl Encoder<'_> {
     /// A gauge with one series.
     pub(super) fn gauge(&mut self, family: &Family, value: &impl EncodeGaugeValue) -> fmt::Result {
         self.0
-            .encode_descriptor(
-                family.name,
-                family.help,
-                family.unit.as_ref(),
-                MetricType::Gauge,
-            )?
+            .encode_descriptor(family.name, family.help, family.unit.as_ref(), MetricType::Gauge)?
             .encode_gauge(value)
     }
 
@@ -83,9 +71,7 @@ impl Encoder<'_> {
             MetricType::Counter,
         )?;
         for (labels, value) in series {
-            metric
-                .encode_family(&labels)?
-                .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
         Ok(())
     }

@@ -42,31 +42,19 @@ impl Collector for Snapshot {
 
 fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
     let config = &status.config;
-    out.info(
-        &family("build", "The running daemon."),
-        &[("version", &status.version)],
-    )?;
+    out.info(&family("build", "The running daemon."), &[("version", &status.version)])?;
     out.gauge(
         &family("uptime", "How long the daemon has been running.").in_unit(Unit::Seconds),
         &status.uptime_seconds,
     )?;
-    out.info(
-        &family("config", "The configuration in force."),
-        &[("path", &config.path)],
-    )?;
+    out.info(&family("config", "The configuration in force."), &[("path", &config.path)])?;
     out.gauge(
-        &family(
-            "config_generation",
-            "Configurations put in force since the daemon started.",
-        ),
+        &family("config_generation", "Configurations put in force since the daemon started."),
         &config.generation,
     )?;
     out.gauge(
-        &family(
-            "config_age",
-            "How long the configuration has been in force.",
-        )
-        .in_unit(Unit::Seconds),
+        &family("config_age", "How long the configuration has been in force.")
+            .in_unit(Unit::Seconds),
         &config.age_seconds,
     )?;
     out.gauge(
@@ -90,10 +78,7 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
 
 fn packets(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
     out.counters(
-        &family(
-            "packets",
-            "Packets seen by the XDP program, by why and how they were dealt with.",
-        ),
+        &family("packets", "Packets seen by the XDP program, by why and how they were dealt with."),
         Verdict::ALL.iter().map(|verdict| {
             let action = match verdict.action() {
                 Action::Transmit => "transmit",
@@ -111,9 +96,7 @@ fn packets(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
 
 fn tables(out: &mut Encoder<'_>, tables: &[TableStatus]) -> fmt::Result {
     let each = |value: fn(&TableStatus) -> u64| {
-        tables
-            .iter()
-            .map(move |table| ([("family", &table.family)], value(table)))
+        tables.iter().map(move |table| ([("family", &table.family)], value(table)))
     };
     out.gauges(
         &family(
@@ -127,37 +110,24 @@ fn tables(out: &mut Encoder<'_>, tables: &[TableStatus]) -> fmt::Result {
         each(|table| table.capacity),
     )?;
     out.gauges(
-        &family(
-            "table_half_open",
-            "Connections whose handshake is under way.",
-        ),
+        &family("table_half_open", "Connections whose handshake is under way."),
         each(|table| table.half_open),
     )?;
     out.gauges(
-        &family(
-            "table_half_open_capacity",
-            "Half-open connections there is room for.",
-        ),
+        &family("table_half_open_capacity", "Half-open connections there is room for."),
         each(|table| table.half_open_capacity),
     )?;
     out.counters(
-        &family(
-            "table_evicted",
-            "Half-open connections that had to make room for newer ones.",
-        ),
+        &family("table_evicted", "Half-open connections that had to make room for newer ones."),
         each(|table| table.evicted),
     )
 }
 
 fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
-    let totals: Vec<(&str, Traffic)> = services
-        .iter()
-        .map(|service| (service.name.as_str(), total(service)))
-        .collect();
+    let totals: Vec<(&str, Traffic)> =
+        services.iter().map(|service| (service.name.as_str(), total(service))).collect();
     let each = |value: fn(&Traffic) -> u64| {
-        totals
-            .iter()
-            .map(move |(service, traffic)| ([("service", *service)], value(traffic)))
+        totals.iter().map(move |(service, traffic)| ([("service", *service)], value(traffic)))
     };
     let directions = |value: fn(&Traffic) -> [u64; 2]| {
         totals.iter().flat_map(move |(service, traffic)| {
@@ -167,27 +137,18 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     };
 
     out.gauges(
-        &family(
-            "service_up",
-            "Whether a new connection to the service finds a backend.",
-        ),
+        &family("service_up", "Whether a new connection to the service finds a backend."),
         services.iter().map(|service| {
             let up = u32::from(service.state != State::Down);
             ([("service", &service.name)], up)
         }),
     )?;
     out.gauges(
-        &family(
-            "service_active_connections",
-            "Connections of the service that are not closed.",
-        ),
+        &family("service_active_connections", "Connections of the service that are not closed."),
         each(|traffic| traffic.active),
     )?;
     out.counters(
-        &family(
-            "service_connections",
-            "Connections opened through the service.",
-        ),
+        &family("service_connections", "Connections opened through the service."),
         each(|traffic| traffic.connections),
     )?;
     out.counters(
@@ -219,39 +180,24 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     };
 
     out.gauges(
-        &family(
-            "backend_up",
-            "Whether the backend is healthy or not checked (1), or down (0).",
-        ),
+        &family("backend_up", "Whether the backend is healthy or not checked (1), or down (0)."),
         each(|backend| u64::from(backend.state != State::Down)),
     )?;
     out.gauges(
-        &family(
-            "backend_state_age",
-            "How long the backend has been in its state.",
-        )
-        .in_unit(Unit::Seconds),
+        &family("backend_state_age", "How long the backend has been in its state.")
+            .in_unit(Unit::Seconds),
         each(|backend| backend.since_seconds),
     )?;
     out.gauges(
-        &family(
-            "backend_eligible",
-            "Whether the backend gets new connections now.",
-        ),
+        &family("backend_eligible", "Whether the backend gets new connections now."),
         each(|backend| u64::from(backend.eligible)),
     )?;
     out.gauges(
-        &family(
-            "backend_weight",
-            "Share of new connections the backend gets; 0 drains it.",
-        ),
+        &family("backend_weight", "Share of new connections the backend gets; 0 drains it."),
         each(|backend| u64::from(backend.weight)),
     )?;
     out.gauges(
-        &family(
-            "backend_active_connections",
-            "Connections to the backend that are not closed.",
-        ),
+        &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
     )?;
     out.counters(
@@ -292,10 +238,7 @@ fn checks(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     };
 
     out.gauges(
-        &family(
-            "backend_check_result",
-            "1 for how the last check ended, by HAProxy's codes.",
-        ),
+        &family("backend_check_result", "1 for how the last check ended, by HAProxy's codes."),
         checked().map(|([service, name], check)| {
             ([service, name, ("code", check.reason.code())], 1_u32)
         }),
@@ -330,20 +273,14 @@ fn backends_of(
 ) -> impl Iterator<Item = ([(&'static str, &str); 2], &BackendStatus)> {
     services.iter().flat_map(|service| {
         service.backends.iter().map(|backend| {
-            let labels = [
-                ("service", service.name.as_str()),
-                ("backend", backend.name.as_str()),
-            ];
+            let labels = [("service", service.name.as_str()), ("backend", backend.name.as_str())];
             (labels, backend)
         })
     })
 }
 
 fn by_direction<'a>([inwards, outwards]: [u64; 2]) -> [((&'static str, &'a str), u64); 2] {
-    [
-        (("direction", "in"), inwards),
-        (("direction", "out"), outwards),
-    ]
+    [(("direction", "in"), inwards), (("direction", "out"), outwards)]
 }
 
 fn total(service: &ServiceStatus) -> Traffic {

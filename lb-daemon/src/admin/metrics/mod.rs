@@ -110,10 +110,8 @@ impl Metrics {
             .with_state(requests);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let place = Arc::clone(&places)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
+            let place =
+                Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let answering = answer(stream, router.clone());

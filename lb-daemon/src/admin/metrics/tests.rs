@@ -48,16 +48,10 @@ fn parse(text: &str) -> Exposition {
                 "gauge" => "",
                 other => panic!("a metric of type {other}"),
             };
-            assert_eq!(
-                name,
-                format!("{family}{suffix}"),
-                "not with its family: {line}"
-            );
+            assert_eq!(name, format!("{family}{suffix}"), "not with its family: {line}");
             check_name(name);
             check_labels(labels.strip_suffix('}').expect(line));
-            let known = exposition
-                .series
-                .insert(series.into(), value.parse().unwrap());
+            let known = exposition.series.insert(series.into(), value.parse().unwrap());
             assert_eq!(known, None, "a second series: {line}");
         }
     }
@@ -68,10 +62,7 @@ fn parse(text: &str) -> Exposition {
 
 fn check_name(name: &str) {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    assert!(
-        name.starts_with("tandem_") && name.chars().all(fits),
-        "{name}"
-    );
+    assert!(name.starts_with("tandem_") && name.chars().all(fits), "{name}");
 }
 
 /// `a="b",c="d"`, the values escaped, no label twice.
@@ -149,11 +140,7 @@ fn the_exposition_is_well_formed_and_complete() {
         assert_eq!(found, Some(value.parse().unwrap()), "{series}");
         families.insert(series.split('{').next().unwrap());
     }
-    assert_eq!(
-        families.len(),
-        exposition.types.len(),
-        "a family is not in the list above"
-    );
+    assert_eq!(families.len(), exposition.types.len(), "a family is not in the list above");
 }
 
 #[test]
@@ -225,10 +212,7 @@ async fn other_paths_and_methods_are_refused() {
         ("DELETE", "/", "405"),
     ] {
         let (head, _) = http(address, method, path).await;
-        assert!(
-            head.starts_with(&format!("http/1.1 {expected} ")),
-            "{method} {path}: {head}"
-        );
+        assert!(head.starts_with(&format!("http/1.1 {expected} ")), "{method} {path}: {head}");
     }
 }
 

@@ -101,13 +101,7 @@ impl Socket {
     ///
     /// To be called within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let failed = |doing| {
-            move |error| BindError::Io {
-                doing,
-                path: path.into(),
-                error,
-            }
-        };
+        let failed = |doing| move |error| BindError::Io { doing, path: path.into(), error };
         if let Some(directory) = path.parent() {
             DirBuilder::new()
                 .recursive(true)
@@ -117,16 +111,9 @@ impl Socket {
         }
         let lock = lock(path)?;
         clear_away_stale(path)?;
-        let listener = listen(path)
-            .and_then(UnixListener::from_std)
-            .map_err(failed("listen on"))?;
-        Ok(Self {
-            listener,
-            file: SocketFile {
-                path: path.into(),
-                _lock: lock,
-            },
-        })
+        let listener =
+            listen(path).and_then(UnixListener::from_std).map_err(failed("listen on"))?;
+        Ok(Self { listener, file: SocketFile { path: path.into(), _lock: lock } })
     }
 
     /// Where it is.
@@ -138,10 +125,8 @@ impl Socket {
     pub async fn serve(self, requests: mpsc::Sender<Handle>) -> Infallible {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let place = Arc::clone(&places)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
+            let place =
+                Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let requests = requests.clone();
@@ -178,11 +163,7 @@ fn lock(socket: &Path) -> Result<Flock<File>, BindError> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let failed = |error| BindError::Io {
-        doing: "lock",
-        path: path.clone(),
-        error,
-    };
+    let failed = |error| BindError::Io { doing: "lock", path: path.clone(), error };
 
     let file = OpenOptions::new()
         .write(true)
@@ -199,11 +180,8 @@ fn lock(socket: &Path) -> Result<Flock<File>, BindError> {
 
 /// Removes what a dead daemon left at `path`, and nothing else. The lock is held.
 fn clear_away_stale(path: &Path) -> Result<(), BindError> {
-    let failed = |error| BindError::Io {
-        doing: "replace the stale socket",
-        path: path.into(),
-        error,
-    };
+    let failed =
+        |error| BindError::Io { doing: "replace the stale socket", path: path.into(), error };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),

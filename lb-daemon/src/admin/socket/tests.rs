@@ -121,9 +121,7 @@ async fn nonsense_and_endless_lines_are_answered() {
         let mut answer = String::new();
 
         // Nonsense does not end the conversation.
-        stream
-            .write_all(b"show stat\n{\"version\":1,\"body\":\"status\"}\n")
-            .unwrap();
+        stream.write_all(b"show stat\n{\"version\":1,\"body\":\"status\"}\n").unwrap();
         answers.read_line(&mut answer).unwrap();
         assert!(answer.contains("this is no request to tandem"), "{answer}");
         answer.clear();
@@ -151,9 +149,7 @@ async fn silent_commands_are_hung_up_on_and_make_room() {
         silent.push(UnixStream::connect(&path).await.unwrap());
     }
     let mut last = UnixStream::connect(&path).await.unwrap();
-    last.write_all(&protocol::encode(&Request::Status))
-        .await
-        .unwrap();
+    last.write_all(&protocol::encode(&Request::Status)).await.unwrap();
     let mut answer = [0; 12];
     last.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, br#"{"version":1"#);

@@ -57,10 +57,7 @@ impl Cell {
     pub(super) fn new(text: impl AsRef<str>, tone: Tone) -> Self {
         let text = text.as_ref();
         Self {
-            text: text
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect(),
+            text: text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
             tone,
         }
     }
@@ -88,10 +85,7 @@ impl<T: AsRef<str>> From<T> for Cell {
 
 impl Grid {
     pub(super) fn new(columns: &[Align]) -> Self {
-        Self {
-            columns: columns.to_vec(),
-            lines: Vec::new(),
-        }
+        Self { columns: columns.to_vec(), lines: Vec::new() }
     }
 
     /// Adds a row: one cell for each column.
@@ -223,14 +217,8 @@ mod tests {
 
     #[test]
     fn long_texts_say_that_they_go_on() {
-        assert_eq!(
-            Cell::from("weighty words").shortened(13).text,
-            "weighty words"
-        );
-        assert_eq!(
-            Cell::from("weighty words").shortened(12).text,
-            "weighty wor…"
-        );
+        assert_eq!(Cell::from("weighty words").shortened(13).text, "weighty words");
+        assert_eq!(Cell::from("weighty words").shortened(12).text, "weighty wor…");
         assert_eq!(Cell::from("weighty words").shortened(9).text, "weighty…");
     }
 }

@@ -63,11 +63,7 @@ fn header(status: &Status) -> Grid {
     }
     let left_out = problems.len().saturating_sub(MAX_PROBLEMS);
     for problem in problems.into_iter().take(MAX_PROBLEMS) {
-        let mark = if problem.tone == Tone::Bad {
-            "!! "
-        } else {
-            " ! "
-        };
+        let mark = if problem.tone == Tone::Bad { "!! " } else { " ! " };
         grid.free([mark, &problem.text].map(|text| Cell::new(text, problem.tone)));
         for detail in problem.details {
             grid.free([Cell::from("     "), Cell::from(detail)]);
@@ -88,10 +84,7 @@ fn interfaces(status: &Status) -> Option<Grid> {
             "native" => Tone::Good,
             _ => Tone::Warn,
         };
-        grid.row([
-            Cell::from(&interface.name),
-            Cell::new(&interface.mode, tone),
-        ]);
+        grid.row([Cell::from(&interface.name), Cell::new(&interface.mode, tone)]);
     }
     (!status.interfaces.is_empty()).then_some(grid)
 }
@@ -99,15 +92,7 @@ fn interfaces(status: &Status) -> Option<Grid> {
 fn tables(status: &Status) -> Option<Grid> {
     const NUMBER: Align = Align::Right;
     let mut grid = Grid::new(&[Align::Left, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER]);
-    grid.titles(&[
-        "FLOWS",
-        "CONNECTIONS",
-        "CAPACITY",
-        "FULL",
-        "HALF OPEN",
-        "CAPACITY",
-        "EVICTED",
-    ]);
+    grid.titles(&["FLOWS", "CONNECTIONS", "CAPACITY", "FULL", "HALF OPEN", "CAPACITY", "EVICTED"]);
     for table in &status.tables {
         let full = units::percent(table.connections, table.capacity);
         grid.row([
@@ -125,9 +110,7 @@ fn tables(status: &Status) -> Option<Grid> {
 
 fn services(status: &Status, rates: Option<&Rates>) -> Grid {
     use Align::{Left, Right};
-    let mut grid = Grid::new(&[
-        Left, Left, Left, Right, Left, Right, Right, Right, Right, Left,
-    ]);
+    let mut grid = Grid::new(&[Left, Left, Left, Right, Left, Right, Right, Right, Right, Left]);
     let (opened, bytes_in, bytes_out) = match rates {
         None => ("TOTAL", "IN", "OUT"),
         Some(_) => ("NEW", "IN", "OUT"),
@@ -154,12 +137,7 @@ fn services(status: &Status, rates: Option<&Rates>) -> Grid {
 /// "mysql  UP  leastconn on 10.2.2.4:3306"
 fn heading(service: &ServiceStatus) -> [Cell; 5] {
     const SHOWN: usize = 3;
-    let mut bind: Vec<String> = service
-        .bind
-        .iter()
-        .take(SHOWN)
-        .map(ToString::to_string)
-        .collect();
+    let mut bind: Vec<String> = service.bind.iter().take(SHOWN).map(ToString::to_string).collect();
     if service.bind.len() > SHOWN {
         bind.push(format!("{} more", service.bind.len() - SHOWN));
     }
@@ -200,10 +178,7 @@ fn backend_row(
         Cell::from(address.unwrap_or_default()),
         Cell::from(&backend.role),
         Cell::from(backend.weight.to_string()),
-        Cell::new(
-            format!("{} {since}", word(backend.state)),
-            tone(backend.state),
-        ),
+        Cell::new(format!("{} {since}", word(backend.state)), tone(backend.state)),
         Cell::from(traffic.active.to_string()),
         opened.into(),
         bytes_in.into(),
@@ -213,11 +188,7 @@ fn backend_row(
 }
 
 fn check(check: &CheckStatus) -> Cell {
-    let tone = if check.reason.passed() {
-        Tone::Plain
-    } else {
-        Tone::Bad
-    };
+    let tone = if check.reason.passed() { Tone::Plain } else { Tone::Bad };
     let took = units::millis(check.took_ms);
     Cell::new(format!("{} {took}", check.reason), tone)
 }

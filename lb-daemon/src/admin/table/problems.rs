@@ -29,9 +29,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
 
     let mut problems: Vec<Problem> = services.filter_map(service_down).collect();
     if status.interfaces.is_empty() {
-        problems.push(bad(
-            "the XDP program is attached to no interface: nothing is forwarded",
-        ));
+        problems.push(bad("the XDP program is attached to no interface: nothing is forwarded"));
     }
     problems.extend(status.tables.iter().flat_map(table_filling));
     problems.extend(backends().filter_map(backend_down));
@@ -90,10 +88,7 @@ fn backend_left_out((service, backend): (&ServiceStatus, &BackendStatus)) -> Opt
 
 /// Not down yet: fewer failures than `fall` so far.
 fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
-    let failing = backend
-        .check
-        .as_ref()
-        .is_some_and(|check| !check.reason.passed());
+    let failing = backend.check.as_ref().is_some_and(|check| !check.reason.passed());
     (failing && backend.state != State::Down).then(|| {
         warn(format!(
             "{}/{} failed its last check: {}",
@@ -130,15 +125,11 @@ fn reload_refused(error: &str, generation: u64) -> Problem {
     let mut details: Vec<String> = error.lines().take(SHOWN).map(str::to_owned).collect();
     let left_out = error.lines().count().saturating_sub(SHOWN);
     if left_out > 0 {
-        details.push(format!(
-            "... and {left_out} more lines: `tandem check` shows them"
-        ));
+        details.push(format!("... and {left_out} more lines: `tandem check` shows them"));
     }
     Problem {
         details,
-        ..warn(format!(
-            "the last reload was refused, generation {generation} stays in force:"
-        ))
+        ..warn(format!("the last reload was refused, generation {generation} stays in force:"))
     }
 }
 
@@ -171,9 +162,5 @@ fn warn(text: impl Into<String>) -> Problem {
 }
 
 fn problem(tone: Tone, text: impl Into<String>) -> Problem {
-    Problem {
-        tone,
-        text: text.into(),
-        details: Vec::new(),
-    }
+    Problem { tone, text: text.into(), details: Vec::new() }
 }

@@ -142,10 +142,7 @@ fn states_have_colours_when_asked() {
         "\x1b[32mUP 3d4h\x1b[0m",
         "\x1b[31mL4CON 0ms\x1b[0m",
     ] {
-        assert!(
-            coloured.contains(painted),
-            "{painted:?} not in:\n{coloured}"
-        );
+        assert!(coloured.contains(painted), "{painted:?} not in:\n{coloured}");
     }
     assert!(!render(&sample::troubled(), false, None).contains('\x1b'));
 }
@@ -156,10 +153,7 @@ fn many_binds_are_summed_up() {
     let service = &mut status.services[0];
     service.bind = (1..=10).map(|port| ([10, 2, 2, 4], port).into()).collect();
     let text = render(&status, false, None);
-    assert!(
-        text.contains("leastconn on 10.2.2.4:1, 10.2.2.4:2, 10.2.2.4:3, 7 more\n"),
-        "{text}"
-    );
+    assert!(text.contains("leastconn on 10.2.2.4:1, 10.2.2.4:2, 10.2.2.4:3, 7 more\n"), "{text}");
 }
 
 #[test]
@@ -171,8 +165,5 @@ fn the_list_of_problems_does_not_push_the_rest_away() {
     let marked = text.lines().filter(|line| line.starts_with("!! ")).count();
     assert_eq!(marked, MAX_PROBLEMS);
     // The service itself, 200 of its backends, one of web, and five lesser problems.
-    assert!(
-        text.contains("\n   ... and 191 more, see below\n"),
-        "{text}"
-    );
+    assert!(text.contains("\n   ... and 191 more, see below\n"), "{text}");
 }

@@ -104,66 +104,31 @@ mod tests {
 
     #[test]
     fn durations_have_at_most_two_units() {
-        let texts = [
-            0,
-            59,
-            60,
-            61,
-            3_600,
-            3_661,
-            86_399,
-            86_400,
-            90_000,
-            86_400 * 400,
-        ]
-        .map(duration);
+        let texts =
+            [0, 59, 60, 61, 3_600, 3_661, 86_399, 86_400, 90_000, 86_400 * 400].map(duration);
         assert_eq!(
             texts,
-            [
-                "0s", "59s", "1m", "1m1s", "1h", "1h1m", "23h59m", "1d", "1d1h", "400d"
-            ]
+            ["0s", "59s", "1m", "1m1s", "1h", "1h1m", "23h59m", "1d", "1d1h", "400d"]
         );
-        assert_eq!(
-            [0, 999, 1_000, 1_254].map(millis),
-            ["0ms", "999ms", "1.00s", "1.25s"]
-        );
+        assert_eq!([0, 999, 1_000, 1_254].map(millis), ["0ms", "999ms", "1.00s", "1.25s"]);
     }
 
     #[test]
     fn large_numbers_have_three_digits() {
         let texts = [0, 99_999, 100_000, 999_499, 999_500, 12_345_678, u64::MAX].map(count);
-        assert_eq!(
-            texts,
-            ["0", "99999", "100k", "999k", "1.00M", "12.3M", "18.4E"]
-        );
-        assert_eq!(
-            [999, 1_000, 1_999_999].map(bytes),
-            ["999B", "1.00kB", "2.00MB"]
-        );
+        assert_eq!(texts, ["0", "99999", "100k", "999k", "1.00M", "12.3M", "18.4E"]);
+        assert_eq!([999, 1_000, 1_999_999].map(bytes), ["999B", "1.00kB", "2.00MB"]);
         assert_eq!([0.0, 999.4, 1e9].map(bits), ["0b/s", "999b/s", "1.00Gb/s"]);
         assert_eq!(
             [0.0, 0.5, 15.0, 999.0, 26_000.0].map(frequency),
             ["0/s", "0.50/s", "15.0/s", "999/s", "26.0k/s"]
         );
-        assert_eq!(
-            [7, 1_234, 1_000_000].map(exact),
-            ["7", "1,234", "1,000,000"]
-        );
+        assert_eq!([7, 1_234, 1_000_000].map(exact), ["7", "1,234", "1,000,000"]);
     }
 
     #[test]
     fn only_the_full_is_full_and_only_the_empty_is_empty() {
-        let shares = [
-            (0, 10),
-            (1, 1_000_000),
-            (999_999, 1_000_000),
-            (10, 10),
-            (11, 10),
-            (0, 0),
-        ];
-        assert_eq!(
-            shares.map(|(part, whole)| percent(part, whole)),
-            [0, 1, 99, 100, 100, 0]
-        );
+        let shares = [(0, 10), (1, 1_000_000), (999_999, 1_000_000), (10, 10), (11, 10), (0, 0)];
+        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), [0, 1, 99, 100, 100, 0]);
     }
 }

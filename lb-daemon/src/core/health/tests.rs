@@ -15,24 +15,12 @@ fn every_result_moves_haproxys_counter_as_haproxy_does() {
             let check = check(rise, fall);
             let top = rise + fall - 1;
             for health in 0..=top {
-                let passed = if health == top || health + 1 >= rise {
-                    top
-                } else {
-                    health + 1
-                };
+                let passed = if health == top || health + 1 >= rise { top } else { health + 1 };
                 let failed = if health > rise { health - 1 } else { 0 };
                 for condition in conditions(health, &check) {
                     let row = format!("rise {rise} fall {fall} health {health}: {condition:?}");
-                    assert_eq!(
-                        counter(condition.after(true, &check), &check),
-                        passed,
-                        "{row}"
-                    );
-                    assert_eq!(
-                        counter(condition.after(false, &check), &check),
-                        failed,
-                        "{row}"
-                    );
+                    assert_eq!(counter(condition.after(true, &check), &check), passed, "{row}");
+                    assert_eq!(counter(condition.after(false, &check), &check), failed, "{row}");
                 }
             }
         }
@@ -155,10 +143,7 @@ fn the_status_tells_the_last_check_and_the_totals() {
     assert_eq!(bench.health.since(), down_since);
     assert_eq!(bench.health.last_reason(), Some(Reason::L4Connection));
 
-    let status = bench
-        .health
-        .status(bench.now + Duration::from_millis(1500))
-        .unwrap();
+    let status = bench.health.status(bench.now + Duration::from_millis(1500)).unwrap();
     assert_eq!(status.reason, Reason::L4Connection);
     assert_eq!(status.detail, "connection refused");
     assert_eq!((status.took_ms, status.age_ms), (3, 1500));
@@ -171,9 +156,7 @@ fn reloading_the_same_check_keeps_state_and_rhythm() {
     bench.pass();
     bench.fail();
     let due = bench.health.next_deadline();
-    bench
-        .health
-        .reconfigure(check(2, 3), bench.now, Duration::ZERO);
+    bench.health.reconfigure(check(2, 3), bench.now, Duration::ZERO);
     assert_eq!(bench.health.next_deadline(), due);
     assert_eq!(bench.health.condition, Condition::Up { failed: 1 });
 }
@@ -183,9 +166,7 @@ fn a_lower_fall_takes_a_backend_down_with_the_next_failure_not_by_itself() {
     let mut bench = Bench::new(2, 5);
     bench.pass();
     assert_eq!([bench.fail(), bench.fail(), bench.fail()], [None; 3]);
-    bench
-        .health
-        .reconfigure(check(2, 2), bench.now, Duration::ZERO);
+    bench.health.reconfigure(check(2, 2), bench.now, Duration::ZERO);
     assert!(bench.health.is_up());
     assert_eq!(bench.fail(), Some(Transition::Down));
 }
@@ -195,9 +176,7 @@ fn a_higher_fall_keeps_the_failures_already_counted() {
     let mut bench = Bench::new(2, 2);
     bench.pass();
     bench.fail();
-    bench
-        .health
-        .reconfigure(check(2, 3), bench.now, Duration::ZERO);
+    bench.health.reconfigure(check(2, 3), bench.now, Duration::ZERO);
     assert_eq!(bench.fail(), None);
     assert_eq!(bench.fail(), Some(Transition::Down));
 }
@@ -207,9 +186,7 @@ fn a_lower_rise_brings_a_backend_up_with_the_next_pass_not_by_itself() {
     let mut bench = Bench::new(5, 2);
     bench.fail();
     assert_eq!([bench.pass(), bench.pass(), bench.pass()], [None; 3]);
-    bench
-        .health
-        .reconfigure(check(2, 2), bench.now, Duration::ZERO);
+    bench.health.reconfigure(check(2, 2), bench.now, Duration::ZERO);
     assert!(!bench.health.is_up());
     assert_eq!(bench.pass(), Some(Transition::Up));
 }
@@ -219,13 +196,8 @@ fn a_shorter_interval_takes_effect_before_the_long_one_has_passed() {
     let mut bench = Bench::new(2, 3);
     bench.pass();
     assert_eq!(bench.wait(), INTER);
-    let faster = Check {
-        inter: Duration::from_secs(1),
-        ..Check::clone(&check(2, 3))
-    };
-    bench
-        .health
-        .reconfigure(Arc::new(faster), bench.now, Duration::ZERO);
+    let faster = Check { inter: Duration::from_secs(1), ..Check::clone(&check(2, 3)) };
+    bench.health.reconfigure(Arc::new(faster), bench.now, Duration::ZERO);
     assert_eq!(bench.wait(), Duration::from_secs(1));
 }
 
@@ -235,8 +207,7 @@ fn another_question_keeps_the_state_until_its_first_answer_decides() {
 
     let mut down = Bench::new(3, 3);
     down.fail();
-    down.health
-        .reconfigure(other_question(3, 3), down.now, soon);
+    down.health.reconfigure(other_question(3, 3), down.now, soon);
     assert!(!down.health.is_up());
     assert_eq!(down.wait(), soon);
     assert_eq!(down.pass(), Some(Transition::Up));
@@ -254,14 +225,8 @@ fn the_answer_to_an_outdated_question_is_not_counted_and_the_new_one_follows() {
     bench.pass();
     bench.now = bench.health.next_deadline().unwrap();
     assert!(bench.health.start(bench.now));
-    bench
-        .health
-        .reconfigure(other_question(1, 1), bench.now, INTER);
-    assert_eq!(
-        bench.health.next_deadline(),
-        None,
-        "the old check is still under way"
-    );
+    bench.health.reconfigure(other_question(1, 1), bench.now, INTER);
+    assert_eq!(bench.health.next_deadline(), None, "the old check is still under way");
     bench.health.reconfigure(check(1, 1), bench.now, INTER);
 
     bench.now += Duration::from_secs(1);
@@ -336,10 +301,7 @@ struct Bench {
 impl Bench {
     fn new(rise: u32, fall: u32) -> Self {
         let now = Instant::now();
-        Self {
-            health: Health::new(check(rise, fall), now, Duration::ZERO),
-            now,
-        }
+        Self { health: Health::new(check(rise, fall), now, Duration::ZERO), now }
     }
 
     fn pass(&mut self) -> Option<Transition> {
@@ -377,18 +339,11 @@ fn check(rise: u32, fall: u32) -> Arc<Check> {
 
 fn other_question(rise: u32, fall: u32) -> Arc<Check> {
     let kind = CheckKind::Tcp(Vec::new());
-    Arc::new(Check {
-        kind,
-        ..Check::clone(&check(rise, fall))
-    })
+    Arc::new(Check { kind, ..Check::clone(&check(rise, fall)) })
 }
 
 fn passed() -> Outcome {
-    Outcome {
-        reason: Reason::L4Ok,
-        detail: String::new(),
-        took: Duration::from_millis(1),
-    }
+    Outcome { reason: Reason::L4Ok, detail: String::new(), took: Duration::from_millis(1) }
 }
 
 fn failed() -> Outcome {
@@ -405,9 +360,7 @@ fn conditions(health: u32, check: &Check) -> Vec<Condition> {
     if health < check.rise {
         return vec![Condition::Down { passed: health }];
     }
-    let mut conditions = vec![Condition::Up {
-        failed: top - health,
-    }];
+    let mut conditions = vec![Condition::Up { failed: top - health }];
     if health == check.rise {
         conditions.push(Condition::Unproven { up: true });
     }

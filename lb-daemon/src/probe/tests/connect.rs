@@ -12,19 +12,13 @@ async fn an_accepted_connection_passes_and_ends_by_rst() {
     assert_eq!(outcome.reason, Reason::L4Ok);
     assert_eq!(outcome.detail, format!("connected to {target}"));
     assert!(outcome.took < AMPLE);
-    assert_eq!(
-        end.await.unwrap().unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(end.await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
 async fn a_server_that_accepts_and_hangs_passes() {
     let (_listener, target) = listen().await;
-    assert_eq!(
-        probe(target, CheckKind::Connect, AMPLE).await.reason,
-        Reason::L4Ok
-    );
+    assert_eq!(probe(target, CheckKind::Connect, AMPLE).await.reason, Reason::L4Ok);
 }
 
 #[tokio::test]
@@ -33,10 +27,7 @@ async fn ipv6_is_checked_as_ipv4_is() {
     let target = listener.local_addr().unwrap();
     let outcome = probe(target, CheckKind::Connect, AMPLE).await;
     assert_eq!(outcome.reason, Reason::L4Ok);
-    assert_eq!(
-        outcome.detail,
-        format!("connected to [::1]:{}", target.port())
-    );
+    assert_eq!(outcome.detail, format!("connected to [::1]:{}", target.port()));
 }
 
 #[tokio::test]
@@ -48,10 +39,7 @@ async fn a_closed_port_is_refused() {
     for kind in [CheckKind::Connect, CheckKind::Tcp(Vec::new())] {
         let outcome = probe(target, kind, AMPLE).await;
         assert_eq!(outcome.reason, Reason::L4Connection);
-        assert_eq!(
-            outcome.detail,
-            format!("connect to {target}: connection refused")
-        );
+        assert_eq!(outcome.detail, format!("connect to {target}: connection refused"));
     }
 }
 
@@ -61,10 +49,7 @@ async fn an_address_no_way_leads_to_is_unreachable() {
     let target = "255.255.255.255:80".parse().unwrap();
     let outcome = probe(target, CheckKind::Connect, AMPLE).await;
     assert_eq!(outcome.reason, Reason::L4Connection);
-    assert_eq!(
-        outcome.detail,
-        "connect to 255.255.255.255:80: network is unreachable"
-    );
+    assert_eq!(outcome.detail, "connect to 255.255.255.255:80: network is unreachable");
 }
 
 #[tokio::test]
@@ -72,10 +57,7 @@ async fn a_server_that_does_not_answer_the_syn_times_out() {
     let (_clog, target) = unanswering().await;
     let outcome = probe(target, CheckKind::Connect, SCANT).await;
     assert_eq!(outcome.reason, Reason::L4Timeout);
-    assert_eq!(
-        outcome.detail,
-        format!("connect to {target}: no answer within 1s")
-    );
+    assert_eq!(outcome.detail, format!("connect to {target}: no answer within 1s"));
     assert!(outcome.took >= SCANT);
 }
 

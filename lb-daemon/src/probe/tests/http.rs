@@ -24,20 +24,12 @@ async fn accepted_and_other_status_codes_are_told_apart() {
 #[tokio::test]
 async fn only_the_codes_asked_for_are_accepted() {
     let ranges = [(200, 204), (404, 404)];
-    let status = ranges
-        .map(|(first, last)| StatusRange { first, last })
-        .to_vec();
+    let status = ranges.map(|(first, last)| StatusRange { first, last }).to_vec();
     for (answer, reason) in [
-        (
-            b"HTTP/1.1 404 Gone Fishing\r\n\r\n".as_slice(),
-            Reason::L7OkStatus,
-        ),
+        (b"HTTP/1.1 404 Gone Fishing\r\n\r\n".as_slice(), Reason::L7OkStatus),
         (b"HTTP/1.1 301 Moved\r\n\r\n", Reason::L7Status),
     ] {
-        let kind = CheckKind::Http(HttpCheck {
-            status: status.clone(),
-            ..check("/")
-        });
+        let kind = CheckKind::Http(HttpCheck { status: status.clone(), ..check("/") });
         let outcome = probe(responder(answer).await, kind, AMPLE).await;
         assert_eq!(outcome.reason, reason);
         if reason == Reason::L7Status {
@@ -80,18 +72,13 @@ async fn an_agent_that_answers_without_listening_passes() {
 #[tokio::test]
 async fn a_head_in_pieces_and_an_endless_body_pass() {
     let (target, end) = server(async |mut stream: TcpStream| {
-        say(
-            &mut stream,
-            &[b"HTTP/1.", b"1 20", b"0 OK\r\nServer: x\r", b"\n\r", b"\n"],
-        )
-        .await;
+        say(&mut stream, &[b"HTTP/1.", b"1 20", b"0 OK\r\nServer: x\r", b"\n\r", b"\n"]).await;
         while stream.write_all(b"no end to it ").await.is_ok() {}
     })
     .await;
     let outcome = probe(target, get("/"), AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7OkStatus, "{outcome:?}");
-    end.await
-        .expect("the probe leaves the server in the middle of the body");
+    end.await.expect("the probe leaves the server in the middle of the body");
 }
 
 #[tokio::test]
@@ -115,10 +102,7 @@ async fn what_is_not_http_fails_and_is_quoted() {
     for (answer, detail) in table {
         let outcome = probe(speaker_that_hangs_up(answer).await, get("/"), AMPLE).await;
         assert_eq!(outcome.reason, Reason::L7Response);
-        assert_eq!(
-            outcome.detail,
-            format!("GET /: expected an HTTP answer, {detail}")
-        );
+        assert_eq!(outcome.detail, format!("GET /: expected an HTTP answer, {detail}"));
     }
 }
 
@@ -154,10 +138,7 @@ async fn a_server_that_accepts_and_hangs_times_out() {
     let (_listener, target) = listen().await;
     let outcome = probe(target, get("/"), SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
-    assert_eq!(
-        outcome.detail,
-        "GET /: expected an HTTP answer within 1s, got nothing"
-    );
+    assert_eq!(outcome.detail, "GET /: expected an HTTP answer within 1s, got nothing");
     assert!(outcome.took >= SCANT);
 }
 
@@ -172,11 +153,7 @@ async fn headers_that_drip_without_end_time_out() {
     .await;
     let outcome = probe(target, get("/"), SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout, "{outcome:?}");
-    assert!(
-        outcome
-            .detail
-            .contains(r#"within 1s, got "HTTP/1.1 200 OK\r\nX: y"#)
-    );
+    assert!(outcome.detail.contains(r#"within 1s, got "HTTP/1.1 200 OK\r\nX: y"#));
 }
 
 #[tokio::test]
@@ -188,11 +165,7 @@ async fn a_head_longer_than_16_kib_fails() {
     .await;
     let outcome = probe(target, get("/"), AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7Response);
-    assert!(
-        outcome.detail.contains("in the first 16384 bytes"),
-        "{}",
-        outcome.detail
-    );
+    assert!(outcome.detail.contains("in the first 16384 bytes"), "{}", outcome.detail);
 }
 
 #[tokio::test]
@@ -225,9 +198,6 @@ fn check(uri: &str) -> HttpCheck {
         method: "GET".to_owned(),
         uri: uri.to_owned(),
         host: None,
-        status: vec![StatusRange {
-            first: 200,
-            last: 399,
-        }],
+        status: vec![StatusRange { first: 200, last: 399 }],
     }
 }

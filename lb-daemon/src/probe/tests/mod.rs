@@ -28,12 +28,7 @@ const SCANT: Duration = Duration::from_secs(1);
 
 async fn probe(target: SocketAddr, kind: CheckKind, timeout: Duration) -> Outcome {
     let id = ProbeId(7);
-    let request = ProbeRequest {
-        id,
-        target,
-        kind,
-        timeout,
-    };
+    let request = ProbeRequest { id, target, kind, timeout };
     let (answered, outcome) = super::run(request).await;
     assert_eq!(answered, id);
     outcome
@@ -84,13 +79,7 @@ async fn speaker_that_hangs_up(text: &'static [u8]) -> SocketAddr {
 
 /// A server that says this without end.
 async fn babbler(text: &'static [u8]) -> SocketAddr {
-    server(
-        async move |mut stream: TcpStream| {
-            while stream.write_all(text).await.is_ok() {}
-        },
-    )
-    .await
-    .0
+    server(async move |mut stream: TcpStream| while stream.write_all(text).await.is_ok() {}).await.0
 }
 
 /// Writes the pieces in segments of their own.

@@ -11,10 +11,7 @@ async fn a_banner_passes() {
     let target = speaker(&[b"Galera is running.\r\n"]).await;
     let outcome = play(target, vec![expect("is running.")], AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7Ok);
-    assert_eq!(
-        outcome.detail,
-        r#"1 step done, got "Galera is running.\r\n""#
-    );
+    assert_eq!(outcome.detail, r#"1 step done, got "Galera is running.\r\n""#);
 }
 
 #[tokio::test]
@@ -30,11 +27,7 @@ async fn a_regex_looks_anywhere_and_at_any_byte() {
     let steps = vec![regex(r"(?-u)\d+\.\d+\.\d+-MariaDB\x00\xff")];
     let outcome = play(target, steps, AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
-    assert!(
-        outcome.detail.contains(r"\n10.11.6-MariaDB\x00"),
-        "{}",
-        outcome.detail
-    );
+    assert!(outcome.detail.contains(r"\n10.11.6-MariaDB\x00"), "{}", outcome.detail);
 }
 
 #[tokio::test]
@@ -48,21 +41,12 @@ async fn a_conversation_is_played_in_order_and_its_last_word_arrives() {
         read_all(&mut stream).await
     })
     .await;
-    let steps = vec![
-        expect("220 "),
-        send("HELO\r\n"),
-        expect("250 "),
-        send("QUIT\r\n"),
-        send("bye\r\n"),
-    ];
+    let steps =
+        vec![expect("220 "), send("HELO\r\n"), expect("250 "), send("QUIT\r\n"), send("bye\r\n")];
     let outcome = play(target, steps, AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
     assert_eq!(outcome.detail, "5 steps done");
-    assert_eq!(
-        heard.await.unwrap(),
-        b"QUIT\r\nbye\r\n",
-        "although the connection ends by RST"
-    );
+    assert_eq!(heard.await.unwrap(), b"QUIT\r\nbye\r\n", "although the connection ends by RST");
 }
 
 #[tokio::test]
@@ -109,27 +93,16 @@ async fn a_wrong_banner_on_an_open_connection_fails_when_time_is_up() {
     let target = speaker(&[b"ERR starting"]).await;
     let outcome = play(target, vec![expect("is running.")], SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
-    assert_eq!(
-        outcome.detail,
-        r#"step 1: expected "is running." within 1s, got "ERR starting""#
-    );
+    assert_eq!(outcome.detail, r#"step 1: expected "is running." within 1s, got "ERR starting""#);
     assert!(outcome.took >= SCANT);
 }
 
 #[tokio::test]
 async fn a_server_that_accepts_and_hangs_times_out() {
     let (_listener, target) = listen().await;
-    let outcome = play(
-        target,
-        vec![send("PING\r\n"), regex(r"\+PONG|-NOAUTH")],
-        SCANT,
-    )
-    .await;
+    let outcome = play(target, vec![send("PING\r\n"), regex(r"\+PONG|-NOAUTH")], SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
-    assert_eq!(
-        outcome.detail,
-        r"step 2: expected /\+PONG|-NOAUTH/ within 1s, got nothing"
-    );
+    assert_eq!(outcome.detail, r"step 2: expected /\+PONG|-NOAUTH/ within 1s, got nothing");
     assert!(outcome.took >= SCANT);
 }
 
@@ -144,11 +117,7 @@ async fn the_timeout_is_for_the_whole_script_however_slow_the_drip() {
     let steps = vec![expect("."), expect(".."), expect("the end")];
     let outcome = play(target, steps, SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
-    assert!(
-        outcome
-            .detail
-            .starts_with(r#"step 3: expected "the end" within 1s, got ".."#)
-    );
+    assert!(outcome.detail.starts_with(r#"step 3: expected "the end" within 1s, got ".."#));
 }
 
 #[tokio::test]
@@ -157,10 +126,7 @@ async fn a_server_that_takes_no_more_times_out_in_the_send() {
     let steps = vec![TcpStep::Send(vec![b'x'; 64 << 20])];
     let outcome = play(target, steps, SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
-    assert_eq!(
-        outcome.detail,
-        "step 1: could not send: not taken within 1s"
-    );
+    assert_eq!(outcome.detail, "step 1: could not send: not taken within 1s");
 }
 
 #[tokio::test]
@@ -184,10 +150,7 @@ async fn a_reset_fails_and_says_so() {
     .await;
     let outcome = play(target, vec![send("?"), expect("220")], AMPLE).await;
     assert_eq!(outcome.reason, Reason::L7Response);
-    assert_eq!(
-        outcome.detail,
-        r#"step 2: expected "220", got "2", then connection reset by peer"#
-    );
+    assert_eq!(outcome.detail, r#"step 2: expected "220", got "2", then connection reset by peer"#);
 }
 
 #[tokio::test]
@@ -213,10 +176,7 @@ async fn a_match_in_the_last_of_16_kib_passes_and_one_beyond_does_not() {
         })
         .await;
         let outcome = play(target, vec![expect("end")], AMPLE).await;
-        assert_eq!(
-            outcome.reason, reason,
-            "{before} bytes before it: {outcome:?}"
-        );
+        assert_eq!(outcome.reason, reason, "{before} bytes before it: {outcome:?}");
     }
 }
 
