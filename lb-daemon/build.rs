@@ -41,17 +41,18 @@ fn embed() -> Result<(), Box<dyn Error>> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let root = manifest.parent().ok_or("this crate is a directory of the workspace")?;
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for source in SOURCES {
-        println!("cargo:rerun-if-changed={}", root.join(source).display());
-    }
-
     let toolchain = Toolchain::find()?;
-    for program in [&toolchain.compiler.rustc, &toolchain.linker] {
-        println!("cargo:rerun-if-changed={}", program.display());
-    }
     let target = ebpf::target_directory(&out).unwrap_or(&out).join("ebpf");
     let object = ebpf::build(root, &toolchain, &target, Stdio::piped())?;
     copy(&object, &out.join("tandem.bpf.o"))?;
+
+    // Only now: after a failure cargo shows all this, and comes again anyway.
+    for source in SOURCES {
+        println!("cargo:rerun-if-changed={}", root.join(source).display());
+    }
+    for program in [&toolchain.compiler.rustc, &toolchain.linker] {
+        println!("cargo:rerun-if-changed={}", program.display());
+    }
     println!("cargo:rustc-env=TANDEM_EBPF_TOOLCHAIN={toolchain}");
     Ok(())
 }

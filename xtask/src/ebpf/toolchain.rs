@@ -209,12 +209,18 @@ fn look(bin: &Path, prefix: &Path) -> Found {
 
 /// The libLLVM that comes with a toolchain of rustup, else the distribution's.
 fn shared_libllvm(prefix: &Path, major: u32) -> Option<PathBuf> {
-    let own =
-        fs::read_dir(prefix.join("lib")).ok()?.flatten().map(|entry| entry.path()).find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&format!("libLLVM.so.{major}."))
-        });
-    own.or_else(|| fs::canonicalize(format!("/usr/lib/llvm-{major}/lib/libLLVM.so.1")).ok())
+    let directories = [
+        prefix.join("lib"),
+        format!("/usr/lib/llvm-{major}/lib").into(),
+        format!("/usr/lib/{}-linux-gnu", env::consts::ARCH).into(),
+    ];
+    let start = format!("libLLVM.so.{major}.");
+    directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flat_map(Iterator::flatten)
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|entry| entry.path())
 }
 
 /// What `rustc -vV` says.
