@@ -7,14 +7,14 @@
 //! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
 //! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
 //! | `TURNS` | array | service → turns taken, `u64` | program |
-//! | `TIMEOUTS` | array | service → [`Timeouts`](crate::flow::Timeouts) | daemon |
+//! | `TIMEOUTS` | array | service → [`Timeouts`] | daemon |
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
 //! | `BACKEND_STATE` | array | backend → [`BackendState`] | program |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
 //! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon removes |
 //! | `FREE_HOPS` | queue | hop | daemon pushes, program pops |
-//! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow) | program |
+//! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`] → [`Flow`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | program |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |

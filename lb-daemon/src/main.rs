@@ -70,7 +70,7 @@ enum Verb {
     /// For a host whose daemon is gone for good: a daemon that was killed leaves its packets
     /// flowing.
     Detach {
-        /// Directory of the data plane's pins, as `bpffs` in [global].
+        /// Directory of the data plane's pins, as `bpffs` in `[global]`.
         #[arg(long, default_value = "/sys/fs/bpf/tandem")]
         bpffs: PathBuf,
     },

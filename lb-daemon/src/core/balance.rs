@@ -85,6 +85,7 @@ const fn gcd(a: u32, b: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
 

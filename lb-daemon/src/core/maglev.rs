@@ -64,6 +64,7 @@ fn hash(address: SocketAddr, seed: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss, reason = "shares of a few thousand entries")]
 mod tests {
     use super::*;
 

@@ -224,7 +224,7 @@ fn an_overrun_is_made_good() {
             });
             match event.expect("the adapter lives") {
                 Event::Neighbour { address, mac: None, .. } => {
-                    lost |= address == IpAddr::from([10, 1, 0, 2])
+                    lost |= address == IpAddr::from([10, 1, 0, 2]);
                 }
                 Event::Neighbour { address, .. } => {
                     missing.remove(&address);
@@ -269,7 +269,7 @@ fn a_socket_that_dies_is_an_error() {
 fn nothing_is_left_behind() {
     lab(async |lab| {
         lab.close().await;
-        assert_eq!(netlink_sockets(), []);
+        assert!(netlink_sockets().is_empty());
 
         let (events, mut told) = unbounded_channel();
         let netlink = Netlink::open(events).unwrap();
@@ -279,7 +279,7 @@ fn nothing_is_left_behind() {
 
         drop(netlink);
         while told.recv().await.is_some() {}
-        assert_eq!(netlink_sockets(), []);
+        assert!(netlink_sockets().is_empty());
     });
 }
 

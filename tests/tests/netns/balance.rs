@@ -1,0 +1,1 @@
+//! Who gets a new connection: the balance algorithms, weights and backups.

@@ -1,0 +1,1 @@
+//! Connections opened, closed, reset and abandoned: every count returns to zero.

@@ -1,0 +1,11 @@
+//! Scenarios in network namespaces: the real daemon, the kernel's real XDP, real clients and
+//! servers. They need root and run one at a time.
+
+mod balance;
+mod connections;
+mod health;
+mod mysql;
+mod operation;
+mod reach;
+mod refusals;
+mod transfer;

@@ -1,0 +1,1 @@
+//! A real MySQL client and a real MariaDB.

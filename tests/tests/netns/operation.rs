@@ -1,0 +1,1 @@
+//! What operators do: reload, kill, restart, stop, look.

@@ -1,0 +1,1 @@
+//! Every shape of network, both address families.

@@ -1,0 +1,1 @@
+//! Starts that cannot succeed: one clear line each.
