@@ -166,6 +166,32 @@ pub struct NextHop {
     pub src: Mac,
     /// Destination address of the frame.
     pub dst: Mac,
+    /// VLAN tags of the frame.
+    pub tags: Tags,
+}
+
+/// The VLAN tags of a frame, the outer one first; none, one or two.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Tags(pub [Tag; 2]);
+
+/// A VLAN tag (IEEE 802.1Q, 802.1ad).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Tag {
+    /// Protocol identifier, 0x8100 or 0x88a8 in network byte order; zero for no tag.
+    pub protocol: u16,
+    /// VLAN number, network byte order; its priority bits are zero.
+    pub vlan: u16,
+}
+
+impl Tags {
+    /// Bytes that the tags take in a frame.
+    #[inline(always)]
+    pub const fn length(self) -> usize {
+        let [outer, inner] = self.0;
+        (outer.protocol != 0) as usize * 4 + (inner.protocol != 0) as usize * 4
+    }
 }
 
 /// What tells one client-side next hop from another: the way a client's frame came.
@@ -178,6 +204,8 @@ pub struct HopKey {
     pub ours: Mac,
     /// Its source address, which is the client's or its router's.
     pub theirs: Mac,
+    /// Its VLAN tags.
+    pub tags: Tags,
 }
 
 /// A place in the ring of half-open connections.
@@ -263,8 +291,8 @@ const _: () = {
     assert!(size_of::<Backend<V6>>() == 88);
     assert!(size_of::<HalfOpen<V4>>() == 24);
     assert!(size_of::<HalfOpen<V6>>() == 48);
-    assert!(size_of::<NextHop>() == 16);
-    assert!(size_of::<HopKey>() == 16);
+    assert!(size_of::<NextHop>() == 24);
+    assert!(size_of::<HopKey>() == 24);
     assert!(MAGLEV_SIZE as usize <= SLOTS);
     assert!(MAX_LEASTCONN as usize <= SLOTS);
     assert!(MAX_BACKENDS < MAX_HOPS);

@@ -25,6 +25,15 @@ macro_rules! verdicts {
             /// Every verdict, in the order of the counters.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
+            /// The verdict with this counter index; `DropInternal` if there is none.
+            #[inline(always)]
+            pub const fn from_index(index: u32) -> Self {
+                // A chain of comparisons that the compiler turns into nothing where the index is
+                // a verdict's own.
+                $(if index == Self::$name as u32 { return Self::$name; })+
+                Self::DropInternal
+            }
+
             /// What becomes of a packet with this verdict.
             #[inline(always)]
             pub const fn action(self) -> Action {
@@ -46,6 +55,11 @@ verdicts! {
     ForwardServer = Transmit, "forward_server";
     /// The SYN that opened a flow, sent to the backend chosen for it.
     ForwardNew = Transmit, "forward_new";
+    /// An ICMP error about a packet of an existing flow, sent to whom the packet came from.
+    ForwardError = Transmit, "forward_error";
+    /// Too large for the next link: answered with ICMP's "fragmentation needed" or "packet too
+    /// big".
+    ReplyTooBig = Transmit, "reply_too_big";
     /// No flow and not a SYN: answered with a RST, as a host without the connection does.
     ResetNoFlow = Transmit, "reset_no_flow";
     /// A SYN to a service none of whose backends is eligible: answered with a RST.
@@ -54,8 +68,10 @@ verdicts! {
     PassNotIp = Pass, "pass_not_ip";
     /// Too short to hold its IP header.
     PassTruncated = Pass, "pass_truncated";
-    /// A VLAN-tagged frame.
+    /// More than two VLAN tags.
     PassVlan = Pass, "pass_vlan";
+    /// An ICMP error that is not about a flow of ours, or no error at all.
+    PassIcmp = Pass, "pass_icmp";
     /// An IP protocol other than TCP (ICMP, VRRP, UDP, ...).
     PassNotTcp = Pass, "pass_not_tcp";
     /// TCP to an address that is no virtual address of ours.
@@ -70,6 +86,8 @@ verdicts! {
     DropFragment = Drop, "drop_fragment";
     /// IPv4 options, or an IPv6 extension header, to a virtual address.
     DropOptions = Drop, "drop_options";
+    /// On a flow, too large for the next link, and nobody may be told (IPv4 without DF).
+    DropTooBig = Drop, "drop_too_big";
     /// On a flow, but its hop limit ends here.
     DropHopLimit = Drop, "drop_hop_limit";
     /// A RST without a flow; a RST is never answered (RFC 9293, section 3.10.7.1).
@@ -109,7 +127,9 @@ mod tests {
         for verdict in Verdict::ALL {
             let label = verdict.label();
             let fits = match verdict.action() {
-                Action::Transmit => label.starts_with("forward_") || label.starts_with("reset_"),
+                Action::Transmit => {
+                    ["forward_", "reply_", "reset_"].iter().any(|prefix| label.starts_with(prefix))
+                },
                 Action::Pass => label.starts_with("pass_"),
                 Action::Drop => label.starts_with("drop_"),
             };

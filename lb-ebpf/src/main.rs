@@ -1,8 +1,10 @@
 //! Tandem's XDP program: full NAT of TCP connections to virtual addresses.
 //!
 //! A packet takes these steps, each in a room of its own:
-//! parse ([`packet`]) → flow lookup ([`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
+//! parse ([`link`], [`segment`]) → flow lookup ([`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
 //! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
+//! An ICMP error about a flow is translated as well ([`icmp`]); what the next link does not take is
+//! answered by one ([`too_big`]). All access to packet memory goes through [`packet`].
 //! Every step that ends a packet's way here says why by its [`Verdict`].
 #![allow(missing_docs, reason = "the program's functions are documented; its macros' are not")]
 #![no_std]
@@ -13,13 +15,17 @@
 mod atomic;
 mod flow;
 mod forward;
+mod icmp;
+mod link;
 mod maps;
 mod open;
 mod packet;
 mod reset;
 mod rewrite;
+mod segment;
 mod select;
 mod service;
+mod too_big;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
@@ -35,15 +41,18 @@ use lb_common::{
 
 use crate::{
     flow::Follow,
+    link::Link,
     maps::{Family, Inet, Inet6},
-    packet::{ACK, Ethernet, FIN, Packet, RST, SYN, Segment},
+    packet::{ACK, FIN, Packet, RST, SYN},
+    segment::{NoSegment, Segment},
 };
 
 /// The entry, and the only place where a verdict becomes an XDP action.
-#[xdp]
+#[xdp(frags)]
 pub fn tandem(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let Outcome { verdict, out } = steps(&packet).unwrap_or_else(Outcome::from);
+    let outcome = steps(&packet).unwrap_or_else(Outcome::from);
+    let (verdict, out) = (outcome.verdict(), outcome.out());
     if let Some(count) = maps::VERDICTS.get_ptr_mut(verdict as u32) {
         // SAFETY: this processor's own copy.
         unsafe { *count += 1 };
@@ -71,37 +80,53 @@ pub fn reap_v6(ctx: XdpContext) -> u32 {
     reap::<Inet6>(&ctx)
 }
 
-/// What becomes of a packet.
-struct Outcome {
-    verdict: Verdict,
-    /// The interface a frame to be transmitted leaves by; zero for the one it came in by.
-    out: u32,
+/// What becomes of a packet: a verdict, and the interface that a frame to be transmitted leaves by,
+/// zero for the one it came in by. One word, so that a function of its own can return it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Outcome(u64);
+
+impl Outcome {
+    #[inline(always)]
+    fn new(verdict: Verdict, out: u32) -> Self {
+        Self(u64::from(out) << 32 | u64::from(verdict as u32))
+    }
+
+    #[inline(always)]
+    fn verdict(self) -> Verdict {
+        Verdict::from_index(self.0 as u32)
+    }
+
+    #[inline(always)]
+    fn out(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl From<Verdict> for Outcome {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, out: 0 }
+        Self::new(verdict, 0)
     }
 }
 
 #[inline(always)]
 fn steps(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
-    let ethernet = packet.at::<Ethernet>(0).ok_or(Verdict::PassNotIp)?;
-    match ethernet.ethertype {
-        Ethernet::IPV4 => segment::<Inet>(packet, ethernet),
-        Ethernet::IPV6 => segment::<Inet6>(packet, ethernet),
-        Ethernet::VLAN | Ethernet::QINQ => Err(Verdict::PassVlan),
+    let link = Link::parse(packet)?;
+    match link.ethertype {
+        link::IPV4 => segment::<Inet>(packet, link),
+        link::IPV6 => segment::<Inet6>(packet, link),
         _ => Err(Verdict::PassNotIp),
     }
 }
 
 #[inline(always)]
-fn segment<'a, F: Family>(
-    packet: &Packet<'a>,
-    ethernet: &'a mut Ethernet,
-) -> Result<Outcome, Verdict> {
-    let mut segment = Segment::<F>::parse(packet, ethernet)?;
+fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome, Verdict> {
+    let mut segment = match Segment::<F>::parse(packet, link) {
+        Ok(segment) => segment,
+        Err(NoSegment::Decided(verdict)) => return Err(verdict),
+        Err(NoSegment::Icmp) => return Ok(error::<F>(packet.ctx)),
+    };
     let key = segment.key();
 
     if let Some(entry) = F::flows().get_ptr_mut(&key) {
@@ -120,6 +145,12 @@ fn segment<'a, F: Family>(
         }
     }
     miss(packet, &key, &mut segment)
+}
+
+/// An ICMP message. A function of its own, to have a stack of its own.
+#[inline(never)]
+fn error<F: Family>(ctx: &XdpContext) -> Outcome {
+    icmp::relay::<F>(&Packet::new(ctx)).unwrap_or_else(Outcome::from)
 }
 
 /// A segment without a flow: opens one if it may, or answers.
@@ -150,7 +181,7 @@ fn miss<F: Family>(
         }
         Err(verdict) => return Err(verdict),
     };
-    let client_hop = forward::client_hop(packet, segment.ethernet)?;
+    let client_hop = forward::client_hop(packet)?;
     open::open::<F>(key, service, backend, client_hop)?;
     let entry = F::flows().get_ptr(key).ok_or(Verdict::DropDying)?;
     // SAFETY: readable after a lookup in this run; the translation never changes.
@@ -165,21 +196,26 @@ fn send<F: Family>(
     to: &Translation<F::Address>,
     verdict: Verdict,
 ) -> Result<Outcome, Verdict> {
+    let hop = forward::hop(to.hop)?;
+    let length = segment.length();
+    if let Some(mtu) = forward::exceeds(packet, hop.ifindex, length) {
+        return Ok(too_big::answer::<F>(packet.ctx, mtu));
+    }
     rewrite::translate(segment, to)?;
-    let out = forward::address(segment.ethernet, to.hop)?;
     if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(to.backend.into()) {
         // SAFETY: this processor's own copy.
         unsafe {
             if matches!(verdict, Verdict::ForwardServer) {
                 (*stats).packets_out += 1;
-                (*stats).bytes_out += packet.len() as u64;
+                (*stats).bytes_out += length as u64;
             } else {
                 (*stats).packets_in += 1;
-                (*stats).bytes_in += packet.len() as u64;
+                (*stats).bytes_in += length as u64;
             }
         }
     }
-    Ok(Outcome { verdict, out })
+    segment.link.address(packet, hop)?;
+    Ok(Outcome::new(verdict, hop.ifindex))
 }
 
 #[inline(always)]

@@ -16,10 +16,13 @@ use lb_common::{
 };
 
 use crate::{
+    icmp::Quoted,
     open::Opening,
-    packet::{IpHeader, Ipv4, Ipv6},
+    packet::{Ipv4, Ipv6},
     reset::Answer,
     rewrite::Rewrite,
+    segment::IpHeader,
+    too_big::Complain,
 };
 
 #[map]
@@ -77,7 +80,7 @@ static OPENING_V6: PerCpuArray<Opening<V6>> = PerCpuArray::with_max_entries(1, 0
 /// An address family: its header and its maps. The packet path is written once over this.
 pub trait Family: 'static {
     type Address: Address;
-    type Header: IpHeader<Address = Self::Address> + Rewrite + Answer;
+    type Header: IpHeader<Address = Self::Address> + Rewrite + Answer + Quoted + Complain;
 
     /// Index of this family in `TABLES`.
     const TABLE: u32;

@@ -6,7 +6,8 @@ use lb_common::{addr::Address, checksum::fold, verdict::Verdict};
 use crate::{
     Outcome,
     maps::Family,
-    packet::{ACK, Ethernet, FIN, IpHeader, Ipv4, Ipv6, Packet, RST, SYN, Segment, Tcp},
+    packet::{ACK, FIN, Ipv4, Ipv6, Packet, RST, SYN, Tcp},
+    segment::{IpHeader, Segment},
 };
 
 /// Turning a header into one of a bare RST, back to where it came from.
@@ -38,7 +39,7 @@ impl Answer for Ipv6 {
     #[inline(always)]
     fn answer(&mut self) {
         let (src, dst) = (self.src(), self.dst());
-        self.readdress(&dst, &src);
+        self.set_addresses(&dst, &src);
         self.version_class_flow = 0x6000_0000_u32.to_be();
         self.payload_length = (size_of::<Tcp>() as u16).to_be();
         self.hop_limit = 64;
@@ -52,10 +53,11 @@ pub fn answer<F: Family>(
     segment: &mut Segment<'_, F>,
     verdict: Verdict,
 ) -> Result<Outcome, Verdict> {
-    let Segment { ethernet, ip, tcp } = segment;
+    let Segment { link, ip, tcp } = segment;
     let payload = ip.payload().wrapping_sub(tcp.header_length()) as u32;
     let was = tcp.flags;
 
+    let ethernet = &mut link.ethernet;
     (ethernet.src, ethernet.dst) = (ethernet.dst, ethernet.src);
     ip.answer();
     (tcp.sport, tcp.dport) = (tcp.dport, tcp.sport);
@@ -81,8 +83,8 @@ pub fn answer<F: Family>(
         + u32::from(u16::from_ne_bytes([tcp.offset, tcp.flags]));
     tcp.checksum = !fold(pseudo + header + ip.src().sum() + ip.dst().sum());
 
-    let length = size_of::<Ethernet>() + size_of::<F::Header>() + size_of::<Tcp>();
-    let surplus = packet.len() as i32 - length as i32;
+    let length = link.length() + size_of::<F::Header>() + size_of::<Tcp>();
+    let surplus = packet.length() as i32 - length as i32;
     // SAFETY: a valid context; no pointer into the packet is used after this.
     if surplus > 0 && unsafe { bpf_xdp_adjust_tail(packet.ctx.as_ptr().cast(), -surplus) } != 0 {
         return Err(Verdict::DropInternal);

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::{addr::Mac, maps::NextHop};
+use lb_common::{
+    addr::Mac,
+    maps::{NextHop, Tags},
+};
 
 use super::event::Route;
 
@@ -85,7 +88,7 @@ impl Hops {
         let way = self.ways.get(&target).ok_or(Unreachable::Resolving)?;
         let route = way.route.ok_or(Unreachable::NoRoute)?;
         let mac = way.mac.ok_or(Unreachable::Resolving)?;
-        Ok((NextHop { ifindex: route.ifindex, src: route.mac, dst: mac }, route.source))
+        Ok((NextHop { ifindex: route.ifindex, src: route.mac, dst: mac, tags: Tags::default() }, route.source))
     }
 
     /// When to ask again about addresses that are not reachable.
@@ -141,7 +144,7 @@ mod tests {
         hops.neighbour(7, TARGET, Some(THEIRS));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not the way there");
         hops.neighbour(7, ROUTER, Some(THEIRS));
-        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS };
+        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS, tags: Tags::default() };
         assert_eq!(hops.hop(TARGET), Ok((hop, SOURCE)));
     }
 
