@@ -129,7 +129,7 @@ mod tests {
             let fits = match verdict.action() {
                 Action::Transmit => {
                     ["forward_", "reply_", "reset_"].iter().any(|prefix| label.starts_with(prefix))
-                },
+                }
                 Action::Pass => label.starts_with("pass_"),
                 Action::Drop => label.starts_with("drop_"),
             };

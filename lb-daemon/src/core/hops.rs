@@ -88,7 +88,10 @@ impl Hops {
         let way = self.ways.get(&target).ok_or(Unreachable::Resolving)?;
         let route = way.route.ok_or(Unreachable::NoRoute)?;
         let mac = way.mac.ok_or(Unreachable::Resolving)?;
-        Ok((NextHop { ifindex: route.ifindex, src: route.mac, dst: mac, tags: Tags::default() }, route.source))
+        Ok((
+            NextHop { ifindex: route.ifindex, src: route.mac, dst: mac, tags: Tags::default() },
+            route.source,
+        ))
     }
 
     /// When to ask again about addresses that are not reachable.

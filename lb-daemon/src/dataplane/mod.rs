@@ -10,6 +10,7 @@
 //! ```
 
 mod attach;
+mod batch;
 mod counters;
 mod family;
 mod pins;

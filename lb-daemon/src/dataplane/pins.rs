@@ -95,13 +95,18 @@ impl Pins {
     where
         M: TryFrom<Map, Error = MapError>,
     {
-        let open = || M::try_from(Map::from_map_data(MapData::from_pin(self.map(name))?)?);
-        open().with_context(|| format!("cannot open the map {name}"))
+        M::try_from(Map::from_map_data(self.data(name)?)?)
+            .with_context(|| format!("cannot use the map {name}"))
+    }
+
+    /// A pinned map as the kernel knows it: without the types of its keys and values.
+    pub(super) fn data(&self, name: &str) -> Result<MapData> {
+        MapData::from_pin(self.map(name)).with_context(|| format!("cannot open the map {name}"))
     }
 
     /// How many entries a map has room for.
     pub(super) fn capacity(&self, name: &str) -> Result<u32> {
-        Ok(MapData::from_pin(self.map(name))?.info()?.max_entries())
+        Ok(self.data(name)?.info()?.max_entries())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
     time::{Duration, Instant},
 };
 
@@ -18,11 +19,11 @@ use aya::{
 use lb_common::{
     addr::{V4, V6},
     flow::{FORWARD, Flow, FlowKey, Timeouts, age, created, is_expired, state, ticks},
-    maps::{HopKey, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
+    maps::{HopKey, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{family::Family, pins::Pins};
+use super::{batch, family::Family, pins::Pins};
 
 /// Walks the flow tables.
 pub struct Reaper {
@@ -34,7 +35,7 @@ pub struct Reaper {
 }
 
 /// What one walk found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sweep {
     /// Connections that had expired and are gone.
     pub reaped: u64,
@@ -47,8 +48,39 @@ pub struct Sweep {
 }
 
 struct Table<A: Family> {
-    flows: HashMap<MapData, FlowKey<A>, Flow<A>>,
-    capacity: usize,
+    flows: MapData,
+    family: PhantomData<A>,
+}
+
+/// The numbers that entries of the flow tables refer to.
+struct Seen {
+    backends: Marks,
+    services: Marks,
+    hops: Marks,
+}
+
+/// A set of numbers below a limit, cheap to add to: millions of entries name few of them.
+struct Marks(Vec<bool>);
+
+impl Marks {
+    fn new(limit: u32) -> Self {
+        Self(vec![false; limit as usize])
+    }
+
+    fn mark(&mut self, number: u32) {
+        if let Some(mark) = self.0.get_mut(number as usize) {
+            *mark = true;
+        }
+    }
+
+    fn has(&self, number: u32) -> bool {
+        self.0.get(number as usize).is_some_and(|mark| *mark)
+    }
+
+    /// Those that are marked and fit; the limits make all of them fit.
+    fn numbers(&self) -> BTreeSet<u16> {
+        (0..=u16::MAX).zip(&self.0).filter(|(_, mark)| **mark).map(|(number, _)| number).collect()
+    }
 }
 
 impl Reaper {
@@ -70,40 +102,36 @@ impl Reaper {
         let start = Instant::now();
         let timeouts =
             (0..MAX_SERVICES).map(|n| self.timeouts.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
-        let mut sweep = Sweep::default();
-        let mut hops = BTreeSet::new();
-        self.v4.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
-        self.v6.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
-        self.hops.collect(&hops)?;
-        sweep.took = start.elapsed();
-        Ok(sweep)
+        let mut seen = Seen {
+            backends: Marks::new(MAX_BACKENDS),
+            services: Marks::new(MAX_SERVICES),
+            hops: Marks::new(MAX_HOPS),
+        };
+        let reaped = self.v4.sweep(&self.ebpf, &timeouts, &mut seen)?
+            + self.v6.sweep(&self.ebpf, &timeouts, &mut seen)?;
+        self.hops.collect(&seen.hops)?;
+        Ok(Sweep {
+            reaped,
+            backends: seen.backends.numbers(),
+            services: seen.services.numbers(),
+            took: start.elapsed(),
+        })
     }
 }
 
 impl<A: Family> Table<A> {
     fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { flows: pins.open(A::FLOWS)?, capacity: pins.capacity(A::FLOWS)? as usize })
+        Ok(Self { flows: pins.data(A::FLOWS)?, family: PhantomData })
     }
 
-    fn sweep(
-        &self,
-        ebpf: &Ebpf,
-        timeouts: &[Timeouts],
-        sweep: &mut Sweep,
-        hops: &mut BTreeSet<u32>,
-    ) -> Result<()> {
+    fn sweep(&self, ebpf: &Ebpf, timeouts: &[Timeouts], seen: &mut Seen) -> Result<u64> {
         let now = now()?;
         let mut candidates = Vec::new();
-        // The kernel begins again from the start when the key it stands at is removed meanwhile;
-        // the bound keeps a busy table from holding the walk forever.
-        for entry in self.flows.iter().take(self.capacity) {
-            let Ok((key, flow)) = entry else { continue };
-            sweep.backends.insert(flow.to.backend);
-            sweep.services.insert(flow.to.service);
-            hops.insert(flow.to.hop);
-            let Some(timeouts) = timeouts.get(usize::from(flow.to.service)) else {
-                continue;
-            };
+        batch::walk(self.flows.fd(), |key: FlowKey<A>, flow: Flow<A>| {
+            seen.backends.mark(flow.to.backend.into());
+            seen.services.mark(flow.to.service.into());
+            seen.hops.mark(flow.to.hop);
+            let Some(timeouts) = timeouts.get(usize::from(flow.to.service)) else { return };
             let idle = age(now, flow.last_seen);
             if flow.direction == FORWARD {
                 let age = age(now, created(flow.life));
@@ -114,15 +142,17 @@ impl<A: Family> Table<A> {
             } else if idle > timeouts.server {
                 candidates.push(flow.to.pair_key());
             }
-        }
+        })
+        .context("cannot walk the flow table")?;
         let program: &Xdp = ebpf.program(A::REAP).context("no reap program")?.try_into()?;
+        let mut reaped = 0;
         for keys in candidates.chunks(REAP_BATCH) {
             let input = reap_input(keys);
             let options = TestRunOptions { data_in: Some(&input), ..TestRunOptions::default() };
             let run = program.test_run(options).context("cannot run the reap program")?;
-            sweep.reaped += u64::from(run.return_value);
+            reaped += u64::from(run.return_value);
         }
-        Ok(())
+        Ok(reaped)
     }
 }
 
@@ -161,9 +191,9 @@ impl Hops {
         })
     }
 
-    fn collect(&mut self, used: &BTreeSet<u32>) -> Result<()> {
+    fn collect(&mut self, used: &Marks) -> Result<()> {
         for hop in std::mem::take(&mut self.limbo) {
-            if used.contains(&hop) {
+            if used.has(hop) {
                 self.limbo.insert(hop);
             } else {
                 self.free.push(hop, 0)?;
@@ -171,8 +201,7 @@ impl Hops {
         }
         let known: BTreeMap<u32, HopKey> =
             self.known.iter().flatten().map(|(key, hop)| (hop, key)).collect();
-        let unused: BTreeSet<u32> =
-            known.keys().copied().filter(|hop| !used.contains(hop)).collect();
+        let unused: BTreeSet<u32> = known.keys().copied().filter(|hop| !used.has(*hop)).collect();
         for hop in unused.intersection(&self.idle) {
             self.known.remove(&known[hop])?;
             self.limbo.insert(*hop);
