@@ -48,7 +48,9 @@ fn embed() -> Result<(), Box<dyn Error>> {
 
     // Only now: after a failure cargo shows all this, and comes again anyway.
     for source in SOURCES {
-        println!("cargo:rerun-if-changed={}", root.join(source).display());
+        // Relative to this package: a checkout that is copied with its target directory looks at
+        // its own files.
+        println!("cargo:rerun-if-changed=../{source}");
     }
     for program in [&toolchain.compiler.rustc, &toolchain.linker] {
         println!("cargo:rerun-if-changed={}", program.display());
