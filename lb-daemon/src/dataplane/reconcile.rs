@@ -115,7 +115,7 @@ impl Reconciler {
         };
         if before.is_none_or(|(written, _)| written.slots != service.slots) {
             let mut slots = SlotTable([0; SLOTS]);
-            for (slot, backend) in slots.0.iter_mut().zip(&service.slots.0) {
+            for (slot, backend) in slots.0.iter_mut().zip(service.slots.0.iter()) {
                 *slot = *backend;
             }
             self.slots.set(table, slots, 0)?;
