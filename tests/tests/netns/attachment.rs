@@ -81,12 +81,14 @@ fn a_restart_refuses_nobody() -> Result<()> {
     tandem.kill9();
     let tally = thread::scope(|scope| {
         let client = scope
-            .spawn(|| Ask::at((lab.vip4(), 80).into()).times(5000).at_once(2).from(lab.client()));
+            .spawn(|| Ask::at((lab.vip4(), 80).into()).times(20_000).at_once(8).from(lab.client()));
         tandem.start_again()?;
         anyhow::Ok(client.join().expect("the client does not panic"))
     })?;
-    tally.all_answered()?;
-    Ok(())
+    tally.all_answered().map_err(|error| {
+        let status = tandem.status().map(|s| format!("{:?} {:?}", s.verdicts, s.services));
+        error.context(format!("the status is {status:?}"))
+    })
 }
 
 #[test]
