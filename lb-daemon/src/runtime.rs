@@ -182,6 +182,12 @@ impl Runtime {
                 });
             }
             Effect::Resolve(target) => self.netlink.resolve(target),
+            Effect::Moved { ifindex, from, to } => {
+                info!(ifindex, %from, %to, "a neighbour moved to another link-layer address");
+                if let Err(error) = self.dataplane.neighbour_moved(ifindex, from, to) {
+                    error!("cannot follow a neighbour that moved: {error:#}");
+                }
+            }
             Effect::Notify(notice) => match notice.level() {
                 Level::Info => info!("{notice}"),
                 Level::Warn => warn!("{notice}"),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lb_common::maps::NextHop;
+use lb_common::{addr::Mac, maps::NextHop};
 
 use super::{event::ProbeId, notice::Notice};
 use crate::config::{Balance, CheckKind, Timeouts};
@@ -23,6 +23,16 @@ pub enum Effect {
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
     Resolve(IpAddr),
+    /// Data plane: a neighbour has another link-layer address now. Frames back to clients that
+    /// came by it go there.
+    Moved {
+        /// Interface it is on.
+        ifindex: u32,
+        /// Its address until now.
+        from: Mac,
+        /// Its address from now on.
+        to: Mac,
+    },
     /// Log: tell the operator.
     Notify(Notice),
 }

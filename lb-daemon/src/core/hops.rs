@@ -1,15 +1,12 @@
 //! How each backend is reached: the route, and the neighbour on the way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use lb_common::{
-    addr::Mac,
-    maps::{NextHop, Tags},
-};
+use lb_common::{addr::Mac, maps::NextHop};
 
 use super::event::Route;
 
@@ -20,11 +17,15 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hops {
     ways: BTreeMap<IpAddr, Way>,
+    /// Interfaces that the XDP program is on.
+    interfaces: BTreeSet<String>,
+    /// Every neighbour that the kernel told us of.
+    neighbours: BTreeMap<(u32, IpAddr), Mac>,
     retry: Option<Instant>,
 }
 
 /// What is known of the way to an address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Way {
     /// The kernel was asked and has not answered yet.
     Asked,
@@ -39,12 +40,15 @@ enum Way {
 }
 
 /// Why an address cannot be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unreachable {
     /// The kernel has not answered yet, or the neighbour has not.
     Resolving,
     /// The kernel has no route.
     NoRoute,
+    /// The route leads by an interface that the XDP program is not on, so answers would not come
+    /// by it.
+    NotAttached(String),
 }
 
 impl Hops {
@@ -52,9 +56,14 @@ impl Hops {
     pub(super) fn follow(&mut self, targets: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
         let before = std::mem::take(&mut self.ways);
         for target in targets {
-            self.ways.insert(target, before.get(&target).copied().unwrap_or(Way::Asked));
+            self.ways.insert(target, before.get(&target).cloned().unwrap_or(Way::Asked));
         }
         self.ways.keys().filter(|target| !before.contains_key(target)).copied().collect()
+    }
+
+    /// The interfaces that the XDP program is on.
+    pub(super) fn attach(&mut self, interfaces: BTreeSet<String>) {
+        self.interfaces = interfaces;
     }
 
     /// Every address: routes may have changed.
@@ -81,10 +90,15 @@ impl Hops {
         *way = Way::Routed { route, mac };
     }
 
-    pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
-        if mac.is_none() {
-            return;
-        }
+    /// Takes in what is known of a neighbour; returns its old and its new address if it moved.
+    pub(super) fn neighbour(
+        &mut self,
+        ifindex: u32,
+        address: IpAddr,
+        mac: Option<Mac>,
+    ) -> Option<(Mac, Mac)> {
+        let new = mac?;
+        let old = self.neighbours.insert((ifindex, address), new);
         for way in self.ways.values_mut() {
             if let Way::Routed { route, mac: known } = way
                 && (route.ifindex, route.via) == (ifindex, address)
@@ -92,18 +106,20 @@ impl Hops {
                 *known = mac;
             }
         }
+        old.filter(|old| *old != new).map(|old| (old, new))
     }
 
     /// The next hop towards `target`, and the source address the kernel would use.
     pub(super) fn hop(&self, target: IpAddr) -> Result<(NextHop, IpAddr), Unreachable> {
         match self.ways.get(&target) {
             Some(Way::Routed { route, mac: Some(mac) }) => {
-                let hop = NextHop {
-                    ifindex: route.ifindex,
-                    src: route.mac,
-                    dst: *mac,
-                    tags: Tags::default(),
+                let exit = route.exits.iter().find(|exit| self.interfaces.contains(&exit.name));
+                let Some(exit) = exit else {
+                    let name = route.exits.first().map(|exit| exit.name.clone());
+                    return Err(Unreachable::NotAttached(name.unwrap_or_default()));
                 };
+                let hop =
+                    NextHop { ifindex: exit.ifindex, src: route.mac, dst: *mac, tags: exit.tags };
                 Ok((hop, route.source))
             }
             Some(Way::NoRoute) => Err(Unreachable::NoRoute),

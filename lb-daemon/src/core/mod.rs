@@ -27,7 +27,7 @@ use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
     effect::{Desired, DesiredBackend, DesiredService, Effect, Inventory, ProbeRequest, Slots},
-    event::{Event, Outcome, ProbeId, Reason, Route},
+    event::{Event, Exit, Outcome, ProbeId, Reason, Route},
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
@@ -90,7 +90,9 @@ impl Core {
             Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
-                self.hops.neighbour(ifindex, address, mac);
+                if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
+                    effects.push(Effect::Moved { ifindex, from, to });
+                }
             }
             Event::RoutesChanged => {
                 effects.extend(self.hops.all().into_iter().map(Effect::Resolve));
@@ -173,6 +175,7 @@ impl Core {
 
         let targets = self.services.iter().flat_map(|s| &s.backends);
         let targets: Vec<IpAddr> = targets.map(|b| b.config.address.ip()).collect();
+        self.hops.attach(config.global.interfaces.iter().cloned().collect());
         effects.extend(self.hops.follow(targets).into_iter().map(Effect::Resolve));
         self.config = Some(config.clone());
         self.generation += 1;

@@ -291,6 +291,10 @@ impl BackendState {
         }
         let ip: IpAddr = self.config.address.ip();
         Some(match hops.hop(ip) {
+            Err(Unreachable::NotAttached(interface)) => format!(
+                "it is reached by {interface}, where the XDP program is not: add it to [global] \
+                 interfaces"
+            ),
             Err(Unreachable::NoRoute) => format!("this host has no route to {ip}"),
             Err(Unreachable::Resolving) => {
                 format!("the link-layer address on the way to {ip} is not resolved")

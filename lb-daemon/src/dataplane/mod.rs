@@ -11,6 +11,7 @@
 
 mod attach;
 mod batch;
+mod client_hops;
 mod counters;
 mod family;
 mod pins;
@@ -26,6 +27,7 @@ use aya::{
     maps::{Array, MapError, Queue},
     programs::Xdp,
 };
+use lb_common::addr::Mac;
 use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
 use tracing::{error, info, warn};
 
@@ -137,6 +139,11 @@ impl Dataplane {
     /// Makes the maps say what the core desires.
     pub fn apply(&mut self, desired: &Desired) -> Result<()> {
         self.reconciler.apply(desired)
+    }
+
+    /// Sends frames back to clients to a neighbour's new link-layer address.
+    pub fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
+        self.reconciler.neighbour_moved(ifindex, from, to)
     }
 
     /// Puts those settings in force that can change while connections live.

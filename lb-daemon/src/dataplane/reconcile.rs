@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    addr::{V4, V6},
+    addr::{Mac, V4, V6},
     flow::{MAX_TICKS, Timeouts as FlowTimeouts, ticks},
     maps::{
         BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, BackendStats,
-        MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable,
+        HopKey, MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable, Tags,
     },
 };
 
@@ -29,11 +29,15 @@ use crate::{
     core::{Desired, DesiredBackend, DesiredService, Inventory},
 };
 
+/// `BPF_NOEXIST` of the kernel.
+const NO_EXIST: u64 = 1;
+
 /// The one writer of the maps in user space.
 pub(super) struct Reconciler {
     slots: Array<MapData, SlotTable>,
     timeouts: Array<MapData, FlowTimeouts>,
     next_hops: Array<MapData, NextHop>,
+    client_hops: HashMap<MapData, HopKey, u32>,
     stats: PerCpuArray<MapData, BackendStats>,
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
@@ -59,6 +63,7 @@ impl Reconciler {
             slots: pins.open("SLOTS")?,
             timeouts: pins.open("TIMEOUTS")?,
             next_hops: pins.open("NEXT_HOPS")?,
+            client_hops: pins.open("CLIENT_HOPS")?,
             stats: pins.open("BACKEND_STATS")?,
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
@@ -92,6 +97,26 @@ impl Reconciler {
         self.tables.retain(|number, _| desired.services.contains_key(number));
         self.v4.remove_others(&desired.services)?;
         self.v6.remove_others(&desired.services)
+    }
+
+    /// Redirects the client-side hops by the neighbour `from` to `to`. New frames from `from`, if
+    /// any come, are somebody else's and get a hop of their own.
+    pub(super) fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
+        let entries: Vec<(HopKey, u32)> = self.client_hops.iter().collect::<Result<_, _>>()?;
+        for (key, hop) in entries {
+            // A VLAN's neighbours are known on the VLAN's interface, its frames on the one below.
+            let is_there = key.ifindex == ifindex || key.tags != Tags::default();
+            if key.theirs != from || !is_there {
+                continue;
+            }
+            let next = self.next_hops.get(&hop, 0)?;
+            self.next_hops.set(hop, NextHop { dst: to, ..next }, 0)?;
+            self.client_hops.remove(&key)?;
+            // If frames from the new address came before we knew, they have a hop already; then
+            // the reaper gives this one back when its last connection has ended.
+            let _ = self.client_hops.insert(HopKey { theirs: to, ..key }, hop, NO_EXIST);
+        }
+        Ok(())
     }
 
     fn write_backend(&mut self, number: u16, backend: &DesiredBackend) -> Result<()> {
