@@ -43,7 +43,8 @@ impl Tap {
             // Of the kind datagram, it hands over packets without their Ethernet header.
             socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)
         };
-        let tap = host.enter(tap).with_context(|| format!("cannot listen in on {}", host.name()))?;
+        let tap =
+            host.enter(tap).with_context(|| format!("cannot listen in on {}", host.name()))?;
         setsockopt(&tap, sockopt::RcvBufForce, &BUFFER)?;
         Ok(Self(tap))
     }
@@ -79,7 +80,8 @@ fn parse(packet: &[u8]) -> Option<Seen> {
             (address(12)?, address(16)?, packet[8], packet[9], packet.get(length..)?)
         }
         6 => {
-            let address = |at| packet.get(at..at + 16)?.try_into().ok().map(|ip: [u8; 16]| ip.into());
+            let address =
+                |at| packet.get(at..at + 16)?.try_into().ok().map(|ip: [u8; 16]| ip.into());
             (address(8)?, address(24)?, packet[7], packet[6], packet.get(40..)?)
         }
         _ => return None,

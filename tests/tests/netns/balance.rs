@@ -100,9 +100,12 @@ fn roundrobin_gives_twice_the_weight_twice_the_share() -> Result<()> {
     let story = Story::new(2)?;
     let [b1, b2] = story.lab.backends() else { panic!("it has two backends") };
     let service = story.service("balance = \"roundrobin\"");
-    let service = service
-        .backend_with(b1, Family::V4, 80, "weight = 20")
-        .backend_with(b2, Family::V4, 80, "weight = 10");
+    let service = service.backend_with(b1, Family::V4, 80, "weight = 20").backend_with(
+        b2,
+        Family::V4,
+        80,
+        "weight = 10",
+    );
     let _tandem = story.tandem(&service)?;
     assert_eq!(story.ask(300), answers([("b1", 200), ("b2", 100)]));
     // Spread over the round, not in blocks.
@@ -135,9 +138,12 @@ fn leastconn_heeds_weights() -> Result<()> {
     let story = Story::new(2)?;
     let [b1, b2] = story.lab.backends() else { panic!("it has two backends") };
     let service = story.service("balance = \"leastconn\"");
-    let service = service
-        .backend_with(b1, Family::V4, 80, "weight = 3")
-        .backend_with(b2, Family::V4, 80, "weight = 1");
+    let service = service.backend_with(b1, Family::V4, 80, "weight = 3").backend_with(
+        b2,
+        Family::V4,
+        80,
+        "weight = 1",
+    );
     let _tandem = story.tandem(&service)?;
     let held = story.hold(40)?;
     assert_within_one(held.tally(), [("b1", 30.0), ("b2", 10.0)]);

@@ -50,8 +50,11 @@ fn carries_both_families(shape: Shape, mode: &str) -> Result<()> {
     }
     let services = Family::BOTH.map(|family| {
         let service = |port| {
-            Service::new(format!("{family:?}-{port}"), (lab.vip(family), port))
-                .backends(lab.backends(), family, port)
+            Service::new(format!("{family:?}-{port}"), (lab.vip(family), port)).backends(
+                lab.backends(),
+                family,
+                port,
+            )
         };
         format!("{}\n{}", service(80), service(81))
     });
