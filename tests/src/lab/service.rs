@@ -67,9 +67,15 @@ impl Service {
     #[must_use]
     pub fn backend_with(mut self, host: &Host, family: Family, port: u16, settings: &str) -> Self {
         let (name, address) = (host.name(), host.at(family, port));
-        self.backends += &format!(
-            "\n[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n{settings}\n"
-        );
+        let lines = [
+            "",
+            "[[service.backend]]",
+            &format!("name = \"{name}\""),
+            &format!("address = \"{address}\""),
+            settings,
+            "",
+        ];
+        self.backends += &lines.join("\n");
         self
     }
 

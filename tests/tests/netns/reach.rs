@@ -131,10 +131,10 @@ fn every_address_of_a_source_pool_is_used() -> Result<()> {
             ports.entry(syn.from.ip()).or_default().push(syn.from.port());
         }
         let each: Vec<u16> = (2000..=2024).collect();
-        ports.values_mut().for_each(|ports| {
+        for ports in ports.values_mut() {
             ports.sort_unstable();
             ports.dedup();
-        });
+        }
         assert_eq!(ports, pool.into_iter().map(|source| (source, each.clone())).collect());
 
         // All are taken now, by connections that are over: they give them up again.
