@@ -48,7 +48,10 @@
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
 //! ([`Lab::crowd`](lab::Lab::crowd)).
 //!
-//! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer.
+//! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees.
+//!
+//! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer, and
+//! [`Service`](lab::Service) writes what it is to serve.
 //!
 //! # What to know
 //!

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use lb_daemon::core::Status;
+use lb_daemon::core::{State, Status};
 
 use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
 
@@ -149,6 +149,16 @@ impl Tandem {
             Ok(status)
         };
         until(what, timeout, ask).map_err(|error| self.process.explain(&error))
+    }
+
+    /// Waits until every service and all their active backends that have a weight get connections.
+    pub fn wait_until_all_serve(&self) -> Result<Status> {
+        self.wait_until("all backends serve", Duration::from_secs(10), |status| {
+            let backends = status.services.iter().flat_map(|service| &service.backends);
+            let mut active = backends.filter(|one| one.role == "active" && one.weight > 0);
+            status.services.iter().all(|service| service.state == State::Up)
+                && active.all(|backend| backend.eligible)
+        })
     }
 
     /// Puts new settings into the file. They are in force after a [`reload`](Tandem::reload).
