@@ -16,8 +16,10 @@ mod nginx;
 mod pattern;
 pub mod plan;
 mod process;
+mod scripted;
 mod socket;
 mod topology;
+mod traces;
 pub mod wait;
 mod xdp;
 
@@ -36,5 +38,6 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use plan::Family;
 pub use process::Process;
+pub use scripted::{ScriptedServer, Step};
 pub use topology::{Host, Lab, Shape};
 pub use xdp::{Attached, EveryFrame};
