@@ -55,7 +55,6 @@ impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
-        check_privileges()?;
         let pins = Pins::create(&global.bpffs)?;
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
@@ -193,7 +192,7 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
 }
 
 /// Fails with one clear line where the kernel would fail with many obscure ones.
-fn check_privileges() -> Result<()> {
+pub fn check_privileges() -> Result<()> {
     /// `CAP_NET_ADMIN` and `CAP_BPF`, as numbered by the kernel.
     const NEEDED: u64 = 1 << 12 | 1 << 39;
 
