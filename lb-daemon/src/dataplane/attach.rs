@@ -9,10 +9,14 @@ use aya::programs::{
     xdp::{XdpLink, XdpMode as AyaMode},
 };
 use nix::{errno::Errno, net::if_::if_nametoindex};
+use thiserror::Error;
 use tracing::warn;
 
 use super::pins::Pins;
 use crate::config::XdpMode;
+
+/// What `auto` does about an interface without native XDP.
+const SLOWER: &str = "running in the slower generic mode there";
 
 /// An attachment in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +86,18 @@ pub(super) fn attach(
         }
         XdpMode::Auto => match attach_as(program, pins, interface, ifindex, Mode::Native) {
             Ok(()) => Mode::Native,
-            Err(error) if is_busy(&error) => return Err(error),
             Err(error) => {
+                let refusal = error.downcast_ref();
+                if matches!(refusal, Some(Refusal::Busy { .. })) {
+                    return Err(error);
+                }
                 attach_as(program, pins, interface, ifindex, Mode::Generic)?;
-                warn!(
-                    interface,
-                    "no native XDP here, running in the slower generic mode: {error:#}"
-                );
+                if matches!(refusal, Some(Refusal::NoDriver { .. })) {
+                    // Nothing can be done about that, so there is nothing to advise.
+                    warn!("{interface}: its driver has no native XDP: {SLOWER}");
+                } else {
+                    warn!("{error:#}: {SLOWER}");
+                }
                 Mode::Generic
             }
         },
@@ -142,30 +151,34 @@ fn attach_as(
     Ok(())
 }
 
+/// Why the kernel does not attach the program.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(
+        "{interface} already runs an XDP program: see `ip link show {interface}`; remove it with \
+         `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
+    )]
+    Busy { interface: String },
+    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
+    NoDriver { interface: String, mode: Mode },
+}
+
 fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
     let errno = match &error {
         ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
         _ => None,
     };
+    let name = interface.to_owned();
     match errno.map(Errno::from_raw) {
-        Some(errno @ (Errno::EBUSY | Errno::EEXIST)) => anyhow!(errno).context(format!(
-            "{interface} already runs an XDP program: see `ip link show {interface}`; remove it \
-             with `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
-        )),
-        Some(errno @ Errno::EOPNOTSUPP) => anyhow!(errno).context(format!(
-            "{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\""
-        )),
-        Some(errno @ (Errno::ENODEV | Errno::ENXIO)) => anyhow!(errno).context(missing(interface)),
+        Some(Errno::EBUSY | Errno::EEXIST) => Refusal::Busy { interface: name }.into(),
+        Some(Errno::EOPNOTSUPP) => Refusal::NoDriver { interface: name, mode }.into(),
+        Some(Errno::ENODEV | Errno::ENXIO) => missing(interface),
         _ => anyhow!(error).context(format!(
             "{interface}: {mode} XDP is refused; large receive offload, receive checksum merging, \
              too few queues or an MTU above one page are the usual reasons \
              (`ethtool -K {interface} lro off`, or set xdp_mode = \"generic\")"
         )),
     }
-}
-
-fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Errno>().is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
 }
 
 fn missing(interface: &str) -> anyhow::Error {
