@@ -33,7 +33,7 @@ fn a_killed_backend_goes_down_after_fall_failures_and_comes_back_after_rise_pass
     ask(&lab).all_answered()?;
     let before = backend(&tandem.status()?, 1).clone();
 
-    let down = goes_down(&tandem, 1, 4, || Ok(drop(servers.remove(1))))?;
+    let down = goes_down(&tandem, 1, 4, || drop(servers.remove(1)))?;
     assert_eq!(check(&down).reason, Reason::L4Connection);
     assert!(logged(&tandem, "WARN backend web/b2 is DOWN: L4CON ")?);
 
@@ -45,7 +45,7 @@ fn a_killed_backend_goes_down_after_fall_failures_and_comes_back_after_rise_pass
     assert!(!after.eligible);
 
     let b2 = &lab.backends()[1];
-    let up = comes_back(&tandem, 1, 3, || Ok(servers.push(IdentServer::start(b2, 80)?)))?;
+    let up = comes_back(&tandem, 1, 3, || servers.push(IdentServer::start(b2, 80).unwrap()))?;
     assert_eq!(check(&up).reason, Reason::L4Ok);
     assert!(logged(&tandem, "INFO backend web/b2 is UP: L4OK ")?);
     let tally = ask(&lab);
@@ -71,7 +71,7 @@ fn a_backend_whose_banner_never_comes_gets_no_connection_though_it_accepts() -> 
     let tandem = start(&lab, settings)?;
     assert_eq!(check(backend(&tandem.status()?, 0)).reason, Reason::L7Ok);
 
-    let down = goes_down(&tandem, 0, 2, || Ok(agents[0].play(&[SILENT])))?;
+    let down = goes_down(&tandem, 0, 2, || agents[0].play(&[SILENT]))?;
     assert_eq!(check(&down).reason, Reason::L7Timeout);
     assert!(logged(&tandem, "WARN backend web/b1 is DOWN: L7TOUT ")?);
 
@@ -82,7 +82,7 @@ fn a_backend_whose_banner_never_comes_gets_no_connection_though_it_accepts() -> 
     assert_eq!((tally.count("b2"), tally.count("b3")), (30, 30));
     assert_eq!(servers[0].accepted(), accepted);
 
-    comes_back(&tandem, 0, 2, || Ok(agents[0].play(&[READY])))?;
+    comes_back(&tandem, 0, 2, || agents[0].play(&[READY]))?;
     assert_eq!(ask(&lab).count("b1"), 20);
     Ok(())
 }
@@ -95,13 +95,13 @@ fn a_backend_whose_cable_is_pulled_goes_down_by_timeouts_and_comes_back() -> Res
     let tandem = start(&lab, settings)?;
 
     let b1 = &lab.backends()[0];
-    goes_down(&tandem, 0, 3, || b1.unplug())?;
+    goes_down(&tandem, 0, 3, || b1.unplug().unwrap())?;
     assert!(logged(&tandem, "WARN backend web/b1 is DOWN: L4TOUT ")?);
     let tally = ask(&lab);
     tally.all_answered()?;
     assert_eq!((tally.count("b1"), tally.count("b2")), (0, 60));
 
-    comes_back(&tandem, 0, 2, || b1.plug())?;
+    comes_back(&tandem, 0, 2, || b1.plug().unwrap())?;
     let back = |status: &Status| status.services[0].backends.iter().all(|b| b.eligible);
     tandem.wait_until("its neighbour is known again", PATIENCE, back)?;
     assert_eq!(ask(&lab).count("b1"), 30);
@@ -120,12 +120,12 @@ fn a_frozen_process_behind_a_living_kernel_is_found_by_a_tcp_check_only() -> Res
         tcp_check = [{ expect_regex = '^b[12]\n' }]
     "#;
     let tandem = start(&lab, settings)?;
-    let down = goes_down(&tandem, 1, 2, || Ok(servers[1].freeze()))?;
+    let down = goes_down(&tandem, 1, 2, || servers[1].freeze())?;
     assert_eq!(check(&down).reason, Reason::L7Timeout);
     let tally = ask(&lab);
     tally.all_answered()?;
     assert_eq!((tally.count("b1"), tally.count("b2")), (60, 0));
-    comes_back(&tandem, 1, 2, || Ok(servers[1].thaw()))?;
+    comes_back(&tandem, 1, 2, || servers[1].thaw())?;
     assert_eq!(ask(&lab).count("b2"), 30);
     Ok(())
 }
@@ -180,7 +180,7 @@ fn failures_are_followed_up_after_fastinter_and_a_backend_that_is_down_after_dow
         tcp_check = [{ expect_string = "ready" }]
     "#;
     let tandem = start(&lab, settings)?;
-    let down = goes_down(&tandem, 0, 20, || Ok(agent.play(&[&[]])))?;
+    let down = goes_down(&tandem, 0, 20, || agent.play(&[&[]]))?;
     let down = check(&down);
     assert_eq!((down.reason, down.failed), (Reason::L7Response, 20));
     agent.play(&[READY]);
@@ -216,7 +216,7 @@ fn passes_are_followed_up_after_fastinter_and_a_backend_that_is_up_after_inter()
     let status = tandem.wait_until("the first check", PATIENCE, failed)?;
     assert_eq!(backend(&status, 0).state, State::Down);
 
-    let up = comes_back(&tandem, 0, 20, || Ok(agent.play(&[READY])))?;
+    let up = comes_back(&tandem, 0, 20, || agent.play(&[READY]))?;
     let up = check(&up);
     assert_eq!(up.passed, 20);
     ask(&lab).all_answered()?;
@@ -260,12 +260,12 @@ fn a_dialogue_passes_whatever_segments_it_comes_in_and_fails_at_a_wrong_answer()
         Ok(())
     })?;
 
-    let down = goes_down(&tandem, 0, 1, || Ok(server.play(&[&slave])))?;
+    let down = goes_down(&tandem, 0, 1, || server.play(&[&slave]))?;
     let CheckStatus { reason, detail, .. } = check(&down);
     assert_eq!(*reason, Reason::L7Response);
     assert!(detail.contains("step 5") && detail.contains("role:slave"), "{detail}");
 
-    comes_back(&tandem, 0, 1, || Ok(server.play(&[&master])))?;
+    comes_back(&tandem, 0, 1, || server.play(&[&master]))?;
     Ok(())
 }
 
@@ -284,17 +284,17 @@ fn an_http_check_follows_the_status_of_a_real_nginx_and_notices_its_death() -> R
     let tandem = start(&lab, settings)?;
     assert_eq!(check(backend(&tandem.status()?, 0)).reason, Reason::L7OkStatus);
 
-    let down = goes_down(&tandem, 0, 3, || nginx[0].healthy(false))?;
+    let down = goes_down(&tandem, 0, 3, || nginx[0].healthy(false).unwrap())?;
     assert_eq!(check(&down).reason, Reason::L7Status);
     assert!(check(&down).detail.contains("503"), "{}", check(&down).detail);
     assert!(logged(&tandem, "WARN backend web/b1 is DOWN: L7STS ")?);
     assert_eq!(ask(&lab).count("b2"), 60);
 
-    let up = comes_back(&tandem, 0, 2, || nginx[0].healthy(true))?;
+    let up = comes_back(&tandem, 0, 2, || nginx[0].healthy(true).unwrap())?;
     assert_eq!(check(&up).reason, Reason::L7OkStatus);
     assert!(logged(&tandem, "INFO backend web/b1 is UP: L7OKC ")?);
 
-    let down = goes_down(&tandem, 0, 3, || Ok(nginx[0].process_mut().kill()))?;
+    let down = goes_down(&tandem, 0, 3, || nginx[0].process_mut().kill())?;
     assert_eq!(check(&down).reason, Reason::L4Connection);
     Ok(())
 }
@@ -309,12 +309,13 @@ fn a_backend_goes_down_when_only_the_port_that_is_checked_is_closed() -> Result<
     // Nobody but clients connects to the port of the service.
     assert_eq!(servers.iter().map(IdentServer::accepted).sum::<usize>(), 0);
 
-    let down = goes_down(&tandem, 0, 3, || Ok(drop(agents.remove(0))))?;
+    let down = goes_down(&tandem, 0, 3, || drop(agents.remove(0)))?;
     assert_eq!(check(&down).reason, Reason::L4Connection);
     ask(&lab).all_answered()?;
     assert_eq!((servers[0].accepted(), servers[1].accepted()), (0, 60));
 
-    let reopen = || Ok(agents.push(ScriptedServer::start(&lab.backends()[0], 9200, &[SILENT])?));
+    let b1 = &lab.backends()[0];
+    let reopen = || agents.push(ScriptedServer::start(b1, 9200, &[SILENT]).unwrap());
     comes_back(&tandem, 0, 2, reopen)?;
     ask(&lab).all_answered()?;
     assert_eq!((servers[0].accepted(), servers[1].accepted()), (30, 90));
@@ -385,10 +386,10 @@ fn goes_down(
     tandem: &Tandem,
     nth: usize,
     fall: u64,
-    fault: impl FnOnce() -> Result<()>,
+    fault: impl FnOnce(),
 ) -> Result<BackendStatus> {
     let before = check(backend(&tandem.status()?, nth)).failed;
-    fault()?;
+    fault();
     let status = tandem.wait_until("the backend goes down", PATIENCE, |status| {
         let now = backend(status, nth);
         let failures = check(now).failed - before;
@@ -404,10 +405,10 @@ fn comes_back(
     tandem: &Tandem,
     nth: usize,
     rise: u64,
-    repair: impl FnOnce() -> Result<()>,
+    repair: impl FnOnce(),
 ) -> Result<BackendStatus> {
     let before = check(backend(&tandem.status()?, nth)).passed;
-    repair()?;
+    repair();
     let status = tandem.wait_until("the backend comes back", PATIENCE, |status| {
         let now = backend(status, nth);
         let passes = check(now).passed - before;
