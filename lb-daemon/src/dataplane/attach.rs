@@ -15,9 +15,6 @@ use tracing::warn;
 use super::pins::Pins;
 use crate::config::XdpMode;
 
-/// What `auto` does about an interface without native XDP.
-const SLOWER: &str = "running in the slower generic mode there";
-
 /// An attachment in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -86,13 +83,10 @@ pub(super) fn attach(
         }
         XdpMode::Auto => match attach_as(program, pins, interface, ifindex, Mode::Native) {
             Ok(()) => Mode::Native,
+            Err(error) if is_busy(&error) => return Err(error),
             Err(error) => {
-                let refusal = error.downcast_ref();
-                if matches!(refusal, Some(Refusal::Busy { .. })) {
-                    return Err(error);
-                }
                 attach_as(program, pins, interface, ifindex, Mode::Generic)?;
-                if matches!(refusal, Some(Refusal::NoDriver { .. })) {
+                if matches!(error.downcast_ref(), Some(Refusal::NoDriver { .. })) {
                     // Nothing can be done about that, so there is nothing to advise.
                     warn!("{interface}: its driver has no native XDP: {SLOWER}");
                 } else {
@@ -151,18 +145,6 @@ fn attach_as(
     Ok(())
 }
 
-/// Why the kernel does not attach the program.
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error(
-        "{interface} already runs an XDP program: see `ip link show {interface}`; remove it with \
-         `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
-    )]
-    Busy { interface: String },
-    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
-    NoDriver { interface: String, mode: Mode },
-}
-
 fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
     let errno = match &error {
         ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
@@ -179,6 +161,25 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
              (`ethtool -K {interface} lro off`, or set xdp_mode = \"generic\")"
         )),
     }
+}
+
+/// Why the kernel does not attach the program.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(
+        "{interface} already runs an XDP program: see `ip link show {interface}`; remove it with \
+         `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
+    )]
+    Busy { interface: String },
+    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
+    NoDriver { interface: String, mode: Mode },
+}
+
+/// What `auto` does about an interface without native XDP.
+const SLOWER: &str = "running in the slower generic mode there";
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Refusal::Busy { .. }))
 }
 
 fn missing(interface: &str) -> anyhow::Error {
