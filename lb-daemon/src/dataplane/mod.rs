@@ -12,6 +12,7 @@
 mod attach;
 mod counters;
 mod family;
+mod lock;
 mod pins;
 mod reap;
 mod reconcile;
@@ -34,7 +35,7 @@ pub use self::{
     reap::{Reaper, Sweep},
     simulate::{Simulated, XdpAction},
 };
-use self::{pins::Pins, reconcile::Reconciler};
+use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::Global,
     core::{Desired, Inventory},
@@ -49,6 +50,7 @@ pub struct Dataplane {
     pins: Pins,
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
+    _lock: Lock,
 }
 
 impl Dataplane {
@@ -56,6 +58,13 @@ impl Dataplane {
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
         let pins = Pins::create(&global.bpffs)?;
+        let Some(lock) = Lock::take(&global.bpffs)? else {
+            bail!(
+                "another tandem runs the data plane in {}: stop it first, or give this one a \
+                 directory of its own ([global] bpffs)",
+                global.bpffs.display()
+            );
+        };
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
         let flows = flow_entries(global);
@@ -71,7 +80,8 @@ impl Dataplane {
         }
         set_up(&pins, global, half_open)?;
         let (reconciler, inventory) = Reconciler::open(&pins)?;
-        Ok((Self { ebpf, pins, reconciler, attached: BTreeMap::new() }, inventory))
+        let attached = BTreeMap::new();
+        Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -131,6 +141,22 @@ impl Dataplane {
 /// the number of attachments removed.
 pub fn detach(bpffs: &std::path::Path) -> Result<usize> {
     Pins::remove_all(bpffs)
+}
+
+/// The same where the daemon is gone; refuses if it is not.
+pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
+    check_privileges()?;
+    if !bpffs.exists() {
+        return Ok(0);
+    }
+    let Some(_lock) = Lock::take(bpffs)? else {
+        bail!(
+            "a tandem daemon is running with its data plane in {}: stop it (`systemctl stop \
+             tandem`), which detaches too",
+            bpffs.display()
+        );
+    };
+    detach(bpffs)
 }
 
 /// Creates the maps, or opens those that are pinned; loads no program yet.

@@ -327,6 +327,44 @@ fn a_second_daemon_gives_up_with_one_line_and_does_the_first_no_harm() -> Result
     Ok(())
 }
 
+#[test]
+fn a_running_daemon_keeps_its_data_plane_from_other_daemons_and_from_detach() -> Result<()> {
+    let lab = Lab::two_arm(1)?;
+    let _servers = serve(&lab)?;
+    let tandem = Tandem::start(&lab, &web(&lab))?;
+    wait_for_backends(&tandem)?;
+    let traces = lab.traces()?;
+
+    // Socket and port of its own, but not what matters.
+    let file = fs::read_to_string(tandem.config())?;
+    let file = file.replace("tandem.sock", "other.sock").replace(":9200", ":9300");
+    let other = lab.dir().join("other.toml");
+    fs::write(&other, file)?;
+    let second = tandem.verb(&["run", "--config"]).arg(other).output(PATIENCE)?;
+    let said = second.stderr;
+    assert!(said.contains("another tandem runs the data plane in /sys/fs/bpf/tandem"), "{said}");
+    assert!(said.contains("[global] bpffs"), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+
+    let detach = tandem.verb(&["detach"]).output(PATIENCE)?;
+    assert!(detach.stderr.contains("systemctl stop tandem"), "{}", detach.stderr);
+    assert_eq!(detach.status.code(), Some(1));
+
+    assert_eq!(lab.traces()?, traces);
+    ask(&lab, 80).all_answered()
+}
+
+#[test]
+fn a_stopped_daemon_takes_its_own_away_even_if_the_file_names_another_place() -> Result<()> {
+    let lab = Lab::two_arm(0)?;
+    let mut tandem = Tandem::start(&lab, "")?;
+    let file = fs::read_to_string(tandem.config())?;
+    fs::write(tandem.config(), file.replace("/sys/fs/bpf/tandem", "/sys/fs/bpf/elsewhere"))?;
+    tandem.reload()?;
+    assert_eq!(tandem.stop()?.code(), Some(0));
+    lab.no_traces()
+}
+
 /// A server on port 80 of every backend.
 fn serve(lab: &Lab) -> Result<Vec<IdentServer>> {
     lab.backends().iter().map(|host| IdentServer::start(host, 80)).collect()

@@ -49,8 +49,9 @@ fn a_user_who_is_not_root_is_told_so_whatever_else_would_fail() -> Result<()> {
     let mut tandem = Tandem::start(&lab, "")?;
     tandem.stop()?;
     let run = Tandem::command(&lab)?.arg("run").arg("--config").arg(&config).user("nobody")?;
-    let output = run.output(Duration::from_secs(10))?;
-    refused(&output, &["not privileged", "run as root"])?;
+    refused(&run.output(Duration::from_secs(10))?, &["not privileged", "run as root"])?;
+    let detach = Tandem::command(&lab)?.arg("detach").user("nobody")?;
+    refused(&detach.output(Duration::from_secs(10))?, &["not privileged", "run as root"])?;
     lab.no_traces()
 }
 
