@@ -97,10 +97,14 @@ impl Tandem {
     /// Runs a daemon that is expected to end by itself within 10 seconds: what it says and how
     /// it ends.
     pub fn run_to_its_end(lab: &Lab, settings: &Settings) -> Result<Output> {
-        let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
-        fs::write(&config, settings.render(&socket))?;
-        let run = lab.balancer().command(binary()?).arg("run").arg("--config").arg(&config);
-        run.output(Duration::from_secs(10))
+        let config = lab.dir().join("tandem.toml");
+        fs::write(&config, settings.render(&lab.dir().join("tandem.sock")))?;
+        Self::command(lab)?.arg("run").arg("--config").arg(&config).output(Duration::from_secs(10))
+    }
+
+    /// The command `tandem` on the balancer, whether a daemon runs there or not.
+    pub fn command(lab: &Lab) -> Result<Command> {
+        Ok(lab.balancer().command(binary()?))
     }
 
     /// Another verb of the command, such as `["check", "/some/file"]`, inside the namespace.
