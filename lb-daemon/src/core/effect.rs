@@ -1,7 +1,7 @@
 //! What is to be done.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -45,6 +45,8 @@ pub struct Inventory {
     pub services: BTreeMap<u16, Vec<SocketAddr>>,
     /// Service number and address by backend number.
     pub backends: BTreeMap<u16, (u16, SocketAddr)>,
+    /// Numbers of the backends that got new connections.
+    pub serving: BTreeSet<u16>,
 }
 
 /// A probe to run once, now.

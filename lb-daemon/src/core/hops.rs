@@ -162,7 +162,10 @@ impl Hops {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::maps::{Tag, Tags};
+
     use super::*;
+    use crate::core::event::Exit;
 
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 4, 4, 10));
     const ROUTER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 3, 3, 254));
@@ -171,12 +174,26 @@ mod tests {
     const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     fn route() -> Route {
-        Route { ifindex: 7, mac: OURS, via: ROUTER, source: SOURCE }
+        let exits = vec![exit("eth1", 7, 0)];
+        Route { ifindex: 7, mac: OURS, via: ROUTER, source: SOURCE, exits }
+    }
+
+    fn exit(name: &str, ifindex: u32, vlan: u16) -> Exit {
+        let protocol = if vlan == 0 { 0 } else { 0x8100_u16.to_be() };
+        let tag = Tag { protocol, vlan: vlan.to_be() };
+        Exit { name: name.to_owned(), ifindex, tags: Tags([tag, Tag::default()]) }
+    }
+
+    /// With the program on `eth1`.
+    fn hops() -> Hops {
+        let mut hops = Hops::default();
+        hops.attach(["eth1".to_owned()].into());
+        hops
     }
 
     #[test]
     fn an_address_is_reachable_once_route_and_neighbour_are_known() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         assert_eq!(hops.follow([TARGET]), [TARGET]);
         assert!(hops.follow([TARGET]).is_empty());
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not answered yet");
@@ -187,13 +204,13 @@ mod tests {
         hops.neighbour(7, TARGET, Some(THEIRS));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not the way there");
         hops.neighbour(7, ROUTER, Some(THEIRS));
-        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS, tags: Tags::default() };
+        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS, ..NextHop::default() };
         assert_eq!(hops.hop(TARGET), Ok((hop, SOURCE)));
     }
 
     #[test]
     fn a_lost_neighbour_keeps_its_last_address_and_a_moved_one_is_followed() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         hops.follow([TARGET]);
         hops.routed(TARGET, Some(route()));
         hops.neighbour(7, ROUTER, Some(THEIRS));
@@ -204,8 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn a_vlan_is_left_by_the_interface_that_has_the_program() {
+        let mut hops = hops();
+        hops.follow([TARGET]);
+        let exits = vec![exit("eth1.20", 9, 0), exit("eth1", 7, 20)];
+        hops.routed(TARGET, Some(Route { ifindex: 9, exits, ..route() }));
+        hops.neighbour(9, ROUTER, Some(THEIRS));
+        let (hop, _) = hops.hop(TARGET).unwrap();
+        assert_eq!((hop.ifindex, hop.tags), (7, exit("eth1", 7, 20).tags));
+
+        hops.attach(["eth1.20".to_owned()].into());
+        let (hop, _) = hops.hop(TARGET).unwrap();
+        assert_eq!((hop.ifindex, hop.tags), (9, Tags::default()));
+
+        hops.attach(["eth2".to_owned()].into());
+        assert_eq!(hops.hop(TARGET), Err(Unreachable::NotAttached("eth1.20".to_owned())));
+    }
+
+    #[test]
     fn another_router_is_another_neighbour() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         hops.follow([TARGET]);
         hops.routed(TARGET, Some(route()));
         hops.neighbour(7, ROUTER, Some(THEIRS));
@@ -217,7 +252,7 @@ mod tests {
 
     #[test]
     fn unreachable_addresses_are_asked_about_once_a_second() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         let now = Instant::now();
         hops.follow([TARGET]);
         assert!(hops.due(now).is_empty());

@@ -54,7 +54,10 @@ pub struct Core {
     backend_numbers: Numbers<(u16, SocketAddr)>,
     hops: Hops,
     next_probe: u64,
-    applied: Desired,
+    /// What the data plane was told last; nothing yet, after a start.
+    applied: Option<Desired>,
+    /// Numbers of backends that an earlier daemon kept from new connections.
+    distrusted: BTreeSet<u16>,
     /// Until when the data plane may stay as an earlier daemon left it. Its backends serve on
     /// while the ways to them are found out again; without them, clients would be refused.
     settling: Option<Instant>,
@@ -77,7 +80,13 @@ impl Core {
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),
             next_probe: 0,
-            applied: Desired::default(),
+            applied: None,
+            distrusted: inventory
+                .backends
+                .keys()
+                .copied()
+                .filter(|number| !inventory.serving.contains(number))
+                .collect(),
             settling: (*inventory != Inventory::default()).then_some(now + SETTLE),
         }
     }
@@ -165,6 +174,12 @@ impl Core {
         let binds: BTreeSet<SocketAddr> = self.services.iter().filter_map(|s| s.identity).collect();
         self.service_numbers.keep(&binds);
         self.number();
+        let distrusted = std::mem::take(&mut self.distrusted);
+        for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
+            if backend.number.is_some_and(|number| distrusted.contains(&number)) {
+                backend.distrust(now);
+            }
+        }
         let owners = self
             .services
             .iter()
@@ -234,8 +249,8 @@ impl Core {
             service.desire(&self.hops, &mut desired);
             effects.extend(service.turned(now).map(Effect::Notify));
         }
-        if desired != self.applied {
-            self.applied.clone_from(&desired);
+        if self.applied.as_ref() != Some(&desired) {
+            self.applied = Some(desired.clone());
             effects.push(Effect::Apply(desired));
         }
     }

@@ -233,6 +233,13 @@ impl BackendState {
         Self { config, number: None, health, probe, known }
     }
 
+    /// Takes it for down until its first check, due at once, says otherwise.
+    pub(super) fn distrust(&mut self, now: Instant) {
+        if let Some(health) = &mut self.health {
+            health.distrust(now);
+        }
+    }
+
     /// Up, as far as its check tells; a backend without a check is taken for up.
     fn is_healthy(&self) -> bool {
         self.health.as_ref().is_none_or(Health::is_up)

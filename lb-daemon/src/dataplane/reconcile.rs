@@ -4,7 +4,7 @@
 //! service, and a service's slots are written to the table that is not in use.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -76,7 +76,21 @@ impl Reconciler {
         this.v4.take_inventory(&mut inventory, &mut this.tables)?;
         this.v6.take_inventory(&mut inventory, &mut this.tables)?;
         this.owners.clone_from(&inventory.backends);
+        inventory.serving = this.serving()?;
         Ok((this, inventory))
+    }
+
+    /// The backends in the slot tables in use.
+    fn serving(&self) -> Result<BTreeSet<u16>> {
+        let mut serving = BTreeSet::new();
+        let services = self.v4.services.iter().map(|entry| entry.map(|(_, service)| service));
+        let services = services.chain(self.v6.services.iter().map(|entry| entry.map(|(_, s)| s)));
+        for service in services {
+            let service = service?;
+            let table = self.slots.get(&service.table, 0)?;
+            serving.extend(table.0.iter().take(service.slots as usize));
+        }
+        Ok(serving)
     }
 
     pub(super) fn apply(&mut self, desired: &Desired) -> Result<()> {

@@ -9,7 +9,10 @@ mod service;
 
 use std::fmt::Write as _;
 
-use lb_common::{addr::Mac, maps::NextHop};
+use lb_common::{
+    addr::Mac,
+    maps::{NextHop, Tags},
+};
 
 use super::*;
 use crate::config;
@@ -17,6 +20,12 @@ use crate::config;
 /// Where the balancer of these tests is in the network.
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 4, 4, 241));
 const IFINDEX: u32 = 7;
+
+/// The route that leaves by the interface with the program.
+fn route(via: IpAddr) -> Route {
+    let exit = Exit { name: "eth0".to_owned(), ifindex: IFINDEX, tags: Tags::default() };
+    Route { ifindex: IFINDEX, mac: OURS, via, source: SOURCE, exits: vec![exit] }
+}
 const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
@@ -28,6 +37,10 @@ struct Bench {
     desired: Desired,
     /// Whether it was told anything by the last event.
     applied: bool,
+    /// Whether the data plane was ever told anything.
+    told: bool,
+    /// Neighbours that moved, from where to where.
+    moved: Vec<(Mac, Mac)>,
     /// What the last event asked for.
     resolve: Vec<IpAddr>,
     /// What the last event said to the operator.
@@ -50,6 +63,8 @@ impl Bench {
             now,
             desired: Desired::default(),
             applied: false,
+            told: false,
+            moved: Vec::new(),
             resolve: Vec::new(),
             probes: Vec::new(),
             notices: Vec::new(),
@@ -76,12 +91,17 @@ impl Bench {
         for effect in self.core.handle(event, self.now) {
             match effect {
                 Effect::Apply(desired) => {
-                    assert_ne!(desired, self.desired, "nothing new is not worth saying");
+                    assert!(
+                        !self.told || desired != self.desired,
+                        "nothing new is not worth saying"
+                    );
+                    self.told = true;
                     self.desired = desired;
                     self.applied = true;
                 }
                 Effect::Probe(request) => self.probes.push(request),
                 Effect::Resolve(target) => self.resolve.push(target),
+                Effect::Moved { from, to, .. } => self.moved.push((from, to)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
         }
@@ -103,7 +123,7 @@ impl Bench {
     }
 
     fn route(&mut self, target: &str, via: &str) {
-        let route = Route { ifindex: IFINDEX, mac: OURS, via: ip(via), source: SOURCE };
+        let route = route(ip(via));
         self.event(Event::Routed { target: ip(target), route: Some(route) });
     }
 

@@ -46,6 +46,7 @@ fn what_an_earlier_daemon_left_keeps_its_numbers() {
             (72, (8, address("10.4.4.11:3306"))),
         ]
         .into(),
+        serving: [70, 71, 72].into(),
     };
     let binds = "['10.2.2.4:3306', '10.2.2.9:80']";
     let config = config(&service("db", binds, "", &[("db1", 11, ""), ("db2", 12, "")]));
@@ -61,6 +62,7 @@ fn what_an_earlier_daemon_left_serves_on_until_the_ways_are_known_again() {
     let inventory = Inventory {
         services: [(0, vec![address("10.2.2.4:3306")])].into(),
         backends: [(0, (0, address("10.4.4.11:3306"))), (1, (0, address("10.4.4.12:3306")))].into(),
+        serving: [0, 1].into(),
     };
     let mut bench = Bench::restart(&inventory, &two());
     assert!(!bench.applied);
@@ -80,4 +82,32 @@ fn what_an_earlier_daemon_left_serves_on_until_the_ways_are_known_again() {
     assert_eq!(bench.serving("db"), ["db1"]);
     bench.event(Event::Tick);
     assert!(!bench.applied);
+}
+
+#[test]
+fn whom_an_earlier_daemon_kept_connections_from_is_checked_first() {
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(0, (0, address("10.4.4.11:3306"))), (1, (0, address("10.4.4.12:3306")))].into(),
+        serving: [0].into(),
+    };
+    let mut bench = Bench::restart(&inventory, &two());
+    bench.reach_all();
+    assert_eq!(bench.serving("db"), ["db1"]);
+    let probe = bench.probes.iter().find(|p| p.target == address("10.4.4.12:3306"));
+    let probe = probe.expect("it is checked at once").id;
+    let outcome = Outcome { reason: Reason::L4Ok, detail: String::new(), took: Duration::ZERO };
+    bench.event(Event::Probed { probe, outcome });
+    assert_eq!(bench.serving("db"), ["db1", "db2"]);
+}
+
+#[test]
+fn what_an_earlier_daemon_served_ends_if_the_file_says_so() {
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        ..Inventory::default()
+    };
+    let bench = Bench::restart(&inventory, &config(""));
+    assert!(bench.applied);
+    assert_eq!(bench.desired, Desired::default());
 }

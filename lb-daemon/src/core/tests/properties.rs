@@ -120,8 +120,7 @@ impl World {
             Step::Route { host, routed, via_router } => {
                 let target = ip(&format!("10.4.4.{host}"));
                 let via = if via_router { ip("10.4.4.10") } else { target };
-                let route =
-                    routed.then_some(Route { ifindex: IFINDEX, mac: OURS, via, source: SOURCE });
+                let route = routed.then(|| route(via));
                 bench.event(Event::Routed { target, route });
             }
             Step::Neighbour { host, mac, known } => {

@@ -115,3 +115,12 @@ fn a_service_that_does_not_come_up_is_reported_after_a_second() {
     bench.event(Event::Tick);
     assert_eq!(bench.said(), "", "once is enough");
 }
+
+#[test]
+fn a_neighbour_that_moves_takes_the_clients_behind_it_along() {
+    let mut bench = Bench::start(&two());
+    bench.neighbour("10.2.2.254", OURS);
+    assert!(bench.moved.is_empty(), "known for the first time");
+    bench.neighbour("10.2.2.254", THEIRS);
+    assert_eq!(bench.moved, [(OURS, THEIRS)]);
+}
