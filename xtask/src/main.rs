@@ -1,8 +1,10 @@
 //! Every chore of the project, as `cargo xtask` verbs.
 
 mod build_ebpf;
+mod demo;
 mod ebpf;
 mod elapsed;
+mod processes;
 mod setup;
 mod step;
 mod test;
@@ -26,6 +28,8 @@ enum Verb {
     Setup,
     /// Compile the XDP program and say with what.
     BuildEbpf(build_ebpf::Arguments),
+    /// Show Tandem at work, in a lab of its own.
+    Demo(demo::Arguments),
     /// Format, lints, licences and tests; all of them, or the groups named.
     Test(test::Arguments),
 }
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
     };
     result.unwrap_or_else(|error| {
