@@ -37,7 +37,8 @@ const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[0m";
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if !arguments.once && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !(arguments.once || terminal) {
         eprintln!(
             "cargo xtask demo needs a terminal; without one, `cargo xtask demo --once` plays a \
              scripted story"

@@ -46,3 +46,25 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_verbs_that_exist() {
+        let readme = include_str!("../../README.md");
+        let shown: Vec<_> = readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("cargo xtask "))
+            .filter_map(|line| line.split('#').next())
+            .collect();
+        assert!(shown.len() >= 2, "{shown:?}");
+        for verb in shown {
+            let words = ["cargo xtask"].into_iter().chain(verb.split_whitespace());
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("cargo xtask {verb}: {error}");
+            }
+        }
+    }
+}

@@ -66,6 +66,10 @@ impl Act {
 
     /// Does it. The answer is what a person should know of it.
     pub(crate) fn run(self, stage: &mut Stage, terminal: &Terminal) -> Result<String> {
+        let needs_daemon = matches!(self, Self::Drain | Self::InvalidReload);
+        if needs_daemon && !stage.tandem.process_mut().is_running() {
+            return Ok("There is no daemon that could reload: k starts it again.".into());
+        }
         match self {
             Self::Toggle(backend) => toggle(stage, backend),
             Self::Drain => drain(stage),
@@ -74,8 +78,8 @@ impl Act {
             Self::ClientShell => {
                 let (web, mysql) = (stage.web(), stage.mysql());
                 let hints = format!(
-                    "the client: `web` asks http://{web}/ who answers, `db` is MySQL at {mysql}; \
-                     `exit` leads back"
+                    "client of http://{web}/ and MySQL at {mysql}: web asks who answers, db is a \
+                     MySQL session, exit leads back"
                 );
                 let functions = format!(
                     "web() {{ curl -s http://{web}/; }}\ndb() {{ {} \"$@\"; }}\n",
@@ -85,8 +89,8 @@ impl Act {
             }
             Self::BalancerShell => {
                 let socket = stage.tandem.socket().display();
-                let hints = "the balancer: try `status`, `reload`, `tandem check \"$config\"`, `ip \
-                             -br addr`; `exit` leads back";
+                let hints = "balancer: try status, reload, tandem check $config, ip -br addr; exit \
+                             leads back";
                 let functions = format!(
                     "config={}\nstatus() {{ tandem status --socket {socket} \"$@\"; }}\n\
                      reload() {{ tandem reload --socket {socket}; }}\n",
@@ -179,11 +183,8 @@ fn shell(
     let file: PathBuf = stage.lab.dir().join(format!("{name}.bashrc"));
     let tools = std::env::current_exe()?;
     let tools = tools.parent().context("programs are in directories")?.display();
-    fs::write(
-        &file,
-        format!("PATH={tools}:$PATH\nPS1='{name}# '\nHISTFILE=\n{functions}echo {hints:?}\n")
-            .replace('`', "'"),
-    )?;
+    let greeting = format!("PS1='{name}# '\nHISTFILE=\necho '{hints}'\n");
+    fs::write(&file, format!("PATH={tools}:$PATH\n{functions}{greeting}"))?;
     interact(terminal, host.command("bash").arg("--rcfile").arg(&file).arg("-i"))
 }
 

@@ -21,7 +21,8 @@ const WEB_PAUSE: Duration = Duration::from_millis(40);
 /// ... each of the MySQL clients is connected for a second or two, again and again.
 const MYSQL_CLIENTS: usize = 4;
 const MYSQL_PAUSE: Duration = Duration::from_millis(200);
-const QUERY: &str = "SELECT @@report_host, SLEEP(1.5)";
+/// Not all equally long, or they would all come at once.
+const MYSQL_TENTHS: [u8; MYSQL_CLIENTS] = [8, 11, 14, 19];
 
 /// Clients on threads of their own. They end when it is dropped.
 #[derive(Debug)]
@@ -45,9 +46,12 @@ impl Traffic {
         let shared = Arc::new(Shared::default());
         let (client, web, mysql) = (stage.lab.client(), stage.web(), stage.mysql());
         let web = move |client: &Namespace| http_get(client, web, "/").map(|answer| answer.body);
-        let mysql = move |client: &Namespace| MariaDb::query(client, mysql, QUERY);
         let webs = (0..WEB_CLIENTS).map(|_| run(&shared, client, WEB_PAUSE, web));
-        let mysqls = (0..MYSQL_CLIENTS).map(|_| run(&shared, client, MYSQL_PAUSE, mysql));
+        let mysqls = MYSQL_TENTHS.map(|tenths| {
+            let query = format!("SELECT @@report_host, SLEEP({tenths} / 10)");
+            let ask = move |client: &Namespace| MariaDb::query(client, mysql, &query);
+            run(&shared, client, MYSQL_PAUSE, ask)
+        });
         let threads = webs.chain(mysqls).collect();
         Self { shared, threads }
     }

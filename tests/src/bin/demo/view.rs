@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env, fs,
     io::{self, Write},
     os::unix::process::parent_id,
     time::{Duration, Instant},
@@ -56,7 +57,21 @@ pub(crate) fn show() -> Result<()> {
     }
     drop(terminal);
     tell("  taking everything down ...");
+    drop((traffic, stage));
+    if parent_id() != parent {
+        remove_own_directory();
+    }
     Ok(())
+}
+
+/// Removes the directory that `cargo xtask demo` made for our files, and would have removed.
+fn remove_own_directory() {
+    let directory = env::temp_dir();
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("tandem-demo-") {
+        // It is empty, or somebody else's.
+        let _ = fs::remove_dir(directory);
+    }
 }
 
 /// The ways in for a person at another terminal.
@@ -140,12 +155,12 @@ impl View {
     fn draw(&self) -> Result<()> {
         let (columns, rows) = Terminal::size();
         let status = self.looked.as_ref().and_then(|look| look.status.as_ref());
-        let status = status.context("the balancer has not answered once")?;
-        Terminal::draw(&self.compose(status, columns, rows))
+        let mut status = status.cloned().context("the balancer has not answered once")?;
+        Terminal::draw(&self.compose(&mut status, columns, rows))
     }
 
     /// The lines of the screen: the table, cut to what room there is, above what must be seen.
-    fn compose(&self, status: &Status, columns: usize, rows: usize) -> Vec<String> {
+    fn compose(&self, status: &mut Status, columns: usize, rows: usize) -> Vec<String> {
         let mut below = vec![String::new(), self.answers_line()];
         below.extend(wrap(&self.message, columns).into_iter().map(|line| bold(&line)));
         below.extend(self.help());
@@ -154,38 +169,40 @@ impl View {
         if above.lines().count() > room {
             above = table::render_brief(status, true, Some(&self.rates));
         }
+        if above.lines().count() > room {
+            // The longest of all problems is told by its first line, too.
+            let error = status.config.last_error.as_mut();
+            if let Some(error) = error {
+                error.truncate(error.find('\n').unwrap_or(error.len()));
+            }
+            above = table::render_brief(status, true, Some(&self.rates));
+        }
         let above = above.lines().take(room).map(str::to_owned);
         above.chain(below).take(rows).map(|line| cut(&line, columns)).collect()
     }
 
     fn answers_line(&self) -> String {
-        let mut line = String::from("ANSWERS PER SECOND ");
-        for name in Stage::backends() {
-            let rate = self.answers.get(name).copied().unwrap_or_default();
-            line += &format!("  {name} {rate:.0}");
-        }
-        let failed = self.answers.get(FAILED).copied().unwrap_or_default();
-        if failed > 0.0 {
-            line + &format!("  \x1b[31mfailed {failed:.0}\x1b[0m")
-        } else {
-            line + "  failed 0"
-        }
+        let rate = |name: &str| self.answers.get(name).copied().unwrap_or_default();
+        let answered: Vec<_> =
+            Stage::backends().map(|name| format!("{name} {:.0}", rate(name))).collect();
+        let failed = rate(FAILED);
+        let colour = if failed > 0.0 { "\x1b[31m" } else { "" };
+        format!("ANSWERS PER SECOND   {}  {colour}failed {failed:.0}\x1b[0m", answered.join("  "))
     }
 
     fn help(&self) -> [String; 6] {
-        let numbers: String = (1..)
-            .zip(Stage::backends())
-            .map(|(number, name)| format!("{number} {name}  "))
-            .collect();
+        let numbers: Vec<_> =
+            (1..).zip(Stage::backends()).map(|(number, name)| format!("{number} {name}")).collect();
+        let numbers = numbers.join("  ");
         let Doors { web, mysql, shell } = &self.doors;
         [
             String::new(),
-            format!("kill or start:  {numbers}k tandem itself"),
-            "d drain web3  i invalid reload  s client shell  b balancer shell  m mysql  q quit"
+            format!("kill or start:  {numbers}  k tandem itself"),
+            "d drain web3  i invalid reload  s client shell  b balancer shell  m MySQL  q end"
                 .into(),
             format!("from outside:   {web}"),
             format!("                {mysql}"),
-            format!("                {shell}"),
+            format!("client shell:   {shell}"),
         ]
     }
 }
