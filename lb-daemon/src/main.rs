@@ -180,7 +180,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// The arguments of every `tandem ...` in these words of a line, up to what ends a command.
+    /// The `tandem ...` in a line, up to what ends the command.
     fn commands(line: &str) -> Option<Vec<&str>> {
         let line = line.split(['#', '|', '&', '>']).next()?;
         let words: Vec<_> = line.split_whitespace().collect();
@@ -212,6 +212,17 @@ mod tests {
         for verb in ["check", "run", "status", "reload", "detach"] {
             assert!(shown.iter().any(|command| command[1] == verb), "no tandem {verb}: {shown:?}");
         }
-        shown.iter().for_each(|command| assert_understood(command));
+        for command in shown {
+            assert_understood(&command);
+        }
+    }
+
+    #[test]
+    fn the_readme_shows_a_valid_configuration() {
+        let readme = include_str!("../../README.md");
+        let (_, block) = readme.split_once("```toml\n").expect("it shows a configuration");
+        let (toml, _) = block.split_once("```\n").expect("the block ends");
+        let parsed = config::parse(toml, "README.md").expect("it is valid");
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
     }
 }

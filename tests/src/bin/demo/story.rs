@@ -48,7 +48,7 @@ pub(crate) fn play() -> Result<()> {
         ensure!(parent_id() == parent, "whoever started the demo is gone");
         say(&format!("{number}. {title}"))?;
         let seen = step(&mut stage).with_context(|| format!("step {number} did not hold"))?;
-        for line in seen.lines() {
+        for line in seen.lines().filter(|line| !line.is_empty()) {
             say(&format!("   {line}"))?;
         }
     }
@@ -86,8 +86,9 @@ fn kill(stage: &mut Stage) -> Result<String> {
     let why = check.map(|check| check.reason.to_string()).unwrap_or_default();
     let answers = none_for(DEAD, stage)?;
     Ok(format!(
-        "{DEAD} is DOWN after {took:.1?} ({why})\n\
+        "{DEAD} is DOWN after {:.1} s ({why})\n\
          {REQUESTS} requests, none failed: {}; connections to {DEAD}: none",
+        took.as_secs_f64(),
         list(&answers)
     ))
 }
@@ -99,7 +100,11 @@ fn come_back(stage: &mut Stage) -> Result<String> {
     let took = started.elapsed();
     let answers = ask(stage)?;
     ensure!(answers.contains_key(DEAD), "{DEAD} gave no answer: {}", list(&answers));
-    Ok(format!("{DEAD} is UP after {took:.1?}\n{REQUESTS} requests: {}", list(&answers)))
+    Ok(format!(
+        "{DEAD} is UP after {:.1} s\n{REQUESTS} requests: {}",
+        took.as_secs_f64(),
+        list(&answers)
+    ))
 }
 
 fn refuse(stage: &mut Stage) -> Result<String> {
