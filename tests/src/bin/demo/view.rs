@@ -69,8 +69,8 @@ fn remove_own_directory() {
     let directory = env::temp_dir();
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with("tandem-demo-") {
-        // It is empty, or somebody else's.
-        let _ = fs::remove_dir(directory);
+        // The next demo would do it as well.
+        let _ = fs::remove_dir_all(directory);
     }
 }
 
