@@ -2,11 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -15,26 +12,18 @@ use tests::lab::{MariaDb, Namespace, http_get};
 
 use crate::stage::Stage;
 
-/// Each of the web clients makes so many requests per second, and pauses between them, ...
+/// So many web clients ask one request after the other, with a pause between them.
 const WEB_CLIENTS: usize = 2;
 const WEB_PAUSE: Duration = Duration::from_millis(40);
-/// ... each of the MySQL clients is connected for a second or two, again and again.
-const MYSQL_CLIENTS: usize = 4;
+/// The MySQL clients have sessions of so many tenths of a second, again and again. They are not
+/// equally long, or they would all come at once.
+const MYSQL_TENTHS: [u8; 4] = [8, 11, 14, 19];
 const MYSQL_PAUSE: Duration = Duration::from_millis(200);
-/// Not all equally long, or they would all come at once.
-const MYSQL_TENTHS: [u8; MYSQL_CLIENTS] = [8, 11, 14, 19];
 
-/// Clients on threads of their own. They end when it is dropped.
-#[derive(Debug)]
+/// Clients on threads of their own, which last as long as the process.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Traffic {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    ending: AtomicBool,
-    answers: Mutex<BTreeMap<String, u64>>,
+    answers: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 /// What a failed request is counted as.
@@ -43,51 +32,46 @@ pub(crate) const FAILED: &str = "failed";
 impl Traffic {
     /// Starts all clients.
     pub(crate) fn start(stage: &Stage) -> Self {
-        let shared = Arc::new(Shared::default());
+        let traffic = Self::default();
         let (client, web, mysql) = (stage.lab.client(), stage.web(), stage.mysql());
-        let web = move |client: &Namespace| http_get(client, web, "/").map(|answer| answer.body);
-        let webs = (0..WEB_CLIENTS).map(|_| run(&shared, client, WEB_PAUSE, web));
-        let mysqls = MYSQL_TENTHS.map(|tenths| {
+        for _ in 0..WEB_CLIENTS {
+            let ask = move |client: &Namespace| http_get(client, web, "/").map(|got| got.body);
+            traffic.run(client, WEB_PAUSE, ask);
+        }
+        for tenths in MYSQL_TENTHS {
             let query = format!("SELECT @@report_host, SLEEP({tenths} / 10)");
             let ask = move |client: &Namespace| MariaDb::query(client, mysql, &query);
-            run(&shared, client, MYSQL_PAUSE, ask)
-        });
-        let threads = webs.chain(mysqls).collect();
-        Self { shared, threads }
+            traffic.run(client, MYSQL_PAUSE, ask);
+        }
+        traffic
     }
 
     /// How many requests each server has answered since the start, by its name, and how many
     /// [`FAILED`].
     pub(crate) fn answers(&self) -> BTreeMap<String, u64> {
-        self.shared.answers.lock().expect("no client panics").clone()
+        self.answers.lock().expect("no client panics").clone()
     }
-}
 
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.shared.ending.store(true, Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+    /// Asks again and again. The first word of an answer is the name of who gave it.
+    fn run(
+        &self,
+        client: &Namespace,
+        pause: Duration,
+        ask: impl Fn(&Namespace) -> Result<String> + Send + 'static,
+    ) {
+        let (traffic, client) = (self.clone(), client.clone());
+        thread::spawn(move || {
+            loop {
+                let answer = ask(&client).ok();
+                let name = answer.as_deref().and_then(|answer| answer.split_whitespace().next());
+                traffic.count(name.unwrap_or(FAILED));
+                thread::sleep(pause);
+            }
+        });
     }
-}
 
-/// Asks again and again. The first word of an answer is the name of who gave it.
-fn run(
-    shared: &Arc<Shared>,
-    client: &Namespace,
-    pause: Duration,
-    ask: impl Fn(&Namespace) -> Result<String> + Send + 'static,
-) -> JoinHandle<()> {
-    let (shared, client) = (shared.clone(), client.clone());
-    thread::spawn(move || {
-        while !shared.ending.load(Relaxed) {
-            let answer = ask(&client).ok();
-            let name = answer.as_deref().and_then(|answer| answer.split_whitespace().next());
-            let mut answers = shared.answers.lock().expect("no client panics");
-            *answers.entry(name.unwrap_or(FAILED).to_owned()).or_default() += 1;
-            drop(answers);
-            thread::sleep(pause);
-        }
-    })
+    fn count(&self, name: &str) {
+        let mut answers = self.answers.lock().expect("no client panics");
+        *answers.entry(name.to_owned()).or_default() += 1;
+    }
 }

@@ -57,7 +57,7 @@ pub(crate) fn show() -> Result<()> {
     }
     drop(terminal);
     tell("  taking everything down ...");
-    drop((traffic, stage));
+    drop(stage);
     if parent_id() != parent {
         remove_own_directory();
     }
