@@ -68,7 +68,7 @@ enum Verb {
     /// Take the XDP program off all interfaces and forget all connections.
     ///
     /// For a host whose daemon is gone for good: a daemon that was killed leaves its packets
-    /// flowing.
+    /// flowing. One that runs is to be stopped instead.
     Detach {
         /// Directory of the data plane's pins, as `bpffs` in `[global]`.
         #[arg(long, default_value = "/sys/fs/bpf/tandem")]
@@ -142,7 +142,7 @@ fn reload(socket: &Path) -> Result<()> {
 }
 
 fn detach(bpffs: &Path) -> Result<()> {
-    match dataplane::detach(bpffs)? {
+    match dataplane::detach_orphan(bpffs)? {
         0 => println!("nothing was attached"),
         n => println!("detached from {n} interface{}", if n == 1 { "" } else { "s" }),
     }

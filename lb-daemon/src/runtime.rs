@@ -42,6 +42,8 @@ const REQUESTS: usize = 32;
 /// Then the data plane is taken away, and connections end. If the daemon dies in any other way,
 /// packets go on flowing, and the next daemon carries on with the same connections.
 pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
+    // Before anything else fails for the same reason and says less about it.
+    dataplane::check_privileges()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

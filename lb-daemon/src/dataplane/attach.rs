@@ -15,6 +15,7 @@ use aya::programs::{
     xdp::{XdpLink, XdpMode as AyaMode},
 };
 use nix::{errno::Errno, net::if_::if_nametoindex};
+use thiserror::Error;
 use tracing::warn;
 
 use super::pins::Pins;
@@ -95,10 +96,12 @@ pub(super) fn attach(
             Err(error) if is_busy(&error) => return Err(error),
             Err(error) => {
                 attach_as(program, pins, interface, ifindex, Mode::Generic)?;
-                warn!(
-                    interface,
-                    "no native XDP here, running in the slower generic mode: {error:#}"
-                );
+                if matches!(error.downcast_ref(), Some(Refusal::NoDriver { .. })) {
+                    // Nothing can be done about that, so there is nothing to advise.
+                    warn!("{interface}: its driver has no native XDP: {SLOWER}");
+                } else {
+                    warn!("{error:#}: {SLOWER}");
+                }
                 Mode::Generic
             }
         },
@@ -172,15 +175,11 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
         ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
         _ => None,
     };
+    let name = interface.to_owned();
     match errno.map(Errno::from_raw) {
-        Some(errno @ (Errno::EBUSY | Errno::EEXIST)) => anyhow!(errno).context(format!(
-            "{interface} already runs an XDP program: see `ip link show {interface}`; remove it \
-             with `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
-        )),
-        Some(errno @ Errno::EOPNOTSUPP) => anyhow!(errno).context(format!(
-            "{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\""
-        )),
-        Some(errno @ (Errno::ENODEV | Errno::ENXIO)) => anyhow!(errno).context(missing(interface)),
+        Some(Errno::EBUSY | Errno::EEXIST) => Refusal::Busy { interface: name }.into(),
+        Some(Errno::EOPNOTSUPP) => Refusal::NoDriver { interface: name, mode }.into(),
+        Some(Errno::ENODEV | Errno::ENXIO) => missing(interface),
         _ => anyhow!(error).context(format!(
             "{interface}: {mode} XDP is refused; large receive offload, receive checksum merging, \
              too few queues or an MTU above one page are the usual reasons \
@@ -189,8 +188,23 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
     }
 }
 
+/// Why the kernel does not attach the program.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(
+        "{interface} already runs an XDP program: see `ip link show {interface}`; remove it with \
+         `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
+    )]
+    Busy { interface: String },
+    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
+    NoDriver { interface: String, mode: Mode },
+}
+
+/// What `auto` does about an interface without native XDP.
+const SLOWER: &str = "running in the slower generic mode there";
+
 fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Errno>().is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
+    matches!(error.downcast_ref(), Some(Refusal::Busy { .. }))
 }
 
 fn missing(interface: &str) -> anyhow::Error {

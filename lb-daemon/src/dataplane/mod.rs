@@ -12,6 +12,7 @@
 mod attach;
 mod counters;
 mod family;
+mod lock;
 mod pins;
 mod reap;
 mod reconcile;
@@ -34,7 +35,7 @@ pub use self::{
     reap::{Reaper, Sweep},
     simulate::{Simulated, XdpAction},
 };
-use self::{pins::Pins, reconcile::Reconciler};
+use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::Global,
     core::{Desired, Inventory},
@@ -49,14 +50,21 @@ pub struct Dataplane {
     pins: Pins,
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
+    _lock: Lock,
 }
 
 impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
-        check_privileges()?;
         let pins = Pins::create(&global.bpffs)?;
+        let Some(lock) = Lock::take(&global.bpffs)? else {
+            bail!(
+                "another tandem runs the data plane in {}: stop it first, or give this one a \
+                 directory of its own ([global] bpffs)",
+                global.bpffs.display()
+            );
+        };
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
         let flows = flow_entries(global);
@@ -72,7 +80,8 @@ impl Dataplane {
         }
         set_up(&pins, global, half_open)?;
         let (reconciler, inventory) = Reconciler::open(&pins)?;
-        Ok((Self { ebpf, pins, reconciler, attached: BTreeMap::new() }, inventory))
+        let attached = BTreeMap::new();
+        Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -177,6 +186,22 @@ pub fn detach(bpffs: &std::path::Path) -> Result<usize> {
     Pins::remove_all(bpffs)
 }
 
+/// The same where the daemon is gone; refuses if it is not.
+pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
+    check_privileges()?;
+    if !bpffs.exists() {
+        return Ok(0);
+    }
+    let Some(_lock) = Lock::take(bpffs)? else {
+        bail!(
+            "a tandem daemon is running with its data plane in {}: stop it (`systemctl stop \
+             tandem`), which detaches too",
+            bpffs.display()
+        );
+    };
+    detach(bpffs)
+}
+
 /// Creates the maps, or opens those that are pinned; loads no program yet.
 fn create(pins: &Pins, global: &Global) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
@@ -236,7 +261,7 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
 }
 
 /// Fails with one clear line where the kernel would fail with many obscure ones.
-fn check_privileges() -> Result<()> {
+pub fn check_privileges() -> Result<()> {
     /// `CAP_NET_ADMIN` and `CAP_BPF`, as numbered by the kernel.
     const NEEDED: u64 = 1 << 12 | 1 << 39;
 

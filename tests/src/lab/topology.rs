@@ -23,7 +23,7 @@ use super::{
     Attached, Dir, EveryFrame, Family, Interface, Namespace, bridge,
     plan::{
         BACKEND_NET, BALANCER, BEFORE, BEFORE_BACKENDS, BEHIND, CLIENT, CLIENT_NET, CROWD, NOBODY,
-        NOWHERE, ROUTER, VIRTUAL, add, forward, mac, route,
+        NOWHERE, ROUTER, SOURCES, VIRTUAL, add, forward, mac, route,
     },
     veth,
 };
@@ -196,6 +196,24 @@ impl Lab {
     pub fn add_virtual(&self, address: IpAddr) -> Result<()> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         self.interfaces[0].address(&format!("{address}/{bits}"))
+    }
+
+    /// The address that the balancer has towards the backends.
+    pub fn source(&self, family: Family) -> IpAddr {
+        family.address(BEHIND, BALANCER)
+    }
+
+    /// Adds so many further addresses to the balancer's server side.
+    pub fn add_sources(&self, family: Family, count: u8) -> Result<Vec<IpAddr>> {
+        let [.., arm] = &self.interfaces[..] else { unreachable!("it has interfaces") };
+        let bits = if family == Family::V4 { 32 } else { 128 };
+        (0..count)
+            .map(|nth| {
+                let source = family.address(BEHIND, SOURCES + nth);
+                arm.address(&format!("{source}/{bits}"))?;
+                Ok(source)
+            })
+            .collect()
     }
 
     /// An address beside the backends that nobody has: what is sent there vanishes, without an
