@@ -32,8 +32,8 @@ impl Generator {
             return self.noise();
         }
         let segment = match self.translation() {
-            Some((client, backend)) => self.from_backend(client, backend),
-            None => self.from_client(),
+            Some((client, backend)) => self.backend_segment(client, backend),
+            None => self.client_segment(),
         };
         let segment = self.vary(segment);
         let segment = if self.random.chance(8) { self.oddity(segment) } else { segment };
@@ -65,7 +65,7 @@ impl Generator {
         Some(self.translations[place])
     }
 
-    fn from_client(&mut self) -> Segment {
+    fn client_segment(&mut self) -> Segment {
         let which = self.random.below(2);
         let net = &self.nets[which];
         let random = &mut self.random;
@@ -73,12 +73,12 @@ impl Generator {
         let client = Net::new(net.family, number, (net.front, net.back)).client.ip();
         let mut segment = net
             .client()
-            .from_address(client)
-            .from_port(40_000 + random.small(48))
-            .from_mac([2, 0, 0, 0, 1, random.byte() % 16])
-            .to_port(*random.pick(&[443, 443, 443, 81, 81, 82, 82, 80, 22]));
+            .src(client)
+            .sport(40_000 + random.small(48))
+            .src_mac([2, 0, 0, 0, 1, random.byte() % 16])
+            .dport(*random.pick(&[443, 443, 443, 81, 81, 82, 82, 80, 22]));
         if random.chance(3) {
-            segment = segment.to_address(net.elsewhere());
+            segment = segment.dst(net.elsewhere());
         }
         if random.chance(5) {
             segment = segment.by(net.back);
@@ -87,7 +87,7 @@ impl Generator {
         segment.flags(flags)
     }
 
-    fn from_backend(&mut self, client: SocketAddr, backend: SocketAddr) -> Segment {
+    fn backend_segment(&mut self, client: SocketAddr, backend: SocketAddr) -> Segment {
         let net = &self.nets[usize::from(client.is_ipv6())];
         let random = &mut self.random;
         let mut segment = net.server();

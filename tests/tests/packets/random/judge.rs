@@ -62,10 +62,10 @@ fn forwarded(packet: &[u8], came: &Found<'_>, out: &[u8], left: &Found<'_>) -> R
     ensure!(kept(came.tcp) == kept(left.tcp), "the segment has changed");
     let end = came.tcp_at + came.tcp.len();
     ensure!(packet[end..] == out[end..], "the padding has changed");
-    // The IP header up to the addresses, without hop limit and checksum.
-    let kept: &[std::ops::Range<usize>] =
-        if out[12] == 0x08 { &[14..22, 23..24] } else { &[14..21] };
-    ensure!(kept.iter().all(|part| packet[part.clone()] == out[part.clone()]), "the IP header");
+    let v4 = out[12] == 0x08;
+    let before_hops = if v4 { 14..22 } else { 14..21 };
+    ensure!(packet[before_hops.clone()] == out[before_hops], "the IP header has changed");
+    ensure!(!v4 || packet[23] == out[23], "the protocol has changed");
     Ok(())
 }
 
