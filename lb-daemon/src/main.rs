@@ -179,3 +179,54 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `tandem ...` in a line, up to what ends the command.
+    fn commands(line: &str) -> Option<Vec<&str>> {
+        let line = line.split(['#', '|', '&', '>']).next()?;
+        let words: Vec<_> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| word.ends_with("tandem"))?;
+        Some(words[at..].to_vec())
+    }
+
+    fn assert_understood(command: &[&str]) {
+        if let Err(error) = Arguments::try_parse_from(command) {
+            panic!("{}: {error}", command.join(" "));
+        }
+    }
+
+    #[test]
+    fn the_unit_of_systemd_runs_commands_that_exist() {
+        let unit = include_str!("../../packaging/tandem.service");
+        let lines: Vec<_> = unit.lines().filter(|line| line.starts_with("ExecStart")).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for line in lines {
+            assert_understood(&commands(&line.replace('=', " ")).expect("it runs tandem"));
+        }
+    }
+
+    #[test]
+    fn the_readme_shows_commands_that_exist() {
+        let readme = include_str!("../../README.md");
+        let shown = readme.lines().filter(|line| line.starts_with("tandem ")).filter_map(commands);
+        let shown: Vec<_> = shown.collect();
+        for verb in ["check", "run", "status", "reload", "detach"] {
+            assert!(shown.iter().any(|command| command[1] == verb), "no tandem {verb}: {shown:?}");
+        }
+        for command in shown {
+            assert_understood(&command);
+        }
+    }
+
+    #[test]
+    fn the_readme_shows_a_valid_configuration() {
+        let readme = include_str!("../../README.md");
+        let (_, block) = readme.split_once("```toml\n").expect("it shows a configuration");
+        let (toml, _) = block.split_once("```\n").expect("the block ends");
+        let parsed = config::parse(toml, "README.md").expect("it is valid");
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    }
+}
