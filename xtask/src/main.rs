@@ -1,5 +1,6 @@
 //! Every chore of the project, as `cargo xtask` verbs.
 
+mod bench;
 mod build_ebpf;
 mod ebpf;
 mod elapsed;
@@ -28,6 +29,8 @@ enum Verb {
     BuildEbpf(build_ebpf::Arguments),
     /// Format, lints, licences and tests; all of them, or the groups named.
     Test(test::Arguments),
+    /// Measure, and say what it was measured on; all groups of figures, or those named.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
+        Verb::Bench(arguments) => bench::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

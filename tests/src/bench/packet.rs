@@ -1,0 +1,157 @@
+//! What a packet costs in the XDP program.
+//!
+//! | row | what |
+//! |---|---|
+//! | `packet/forward/N`, `packet/reverse/N` | from a client, from a backend, on N established connections in turn, in an order that has nothing to do with where they lie in memory |
+//! | `packet/new-flow` | a SYN that opens a connection: both directions are inserted |
+//! | `packet/growth` | a client's packet on 1M connections beside one on 10k |
+//!
+//! The time is the kernel's own, of a run of the program. Reading the clock for it costs more than
+//! a short program does, so all figures are net of a program that does nothing, measured in the
+//! same round; so is the peer, which swaps the Ethernet addresses and sends the frame back. The
+//! rows under `packet/gross/` are the same figures with that cost left in, on both sides.
+//!
+//! The table has room for 2^20 connections throughout.
+
+use anyhow::Result;
+use aya::sys::{Stats, enable_stats};
+
+use super::{
+    balancer::Balancer,
+    gauge::{Gauge, Runs},
+    machine::pin,
+    range::{Flags, Lane, Range, SERVER_SIDE},
+    report::Row,
+};
+use crate::lab::Namespace;
+
+const GROUP: &str = "packet";
+const SWAP: &str = "swap";
+/// Connections, and their name in the rows.
+const SIZES: [(u32, &str); 4] = [(1, "1"), (10_000, "10k"), (100_000, "100k"), (1_000_000, "1M")];
+/// Rounds for each number of connections.
+const ROUNDS: usize = 11;
+/// Frames of a measurement, at least; each connection has at least one.
+const FRAMES: u32 = 500_000;
+/// Measurements of new connections with less than that many are left out.
+const OPENED: u32 = 30_000;
+
+/// Measures the group in the namespace that the calling thread is in.
+pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> {
+    pin()?;
+    // Dropping it sets the sysctl's state free again, whatever that is.
+    let _stats = enable_stats(Stats::RunTime)?;
+    let mut range = Range::new(object)?;
+    let lane = range.lane(namespace)?;
+    let mut balancer = Balancer::new(&lane)?;
+    let peers = Peers::new(&mut range, namespace)?;
+
+    let mut rows = Rows::default();
+    let mut opened = Vec::new();
+    let mut forward = Vec::new();
+    for (size, name) in SIZES {
+        eprintln!("packet: opening connections, up to {name}");
+        balancer.grow(&mut range, size, |range, runs, count| {
+            if count == OPENED {
+                opened.push(peers.round(range, (0, count), count, [runs])?);
+            }
+            Ok(())
+        })?;
+        balancer.shuffle(&mut range, size)?;
+        eprintln!("packet: {ROUNDS} rounds over {name} connections");
+        let rounds = established(&mut range, &balancer, &peers, size)?;
+        rows.add(&format!("forward/{name}"), rounds.iter().map(|r| r.with([r.runs[0]])));
+        rows.add(&format!("reverse/{name}"), rounds.iter().map(|r| r.with([r.runs[1]])));
+        forward.push(rounds);
+    }
+    rows.add("new-flow", opened.into_iter());
+    let [_, few, _, many] = &forward[..] else { unreachable!("there are four sizes") };
+    let growth: Vec<_> = many.iter().zip(few).map(|(many, few)| (many.net(), few.net())).collect();
+    rows.net.push(Row::against(GROUP, "growth", "ns", "10k", &growth));
+    rows.net.append(&mut rows.gross);
+    Ok(rows.net)
+}
+
+/// Client side and server side on `size` connections; the first round only warms up.
+fn established(
+    range: &mut Range,
+    balancer: &Balancer,
+    peers: &Peers,
+    size: u32,
+) -> Result<Vec<Round<2>>> {
+    let frames = size.max(FRAMES);
+    let mut rounds = Vec::new();
+    for _ in 0..=ROUNDS {
+        let client = balancer.measure(range, (0, size), frames, "forward_client")?;
+        let server = balancer.measure(range, (SERVER_SIDE, size), frames, "forward_server")?;
+        rounds.push(peers.round(range, (0, size), frames, [client, server])?);
+    }
+    rounds.remove(0);
+    Ok(rounds)
+}
+
+/// The programs to compare with.
+struct Peers {
+    swap: (Lane, Gauge),
+    empty: (Lane, Gauge),
+}
+
+impl Peers {
+    fn new(range: &mut Range, namespace: &Namespace) -> Result<Self> {
+        let mut put = |name| -> Result<_> {
+            let lane = range.lane(namespace)?;
+            let gauge = range.occupy(&lane, name)?;
+            Ok((lane, gauge))
+        };
+        Ok(Self { swap: put("swap")?, empty: put("empty")? })
+    }
+
+    /// Completes a round in which the product did `runs`.
+    fn round<const N: usize>(
+        &self,
+        range: &mut Range,
+        tuples: (u32, u32),
+        frames: u32,
+        runs: [Runs; N],
+    ) -> Result<Round<N>> {
+        let mut measure =
+            |(lane, gauge): &(Lane, Gauge)| range.measure(lane, *gauge, Flags::Ack, tuples, frames);
+        Ok(Round { runs, swap: measure(&self.swap)?, empty: measure(&self.empty)? })
+    }
+}
+
+/// What was measured in one round: N figures of the product, and the peers'.
+#[derive(Clone, Copy)]
+struct Round<const N: usize> {
+    runs: [Runs; N],
+    swap: Runs,
+    empty: Runs,
+}
+
+impl<const N: usize> Round<N> {
+    fn with(&self, runs: [Runs; 1]) -> Round<1> {
+        Round { runs, swap: self.swap, empty: self.empty }
+    }
+
+    /// The cost of the first figure beyond that of measuring.
+    fn net(&self) -> f64 {
+        self.runs[0].cost() - self.empty.cost()
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    net: Vec<Row>,
+    gross: Vec<Row>,
+}
+
+impl Rows {
+    fn add(&mut self, name: &str, rounds: impl Iterator<Item = Round<1>>) {
+        let rounds: Vec<_> = rounds.collect();
+        let net: Vec<_> =
+            rounds.iter().map(|r| (r.net(), r.swap.cost() - r.empty.cost())).collect();
+        let gross: Vec<_> = rounds.iter().map(|r| (r.runs[0].cost(), r.swap.cost())).collect();
+        self.net.push(Row::against(GROUP, name, "ns", SWAP, &net));
+        self.gross.push(Row::against(GROUP, &format!("gross/{name}"), "ns", SWAP, &gross));
+    }
+}
