@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `VOLLEY` | array | 0 → [`Volley`] |
 //! | `TUPLES` | array | number → [`FlowKey<V4>`](crate::flow::FlowKey), as it stands in a packet |
+//! | `CONNECTIONS` | LRU hash | [`FlowKey<V4>`](crate::flow::FlowKey) → packets, `u64` |
 
 /// Length of a generated frame: the shortest that Ethernet allows, rounded up to whole words.
 pub const FRAME: usize = 64;

@@ -7,11 +7,11 @@
 use aya_ebpf::{
     bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
     macros::{map, xdp},
-    maps::Array,
+    maps::{Array, LruHashMap},
     programs::XdpContext,
 };
 use lb_common::{
-    addr::V4,
+    addr::{Port, V4},
     bench::{FRAME, MAX_TUPLES, TUPLE_OFFSET, Volley},
     flow::FlowKey,
 };
@@ -20,6 +20,8 @@ use lb_common::{
 static VOLLEY: Array<Volley> = Array::with_max_entries(1, 0);
 #[map]
 static TUPLES: Array<FlowKey<V4>> = Array::with_max_entries(MAX_TUPLES, 0);
+#[map]
+static CONNECTIONS: LruHashMap<FlowKey<V4>, u64> = LruHashMap::with_max_entries(MAX_TUPLES / 2, 0);
 
 /// Writes the next frame of the volley and sends it. Run by `BPF_PROG_TEST_RUN` with live frames,
 /// which come back as the last program left them: so everything is written each time. The kernel
@@ -60,10 +62,36 @@ pub fn swap(ctx: XdpContext) -> u32 {
     if start + 14 > end {
         return XDP_ABORTED;
     }
-    // SAFETY: within the frame, as just checked; frames begin at even addresses.
+    swap_addresses(start)
+}
+
+/// Swaps the Ethernet addresses of a frame that is known to have them.
+#[inline(always)]
+fn swap_addresses(start: usize) -> u32 {
+    // SAFETY: within the frame, as the caller has checked; frames begin at even addresses.
     let [dst, src] = unsafe { &mut *(start as *mut [[u16; 3]; 2]) };
     core::mem::swap(dst, src);
     XDP_TX
+}
+
+/// What a balancer without NAT cannot do without: finds the connection in a table with one entry
+/// for each, in one direction, and otherwise does what [`swap`] does. An unknown one is dropped.
+#[xdp]
+pub fn lookup(ctx: XdpContext) -> u32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + FRAME > end {
+        return XDP_ABORTED;
+    }
+    let mut tuple = FlowKey { src: V4(0), dst: V4(0), sport: Port(0), dport: Port(0) };
+    // SAFETY: within the frame, as just checked. Both are plain halves of words, evenly aligned.
+    unsafe {
+        *core::ptr::from_mut(&mut tuple).cast::<Tuple>() =
+            *((start + TUPLE_OFFSET) as *const Tuple);
+    }
+    let Some(seen) = CONNECTIONS.get_ptr_mut(&tuple) else { return XDP_DROP };
+    // SAFETY: readable after a lookup in this run of the program.
+    unsafe { *seen += 1 };
+    swap_addresses(start)
 }
 
 /// Nothing at all: what its run costs is the cost of measuring.

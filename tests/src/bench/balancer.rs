@@ -104,7 +104,7 @@ impl Balancer {
     }
 
     /// Gives the tuples of the first `count` connections to frames in an order that has nothing to
-    /// do with where they lie in memory.
+    /// do with where they lie in memory, and makes them known to `lookup`.
     pub(super) fn shuffle(&self, range: &mut Range, count: u32) -> Result<()> {
         /// A prime, so that its multiples meet every number below `count` once.
         const STRIDE: u64 = 611_953;
@@ -113,6 +113,7 @@ impl Balancer {
             let number = (u64::from(slot) * STRIDE % u64::from(count)) as u32;
             let client = client_tuple(number);
             range.set_tuple(slot, client)?;
+            range.add_connection(&client)?;
             range.set_tuple(SERVER_SIDE + slot, self.server_tuple(&client)?)?;
         }
         Ok(())

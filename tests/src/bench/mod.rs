@@ -44,6 +44,8 @@ impl Group {
         let object = std::fs::read(programs)
             .with_context(|| format!("cannot read {}", programs.display()))?;
         let namespace = Namespace::new("bench", &Dir::new()?)?;
+        // No packet but ours.
+        namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         namespace.enter(|| match self {
             Self::Packet => packet::measure(&namespace, &object),
             Self::Memory => memory::measure(),

@@ -3,15 +3,17 @@
 //! | row | what |
 //! |---|---|
 //! | `packet/forward/N`, `packet/reverse/N` | from a client, from a backend, on N established connections in turn, in an order that has nothing to do with where they lie in memory |
+//! | `packet/lookup/N` | no figure of the product's: what finding one of N connections in a table of the kernel's costs, with one entry for each |
 //! | `packet/new-flow` | a SYN that opens a connection: both directions are inserted |
 //! | `packet/growth` | a client's packet on 1M connections beside one on 10k |
+//! | `packet/net/...` | the same, without the cost of measuring |
 //!
-//! The time is the kernel's own, of a run of the program. Reading the clock for it costs more than
-//! a short program does, so all figures are net of a program that does nothing, measured in the
-//! same round; so is the peer, which swaps the Ethernet addresses and sends the frame back. The
-//! rows under `packet/gross/` are the same figures with that cost left in, on both sides.
+//! The time is the kernel's own, of a run of the program, and so is that of the peer, a program
+//! that swaps the Ethernet addresses and sends the frame back. Nearly all of the peer's time is
+//! spent on reading the clock, which is part of each figure. The rows under `net` are less a
+//! program that does nothing; the peer has nothing left then that a ratio could be made of.
 //!
-//! The table has room for 2^20 connections throughout.
+//! The tables have room for 2^20 connections throughout.
 
 use anyhow::Result;
 use aya::sys::{Stats, enable_stats};
@@ -62,14 +64,17 @@ pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> 
         let rounds = established(&mut range, &balancer, &peers, size)?;
         rows.add(&format!("forward/{name}"), rounds.iter().map(|r| r.with([r.runs[0]])));
         rows.add(&format!("reverse/{name}"), rounds.iter().map(|r| r.with([r.runs[1]])));
+        rows.add(&format!("lookup/{name}"), rounds.iter().map(|r| r.with([r.runs[2]])));
         forward.push(rounds);
     }
     rows.add("new-flow", opened.into_iter());
     let [_, few, _, many] = &forward[..] else { unreachable!("there are four sizes") };
-    let growth: Vec<_> = many.iter().zip(few).map(|(many, few)| (many.net(), few.net())).collect();
-    rows.net.push(Row::against(GROUP, "growth", "ns", "10k", &growth));
-    rows.net.append(&mut rows.gross);
-    Ok(rows.net)
+    let pairs = many.iter().zip(few);
+    let growth: Vec<_> =
+        pairs.map(|(many, few)| (many.runs[0].cost(), few.runs[0].cost())).collect();
+    rows.gross.push(Row::against(GROUP, "growth", "ns", "10k", &growth));
+    rows.gross.append(&mut rows.net);
+    Ok(rows.gross)
 }
 
 /// Client side and server side on `size` connections; the first round only warms up.
@@ -78,13 +83,14 @@ fn established(
     balancer: &Balancer,
     peers: &Peers,
     size: u32,
-) -> Result<Vec<Round<2>>> {
+) -> Result<Vec<Round<3>>> {
     let frames = size.max(FRAMES);
     let mut rounds = Vec::new();
     for _ in 0..=ROUNDS {
         let client = balancer.measure(range, (0, size), frames, "forward_client")?;
         let server = balancer.measure(range, (SERVER_SIDE, size), frames, "forward_server")?;
-        rounds.push(peers.round(range, (0, size), frames, [client, server])?);
+        let lookup = Peers::measure(&peers.lookup, range, (0, size), frames)?;
+        rounds.push(peers.round(range, (0, size), frames, [client, server, lookup])?);
     }
     rounds.remove(0);
     Ok(rounds)
@@ -93,6 +99,7 @@ fn established(
 /// The programs to compare with.
 struct Peers {
     swap: (Lane, Gauge),
+    lookup: (Lane, Gauge),
     empty: (Lane, Gauge),
 }
 
@@ -103,7 +110,7 @@ impl Peers {
             let gauge = range.occupy(&lane, name)?;
             Ok((lane, gauge))
         };
-        Ok(Self { swap: put("swap")?, empty: put("empty")? })
+        Ok(Self { swap: put("swap")?, lookup: put("lookup")?, empty: put("empty")? })
     }
 
     /// Completes a round in which the product did `runs`.
@@ -114,9 +121,17 @@ impl Peers {
         frames: u32,
         runs: [Runs; N],
     ) -> Result<Round<N>> {
-        let mut measure =
-            |(lane, gauge): &(Lane, Gauge)| range.measure(lane, *gauge, Flags::Ack, tuples, frames);
-        Ok(Round { runs, swap: measure(&self.swap)?, empty: measure(&self.empty)? })
+        let swap = Self::measure(&self.swap, range, tuples, frames)?;
+        Ok(Round { runs, swap, empty: Self::measure(&self.empty, range, tuples, frames)? })
+    }
+
+    fn measure(
+        (lane, gauge): &(Lane, Gauge),
+        range: &mut Range,
+        tuples: (u32, u32),
+        frames: u32,
+    ) -> Result<Runs> {
+        range.measure(lane, *gauge, Flags::Ack, tuples, frames)
     }
 }
 
@@ -148,10 +163,9 @@ struct Rows {
 impl Rows {
     fn add(&mut self, name: &str, rounds: impl Iterator<Item = Round<1>>) {
         let rounds: Vec<_> = rounds.collect();
-        let net: Vec<_> =
-            rounds.iter().map(|r| (r.net(), r.swap.cost() - r.empty.cost())).collect();
         let gross: Vec<_> = rounds.iter().map(|r| (r.runs[0].cost(), r.swap.cost())).collect();
-        self.net.push(Row::against(GROUP, name, "ns", SWAP, &net));
-        self.gross.push(Row::against(GROUP, &format!("gross/{name}"), "ns", SWAP, &gross));
+        let net: Vec<_> = rounds.iter().map(Round::net).collect();
+        self.gross.push(Row::against(GROUP, name, "ns", SWAP, &gross));
+        self.net.push(Row::alone(GROUP, &format!("net/{name}"), "ns", &net));
     }
 }

@@ -1,9 +1,9 @@
 //! Where packets are fired at programs.
 //!
 //! ```text
-//!             ┌─ bench-a0 ═══ bench-b0  the balancer's program
-//!  generator ─┼─ bench-a1 ═══ bench-b1  swap
-//!             └─ bench-a2 ═══ bench-b2  empty
+//!             ┌─ bench-a0 ═══ bench-b0  the product
+//!  generator ─┤
+//!             └─ ...                    swap, lookup, empty
 //! ```
 //!
 //! The kernel runs the generator on live frames and sends them through a veth, at whose other end
@@ -12,7 +12,7 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::Array,
+    maps::{Array, HashMap, MapData},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode},
 };
 use lb_common::{
@@ -45,8 +45,9 @@ pub(super) enum Flags {
 /// A generator and what it fires at.
 pub(super) struct Range {
     programs: Ebpf,
-    volley: Array<aya::maps::MapData, Volley>,
-    tuples: Array<aya::maps::MapData, FlowKey<V4>>,
+    volley: Array<MapData, Volley>,
+    tuples: Array<MapData, FlowKey<V4>>,
+    connections: HashMap<MapData, FlowKey<V4>, u64>,
     sink: Gauge,
     lanes: u32,
 }
@@ -70,9 +71,11 @@ impl Range {
         }
         let volley = programs.take_map("VOLLEY").context("no map VOLLEY")?;
         let tuples = programs.take_map("TUPLES").context("no map TUPLES")?;
+        let connections = programs.take_map("CONNECTIONS").context("no map CONNECTIONS")?;
         Ok(Self {
             volley: volley.try_into()?,
             tuples: tuples.try_into()?,
+            connections: connections.try_into()?,
             sink: Gauge::of(&xdp(&mut programs, "sink")?.info()?),
             programs,
             lanes: 0,
@@ -103,6 +106,11 @@ impl Range {
     /// Sets a tuple that frames can be given.
     pub(super) fn set_tuple(&mut self, number: u32, tuple: FlowKey<V4>) -> Result<()> {
         Ok(self.tuples.set(number, tuple, 0)?)
+    }
+
+    /// Makes a connection known to `lookup`.
+    pub(super) fn add_connection(&mut self, tuple: &FlowKey<V4>) -> Result<()> {
+        Ok(self.connections.insert(tuple, 0, 0)?)
     }
 
     /// Fires `frames` frames with `flags` down the lane, with the tuples from `first` on, `count`

@@ -1,6 +1,6 @@
 //! `cargo xtask bench` builds this and runs it.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum as _};
@@ -20,8 +20,18 @@ struct Arguments {
     programs: PathBuf,
 }
 
-fn main() -> Result<()> {
-    let Arguments { mut groups, json, programs } = Arguments::parse();
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { mut groups, json, programs } = arguments;
     if groups.is_empty() {
         groups.extend(Group::value_variants());
     }
