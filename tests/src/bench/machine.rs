@@ -92,11 +92,20 @@ impl Times {
     }
 }
 
-/// Keeps the calling thread on the last processor: the first one tends to serve interrupts.
-pub(super) fn pin() -> Result<()> {
+/// Keeps this process and its children on the last processor (the first one tends to serve
+/// interrupts), ahead of most other work. To be called before there are threads.
+pub fn settle() -> Result<()> {
+    /// Enough to be left alone, and not so much that nothing else gets done.
+    const NICENESS: libc::c_int = -10;
+
     let mut set = CpuSet::new();
     set.set(processors() - 1)?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one processor")
+    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one processor")?;
+    // SAFETY: a plain system call.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot raise the priority");
+    }
+    Ok(())
 }
 
 fn processors() -> usize {

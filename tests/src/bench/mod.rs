@@ -3,13 +3,14 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! [`packet`], [`memory`], [`reap`].
+//! [`packet`], [`memory`], [`reap`], [`path`].
 
 mod balancer;
 mod gauge;
 mod machine;
 mod memory;
 mod packet;
+mod path;
 mod range;
 mod reap;
 mod report;
@@ -20,7 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Uid;
 
 pub use self::{
-    machine::Machine,
+    machine::{Machine, settle},
     report::{Report, Row},
 };
 use crate::lab::{Dir, Namespace};
@@ -34,6 +35,8 @@ pub enum Group {
     Memory,
     /// What it costs to find expired connections.
     Reap,
+    /// What the balancer adds to real TCP, beside a router, nftables and HAProxy.
+    Path,
 }
 
 impl Group {
@@ -50,6 +53,7 @@ impl Group {
             Self::Packet => packet::measure(&namespace, &object),
             Self::Memory => memory::measure(),
             Self::Reap => reap::measure(&namespace, &object),
+            Self::Path => path::measure(),
         })
     }
 }

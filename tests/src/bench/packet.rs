@@ -21,7 +21,6 @@ use aya::sys::{Stats, enable_stats};
 use super::{
     balancer::Balancer,
     gauge::{Gauge, Runs},
-    machine::pin,
     range::{Flags, Lane, Range, SERVER_SIDE},
     report::Row,
 };
@@ -40,7 +39,6 @@ const OPENED: u32 = 30_000;
 
 /// Measures the group in the namespace that the calling thread is in.
 pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> {
-    pin()?;
     // Dropping it sets the sysctl's state free again, whatever that is.
     let _stats = enable_stats(Stats::RunTime)?;
     let mut range = Range::new(object)?;

@@ -36,5 +36,6 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use plan::Family;
 pub use process::Process;
+pub(crate) use socket::dial;
 pub use topology::{Host, Lab, Shape};
 pub use xdp::{Attached, EveryFrame};
