@@ -1,6 +1,6 @@
 //! What the figures are measured on, and whether it is quiet.
 
-use std::{fmt, fs, process::Command};
+use std::{fmt, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -92,22 +92,39 @@ impl Times {
     }
 }
 
-/// Keeps this process and its children on the last processor (the first one tends to serve
-/// interrupts), ahead of most other work. To be called before there are threads.
+/// Keeps this process and its children on the last processor: the first one tends to serve
+/// interrupts. To be called before there are threads.
 pub fn settle() -> Result<()> {
-    /// Enough to be left alone, and not so much that nothing else gets done.
-    const NICENESS: libc::c_int = -10;
-
     let mut set = CpuSet::new();
     set.set(processors() - 1)?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one processor")?;
-    // SAFETY: a plain system call.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot raise the priority");
-    }
-    Ok(())
+    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one processor")
 }
 
+/// Processor time that a process has taken, all its threads together.
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
+    let mut time = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanoseconds = text.split(' ').next().context("an empty schedstat")?;
+        time += Duration::from_nanos(nanoseconds.parse()?);
+    }
+    Ok(time)
+}
+
+/// The kernel thread that takes packets off a processor that has had too many, if it shows.
+pub(super) fn packet_thread() -> Option<u32> {
+    let name = format!("ksoftirqd/{}\n", processors() - 1);
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+        (comm == name).then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}
+
+/// How many there are, whichever of them we may run on.
 fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+    nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
+        .ok()
+        .flatten()
+        .and_then(|count| usize::try_from(count).ok())
+        .unwrap_or(1)
 }

@@ -55,6 +55,16 @@ pub(super) enum InPlace {
     Program(Program),
 }
 
+impl InPlace {
+    /// The process that does the work, if it is not the kernel that does.
+    pub(super) fn process(&self) -> Option<u32> {
+        match self {
+            Self::Proxy(process) => Some(process.pid()),
+            Self::Nothing | Self::Rules(_) | Self::Program(_) => None,
+        }
+    }
+}
+
 impl Carrier {
     /// Where the client finds the server, and the network of the addresses that it comes from.
     pub(super) fn way(self) -> (Ipv4Addr, Ipv4Addr) {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    bench::report::median,
+    bench::{machine::processor_time, report::median},
     lab::{Namespace, dial},
 };
 
@@ -31,30 +31,57 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     /// Microseconds per short connection.
-    pub(super) short: f64,
-    /// Megabytes per second.
-    pub(super) bulk: f64,
+    pub(super) short: Taken,
+    /// Microseconds per megabyte.
+    pub(super) bulk: Taken,
     /// Microseconds of a round trip, the median.
     pub(super) p50: f64,
     /// The same, below which 99 of 100 are.
     pub(super) p99: f64,
 }
 
+/// What something took, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// By the clock.
+    pub(super) clock: f64,
+    /// Of the processor, for all hosts together.
+    pub(super) processor: f64,
+}
+
 impl Sample {
     /// Measures what a client gets from the server at `target`; for short connections it comes
-    /// from all addresses of `network`, a /16, in turn.
-    pub(super) fn take(client: &Namespace, target: Ipv4Addr, network: Ipv4Addr) -> Result<Self> {
+    /// from all addresses of `network`, a /16, in turn. `others` are the processes that work for
+    /// it besides this one.
+    pub(super) fn take(
+        client: &Namespace,
+        (target, network): (Ipv4Addr, Ipv4Addr),
+        others: &[u32],
+    ) -> Result<Self> {
+        let processes = [&[std::process::id()], others].concat();
         client.enter(|| {
             let to = |port| SocketAddr::from((target, port));
             let first = u32::from(network) + 1;
-            let short = short(to(SHORT), first).context("short connections")?;
-            let bulk = bulk(to(BULK)).context("a long connection")?;
+            let short = timed(&processes, || short(to(SHORT), first));
+            let short = short.context("short connections")?;
+            let bulk = timed(&processes, || bulk(to(BULK))).context("a long connection")?;
             let (p50, p99) = trips(to(ECHO)).context("round trips")?;
             Ok(Self { short, bulk, p50, p99 })
         })
     }
 }
 
+/// Does something, and divides the time it takes by the number of units that it returns.
+fn timed(processes: &[u32], work: impl FnOnce() -> io::Result<f64>) -> Result<Taken> {
+    let processor = || -> Result<Duration> { processes.iter().map(|p| processor_time(*p)).sum() };
+    let (started, before) = (Instant::now(), processor()?);
+    let units = work()?;
+    let (clock, processor) = (started.elapsed(), processor()? - before);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / units;
+    Ok(Taken { clock: each(clock), processor: each(processor) })
+}
+
+/// How many connections there were.
 fn short(to: SocketAddr, first: u32) -> io::Result<f64> {
     const ADDRESSES: u32 = 60_000;
 
@@ -67,9 +94,10 @@ fn short(to: SocketAddr, first: u32) -> io::Result<f64> {
         stream.read_exact(&mut [0])?;
         count += 1;
     }
-    Ok(started.elapsed().as_secs_f64() * 1e6 / f64::from(count))
+    Ok(count.into())
 }
 
+/// How many megabytes came.
 fn bulk(from: SocketAddr) -> io::Result<f64> {
     let mut stream = dial(from, None, PATIENCE)?;
     let mut buffer = vec![0; 1 << 16];
@@ -78,7 +106,7 @@ fn bulk(from: SocketAddr) -> io::Result<f64> {
     while started.elapsed() < SPAN {
         bytes += stream.read(&mut buffer)?;
     }
-    Ok(bytes as f64 / 1e6 / started.elapsed().as_secs_f64())
+    Ok(bytes as f64 / 1e6)
 }
 
 fn trips(to: SocketAddr) -> io::Result<(f64, f64)> {
