@@ -151,8 +151,12 @@ fn detach(bpffs: &Path) -> Result<()> {
 
 /// Logs to the standard error output: the journal's, under systemd.
 fn start_log(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level)
-        .with_context(|| format!("[log] level: {} is no level", log.level))?;
+    let level = &log.level;
+    // What the libraries do is not what the operator wants to know: loading the program alone is
+    // a thousand lines of debug.
+    let libraries = if level == "error" { "error" } else { "warn" };
+    let filter = EnvFilter::try_new(format!("{libraries},lb_daemon={level},tandem={level}"))
+        .with_context(|| format!("[log] level: {level} is no level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -104,7 +104,7 @@ fn segment<'a, F: Family>(
     let mut segment = Segment::<F>::parse(packet, ethernet)?;
     let key = segment.key();
 
-    if let Some(entry) = F::flows().get_ptr_mut(key) {
+    if let Some(entry) = F::flows().get_ptr_mut(&key) {
         match flow::follow::<F>(entry, &key, segment.tcp.flags) {
             // SAFETY: readable after a lookup in this run; these fields never change.
             Follow::Forward => unsafe {

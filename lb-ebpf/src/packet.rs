@@ -88,8 +88,31 @@ pub struct Ipv6 {
     pub payload_length: u16,
     pub next_header: u8,
     pub hop_limit: u8,
-    pub src: V6,
-    pub dst: V6,
+    pub src: [Half; 4],
+    pub dst: [Half; 4],
+}
+
+/// A word of an address, aligned to half of itself as everything in a frame.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy)]
+pub struct Half(u32);
+
+/// An address taken word by word: as a whole it would be copied by a loop over its bytes.
+#[inline(always)]
+fn words(address: &[Half; 4]) -> V6 {
+    let [a, b, c, d] = address;
+    V6([a.0, b.0, c.0, d.0])
+}
+
+impl Ipv6 {
+    /// Writes both addresses.
+    #[inline(always)]
+    pub fn readdress(&mut self, src: &V6, dst: &V6) {
+        for i in 0..4 {
+            self.src[i].0 = src.0[i];
+            self.dst[i].0 = dst.0[i];
+        }
+    }
 }
 
 /// A TCP header without options. Multi-byte fields are in network byte order.
@@ -187,12 +210,12 @@ impl IpHeader for Ipv6 {
 
     #[inline(always)]
     fn src(&self) -> V6 {
-        self.src
+        words(&self.src)
     }
 
     #[inline(always)]
     fn dst(&self) -> V6 {
-        self.dst
+        words(&self.dst)
     }
 
     #[inline(always)]

@@ -37,7 +37,8 @@ impl Answer for Ipv4 {
 impl Answer for Ipv6 {
     #[inline(always)]
     fn answer(&mut self) {
-        (self.src, self.dst) = (self.dst, self.src);
+        let (src, dst) = (self.src(), self.dst());
+        self.readdress(&dst, &src);
         self.version_class_flow = 0x6000_0000_u32.to_be();
         self.payload_length = (size_of::<Tcp>() as u16).to_be();
         self.hop_limit = 64;

@@ -29,8 +29,7 @@ impl Rewrite for Ipv6 {
     #[inline(always)]
     fn translate(&mut self, to: &Translation<Self::Address>) -> Option<()> {
         self.hop_limit = self.hop_limit.checked_sub(1).filter(|left| *left != 0)?;
-        self.src = to.src;
-        self.dst = to.dst;
+        self.readdress(&to.src, &to.dst);
         Some(())
     }
 }

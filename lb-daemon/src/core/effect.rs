@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -72,8 +73,10 @@ pub struct DesiredService {
 }
 
 /// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.
+///
+/// Shared, because thousands of them are passed on and compared with every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slots(pub Vec<u16>);
+pub struct Slots(pub Arc<[u16]>);
 
 /// A backend as the data plane shall know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

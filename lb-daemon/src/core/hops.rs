@@ -20,13 +20,19 @@ pub(super) struct Hops {
     retry: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Way {
-    asked: bool,
-    route: Option<Route>,
-    /// The last link-layer address known. It is kept when the kernel loses it: the health checks
-    /// decide whether a backend is alive, and its connections need somewhere to go meanwhile.
-    mac: Option<Mac>,
+/// What is known of the way to an address.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The kernel was asked and has not answered yet.
+    Asked,
+    NoRoute,
+    Routed {
+        route: Route,
+        /// The last link-layer address known. It is kept when the kernel loses it: the health
+        /// checks decide whether a backend is alive, and its connections need somewhere to go
+        /// meanwhile.
+        mac: Option<Mac>,
+    },
 }
 
 /// Why an address cannot be reached.
@@ -43,15 +49,9 @@ impl Hops {
     pub(super) fn follow(&mut self, targets: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
         let before = std::mem::take(&mut self.ways);
         for target in targets {
-            self.ways.insert(target, before.get(&target).copied().unwrap_or_default());
+            self.ways.insert(target, before.get(&target).copied().unwrap_or(Way::Asked));
         }
-        let mut ask = Vec::new();
-        for (target, way) in &mut self.ways {
-            if !std::mem::replace(&mut way.asked, true) {
-                ask.push(*target);
-            }
-        }
-        ask
+        self.ways.keys().filter(|target| !before.contains_key(target)).copied().collect()
     }
 
     /// Every address: routes may have changed.
@@ -63,29 +63,49 @@ impl Hops {
         let Some(way) = self.ways.get_mut(&target) else {
             return;
         };
-        let same_neighbour = matches!((way.route, route), (Some(old), Some(new))
-            if (old.ifindex, old.via) == (new.ifindex, new.via));
-        if !same_neighbour {
-            way.mac = None;
-        }
-        way.route = route;
+        let Some(route) = route else {
+            *way = Way::NoRoute;
+            return;
+        };
+        let mac = match way {
+            Way::Routed { route: old, mac }
+                if (old.ifindex, old.via) == (route.ifindex, route.via) =>
+            {
+                *mac
+            }
+            _ => None,
+        };
+        *way = Way::Routed { route, mac };
     }
 
     pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
-        let Some(mac) = mac else { return };
+        if mac.is_none() {
+            return;
+        }
         for way in self.ways.values_mut() {
-            if way.route.is_some_and(|r| (r.ifindex, r.via) == (ifindex, address)) {
-                way.mac = Some(mac);
+            if let Way::Routed { route, mac: known } = way
+                && (route.ifindex, route.via) == (ifindex, address)
+            {
+                *known = mac;
             }
         }
     }
 
     /// The next hop towards `target`, and the source address the kernel would use.
     pub(super) fn hop(&self, target: IpAddr) -> Result<(NextHop, IpAddr), Unreachable> {
-        let way = self.ways.get(&target).ok_or(Unreachable::Resolving)?;
-        let route = way.route.ok_or(Unreachable::NoRoute)?;
-        let mac = way.mac.ok_or(Unreachable::Resolving)?;
-        Ok((NextHop { ifindex: route.ifindex, src: route.mac, dst: mac }, route.source))
+        match self.ways.get(&target) {
+            Some(Way::Routed { route, mac: Some(mac) }) => {
+                let hop = NextHop { ifindex: route.ifindex, src: route.mac, dst: *mac };
+                Ok((hop, route.source))
+            }
+            Some(Way::NoRoute) => Err(Unreachable::NoRoute),
+            Some(Way::Asked | Way::Routed { mac: None, .. }) | None => Err(Unreachable::Resolving),
+        }
+    }
+
+    /// Whether every way is either known or known not to be there.
+    pub(super) fn are_settled(&self) -> bool {
+        self.ways.keys().all(|target| self.hop(*target) != Err(Unreachable::Resolving))
     }
 
     /// When to ask again about addresses that are not reachable.
@@ -135,6 +155,8 @@ mod tests {
         let mut hops = Hops::default();
         assert_eq!(hops.follow([TARGET]), [TARGET]);
         assert!(hops.follow([TARGET]).is_empty());
+        assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not answered yet");
+        hops.routed(TARGET, None);
         assert_eq!(hops.hop(TARGET), Err(Unreachable::NoRoute));
         hops.routed(TARGET, Some(route()));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving));

@@ -1,8 +1,14 @@
 //! Attaching the program to interfaces.
 
-use std::{collections::BTreeSet, fmt, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     ProgramError, Xdp,
     links::{FdLink, PinnedLink},
@@ -13,6 +19,10 @@ use tracing::warn;
 
 use super::pins::Pins;
 use crate::config::XdpMode;
+
+/// How long an interface may still be busy with a program whose pin was removed: the kernel detaches
+/// it when it comes to it.
+const UNTIL_FREE: Duration = Duration::from_millis(500);
 
 /// An attachment in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +69,7 @@ pub(super) fn attach(
     interface: &str,
     wanted: XdpMode,
 ) -> Result<Attached> {
-    let ifindex = if_nametoindex(interface).map_err(|_| missing(interface))?;
+    let ifindex = index(interface)?;
     for mode in Mode::ALL {
         let pin = pins.links().join(format!("{ifindex}_{mode}"));
         if !pin.exists() {
@@ -96,6 +106,11 @@ pub(super) fn attach(
     Ok(Attached { ifindex, mode })
 }
 
+/// The interface's number, or an error that names those that could have been meant.
+pub(super) fn index(interface: &str) -> Result<u32> {
+    if_nametoindex(interface).map_err(|_| missing(interface))
+}
+
 /// Detaches the program from every interface that is not in `keep`.
 pub(super) fn detach_others(pins: &Pins, keep: &BTreeSet<u32>) -> Result<()> {
     for entry in fs::read_dir(pins.links())?.flatten() {
@@ -118,7 +133,7 @@ const fn suits(mode: Mode, wanted: XdpMode) -> bool {
 fn adopt(program: &mut Xdp, pin: &Path) -> Result<()> {
     let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
     let id = program.attach_to_link(link)?;
-    // The pin keeps it; our own handle would detach it when dropped... by closing only.
+    // Closing our handle detaches nothing: the pin holds the link.
     drop(program.take_link(id)?);
     Ok(())
 }
@@ -130,9 +145,19 @@ fn attach_as(
     ifindex: u32,
     mode: Mode,
 ) -> Result<()> {
-    let id = program
-        .attach_to_if_index(ifindex, mode.aya())
-        .map_err(|error| explain(error, interface, mode))?;
+    let deadline = Instant::now() + UNTIL_FREE;
+    let id = loop {
+        match program.attach_to_if_index(ifindex, mode.aya()) {
+            Ok(id) => break id,
+            Err(error) => {
+                let error = explain(error, interface, mode);
+                if !is_busy(&error) || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                thread::sleep(UNTIL_FREE / 20);
+            }
+        }
+    };
     let link: FdLink = program
         .take_link(id)?
         .try_into()
@@ -172,11 +197,8 @@ fn missing(interface: &str) -> anyhow::Error {
     let names: Vec<String> = nix::net::if_::if_nameindex()
         .map(|list| list.iter().map(|i| i.name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
-    let error: Result<()> = (|| {
-        bail!(
-            "interface {interface} does not exist; this host has {} (set [global] interfaces)",
-            names.join(", ")
-        )
-    })();
-    error.unwrap_err()
+    anyhow!(
+        "interface {interface} does not exist; this host has {} (set [global] interfaces)",
+        names.join(", ")
+    )
 }

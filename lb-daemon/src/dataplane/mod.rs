@@ -26,7 +26,7 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::{
     attach::{Attached, Mode},
@@ -76,15 +76,53 @@ impl Dataplane {
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
+    /// Touches nothing if one of them does not exist.
     pub fn attach(&mut self, global: &Global) -> Result<()> {
-        let program = program(&mut self.ebpf, "tandem")?;
         for name in &global.interfaces {
-            let attached = attach::attach(program, &self.pins, name, global.xdp_mode)?;
-            if self.attached.get(name) != Some(&attached) {
-                info!(interface = name, mode = %attached.mode, "XDP program attached");
-            }
-            self.attached.insert(name.clone(), attached);
+            attach::index(name)?;
         }
+        self.pins.remove_others()?;
+        for name in &global.interfaces {
+            self.attach_one(name, global)?;
+        }
+        self.detach_others(global)
+    }
+
+    /// Attaches the program anew where an interface was replaced by another of its name, as it is
+    /// when a driver or a bond is set up again: the program went with the old one.
+    pub fn reattach(&mut self, global: &Global) {
+        let mut changed = false;
+        for name in &global.interfaces {
+            let before = self.attached.get(name).map(|attached| attached.ifindex);
+            let result = match attach::index(name) {
+                Ok(ifindex) if before == Some(ifindex) => continue,
+                Ok(_) => self.attach_one(name, global),
+                Err(_) if before.is_none() => continue,
+                Err(error) => Err(error),
+            };
+            changed = true;
+            if let Err(error) = result {
+                self.attached.remove(name);
+                error!(
+                    "{name} forwards nothing until the XDP program can be attached again: {error:#}"
+                );
+            }
+        }
+        if changed && let Err(error) = self.detach_others(global) {
+            warn!("cannot clean up after an interface: {error:#}");
+        }
+    }
+
+    fn attach_one(&mut self, name: &str, global: &Global) -> Result<()> {
+        let program = program(&mut self.ebpf, "tandem")?;
+        let attached = attach::attach(program, &self.pins, name, global.xdp_mode)?;
+        if self.attached.insert(name.to_owned(), attached) != Some(attached) {
+            info!(interface = name, mode = %attached.mode, "XDP program attached");
+        }
+        Ok(())
+    }
+
+    fn detach_others(&mut self, global: &Global) -> Result<()> {
         self.attached.retain(|name, _| global.interfaces.contains(name));
         let keep: BTreeSet<u32> = self.attached.values().map(|a| a.ifindex).collect();
         attach::detach_others(&self.pins, &keep)
@@ -126,6 +164,11 @@ impl Dataplane {
         }
         Reaper::open(&self.pins, ebpf)
     }
+}
+
+/// Whether an earlier daemon left a data plane there.
+pub fn exists(bpffs: &std::path::Path) -> bool {
+    Pins::exist(bpffs)
 }
 
 /// Takes the data plane away: detaches the program everywhere and forgets all connections. Returns

@@ -38,6 +38,8 @@ pub struct Reaper {
 pub struct Sweep {
     /// Connections that had expired and are gone.
     pub reaped: u64,
+    /// Whether every connection was seen. If not, a number that was not seen may still be in use.
+    pub complete: bool,
     /// Numbers of the backends that connections remain for, closed ones included.
     pub backends: BTreeSet<u16>,
     /// Numbers of the services that connections remain for.
@@ -70,11 +72,13 @@ impl Reaper {
         let start = Instant::now();
         let timeouts =
             (0..MAX_SERVICES).map(|n| self.timeouts.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
-        let mut sweep = Sweep::default();
+        let mut sweep = Sweep { complete: true, ..Sweep::default() };
         let mut hops = BTreeSet::new();
         self.v4.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
         self.v6.sweep(&self.ebpf, &timeouts, &mut sweep, &mut hops)?;
-        self.hops.collect(&hops)?;
+        if sweep.complete {
+            self.hops.collect(&hops)?;
+        }
         sweep.took = start.elapsed();
         Ok(sweep)
     }
@@ -95,9 +99,15 @@ impl<A: Family> Table<A> {
         let now = now()?;
         let mut candidates = Vec::new();
         // The kernel begins again from the start when the key it stands at is removed meanwhile;
-        // the bound keeps a busy table from holding the walk forever.
-        for entry in self.flows.iter().take(self.capacity) {
-            let Ok((key, flow)) = entry else { continue };
+        // the bound keeps a busy table from holding the walk forever, but may end it too early.
+        let mut left = self.capacity;
+        for entry in &self.flows {
+            if left == 0 {
+                sweep.complete = false;
+                break;
+            }
+            left -= 1;
+            let (key, flow) = entry.context("cannot read the flow table")?;
             sweep.backends.insert(flow.to.backend);
             sweep.services.insert(flow.to.service);
             hops.insert(flow.to.hop);

@@ -1,6 +1,6 @@
 //! What this host has: interfaces and addresses.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::bail;
 use futures::TryStreamExt as _;
@@ -63,10 +63,10 @@ pub(super) fn find(mut interfaces: Vec<Interface>, name: &str) -> anyhow::Result
     )
 }
 
-/// Whether some interface has this address.
-pub(super) async fn holds(handle: &Handle, address: IpAddr) -> anyhow::Result<bool> {
+/// The addresses of all interfaces.
+pub(super) async fn addresses(handle: &Handle) -> anyhow::Result<BTreeSet<IpAddr>> {
     let addresses = list(handle, |handle| handle.address().get().execute()).await?;
-    Ok(addresses.iter().any(|held| own(held) == Some(address)))
+    Ok(addresses.iter().filter_map(own).collect())
 }
 
 /// This host's side of an address: on a point-to-point link, `Address` is the other side's.

@@ -29,6 +29,7 @@ struct Package {
 const LAB: &[Package] = &[
     Package::plain("iproute2", "ip", "builds the lab's network"),
     Package::plain("ethtool", "ethtool", "switches offloads of the lab's interfaces"),
+    Package::plain("iputils-ping", "ping", "the lab's simplest question"),
     Package::plain("curl", "curl", "the lab's web client"),
     Package::plain("procps", "ps", "looks at the lab's processes"),
     Package::plain("tcpdump", "tcpdump", "shows the lab's packets"),

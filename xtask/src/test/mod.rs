@@ -42,6 +42,29 @@ enum Group {
     Netns,
 }
 
+const UNIT: &[&str] = &[
+    "--package=lb-common",
+    "--package=lb-daemon",
+    "--package=tests",
+    "--package=xtask",
+    "--lib",
+    "--bins",
+    "--test=config_goldens",
+    "--test=config_properties",
+];
+
+/// Netlink against the real kernel, the lab itself, and the product in it. (Cargo builds `tandem`
+/// because `netlink` is a test of its package.)
+const NETNS: &[&str] = &[
+    "--package=lb-daemon",
+    "--package=tests",
+    "--test=netlink",
+    "--test=lab",
+    "--test=lab_cleanup",
+    "--test=lab_xdp",
+    "--test=netns",
+];
+
 impl Group {
     fn name(self) -> String {
         self.to_possible_value().expect("no group is hidden").get_name().to_owned()
@@ -57,17 +80,12 @@ impl Group {
             Self::Format => checks::format(),
             Self::Lints => checks::lints(),
             Self::Licences => checks::licences(),
-            Self::Unit => harness::run(
-                &["--package=lb-common", "--package=lb-daemon", "--package=xtask"],
-                &[],
-            ),
+            Self::Unit => harness::run(UNIT, &[]),
             Self::Packets => {
                 leaks::watched(|| harness::run(&["--package=tests", "--test=packets"], &[]))
             }
             // One at a time: each has the machine's few cores to itself.
-            Self::Netns => leaks::watched(|| {
-                harness::run(&["--package=tests", "--test=netns"], &["--test-threads=1"])
-            }),
+            Self::Netns => leaks::watched(|| harness::run(NETNS, &["--test-threads=1"])),
         }
     }
 }
