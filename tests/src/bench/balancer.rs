@@ -110,7 +110,7 @@ impl Balancer {
         const STRIDE: u64 = 611_953;
 
         for slot in 0..count {
-            let number = (u64::from(slot) * STRIDE % u64::from(count)) as u32;
+            let number = u32::try_from(u64::from(slot) * STRIDE % u64::from(count))?;
             let client = client_tuple(number);
             range.set_tuple(slot, client)?;
             range.add_connection(&client)?;

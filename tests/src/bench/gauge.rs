@@ -24,7 +24,7 @@ impl std::ops::Sub for Runs {
     type Output = Self;
 
     fn sub(self, earlier: Self) -> Self {
-        Self { count: self.count - earlier.count, time: self.time - earlier.time }
+        Self { count: self.count - earlier.count, time: self.time.saturating_sub(earlier.time) }
     }
 }
 

@@ -3,7 +3,11 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! [`packet`], [`memory`], [`reap`], [`path`].
+//! `packet`, `memory`, `reap`, `path`.
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "nothing measured here is exact to the sixteenth digit"
+)]
 
 mod balancer;
 mod gauge;

@@ -124,7 +124,8 @@ impl Range {
     ) -> Result<u64> {
         self.volley.set(0, Volley { frame: template(flags), first, count, sent: 0 }, 0)?;
         let before = self.sink.read()?;
-        let context = Context { data_end: FRAME as u32, ingress: lane.near, ..Context::default() };
+        let context =
+            Context { data_end: u32::try_from(FRAME)?, ingress: lane.near, ..Context::default() };
         let options = TestRunOptions {
             data_in: Some(&[0; FRAME]),
             ctx_in: Some(context.bytes()),

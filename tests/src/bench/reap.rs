@@ -65,5 +65,9 @@ fn sweep_once(reaper: &mut Reaper) -> Result<Swept> {
     let thread = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
     let before = thread()?;
     let sweep = reaper.sweep()?;
-    Ok(Swept { reaped: sweep.reaped, processor: thread()? - before, took: sweep.took })
+    Ok(Swept {
+        reaped: sweep.reaped,
+        processor: thread()?.saturating_sub(before),
+        took: sweep.took,
+    })
 }

@@ -173,7 +173,7 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
         let service = DesiredService {
             bind: vec![(VIRTUAL, port).into()],
             balance: Balance::RoundRobin,
-            slots: Slots(vec![number]),
+            slots: Slots([number].into()),
             timeout: Timeouts { connect: long, client: long, server: long },
         };
         let backend = DesiredBackend {

@@ -21,7 +21,7 @@ const SHORT: u16 = 7001;
 const ECHO: u16 = 7002;
 const BULK: u16 = 7003;
 /// How long short connections are made, and how long bytes flow.
-const SPAN: Duration = Duration::from_millis(1000);
+const SPAN: Duration = Duration::from_secs(1);
 /// Round trips of a measurement.
 const TRIPS: usize = 10_000;
 /// Longest wait for anything.
@@ -76,7 +76,7 @@ fn timed(processes: &[u32], work: impl FnOnce() -> io::Result<f64>) -> Result<Ta
     let processor = || -> Result<Duration> { processes.iter().map(|p| processor_time(*p)).sum() };
     let (started, before) = (Instant::now(), processor()?);
     let units = work()?;
-    let (clock, processor) = (started.elapsed(), processor()? - before);
+    let (clock, processor) = (started.elapsed(), processor()?.saturating_sub(before));
     let each = |time: Duration| time.as_secs_f64() * 1e6 / units;
     Ok(Taken { clock: each(clock), processor: each(processor) })
 }
