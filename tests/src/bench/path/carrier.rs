@@ -107,6 +107,9 @@ impl Rules {
         let file = hosts.dir.join("nftables.conf");
         fs::write(&file, rules)?;
         hosts.balancer.command("nft").arg("-f").arg(file).plain().run()?;
+        // As long as the product remembers closed connections. With the default of two minutes,
+        // those of earlier rounds would leave ever fewer ports to masquerade with.
+        hosts.balancer.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", "5")?;
         Ok(Self(hosts.balancer.clone()))
     }
 }
