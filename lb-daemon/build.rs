@@ -43,7 +43,7 @@ fn embed() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let toolchain = Toolchain::find()?;
     let target = ebpf::target_directory(&out).unwrap_or(&out).join("ebpf");
-    let object = ebpf::build(root, &toolchain, &target, Stdio::piped())?;
+    let object = ebpf::build(ebpf::TANDEM, root, &toolchain, &target, Stdio::piped())?;
     copy(&object, &out.join("tandem.bpf.o"))?;
 
     // Only now: after a failure cargo shows all this, and comes again anyway.

@@ -14,6 +14,7 @@
 )]
 
 pub mod addr;
+pub mod bench;
 pub mod checksum;
 pub mod flow;
 pub mod hash;

@@ -318,7 +318,7 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
                 Ok(sweep) => {
                     let (backends, services) = (sweep.backends, sweep.services);
                     let _ = events.send(Event::Walked { backends, services });
-                    SWEEP_PAUSE.max(sweep.took * SWEEP_REST)
+                    rest_after(sweep.took)
                 }
                 Err(error) => {
                     error!("cannot walk the flow tables: {error:#}");
@@ -333,6 +333,11 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
         .spawn(run)
         .context("cannot start the reaper thread")?;
     Ok(())
+}
+
+/// How long the walker of the flow tables rests after a walk that took so long.
+pub fn rest_after(walk: Duration) -> Duration {
+    SWEEP_PAUSE.max(walk * SWEEP_REST)
 }
 
 /// Settings that differ but cannot change while the daemon runs.

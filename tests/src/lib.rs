@@ -68,4 +68,5 @@
 //! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a
 //!   [`Held`](lab::Held) of 9,000 is about the most.
 
+pub mod bench;
 pub mod lab;

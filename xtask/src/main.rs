@@ -1,5 +1,6 @@
 //! Every chore of the project, as `cargo xtask` verbs.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod ebpf;
@@ -32,6 +33,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Format, lints, licences and tests; all of them, or the groups named.
     Test(test::Arguments),
+    /// Measure, and say what it was measured on; all groups of figures, or those named.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
+        Verb::Bench(arguments) => bench::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -20,9 +20,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The target directory of the XDP program, beside what cargo keeps for the workspace.
-pub(crate) fn ebpf_target_directory() -> PathBuf {
+/// The target directory of the workspace: the one that this program was built in.
+pub(crate) fn target_directory() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let target = ebpf::target_directory(&program).map(Path::to_path_buf);
-    target.unwrap_or_else(|| root().join("target")).join("ebpf")
+    target.unwrap_or_else(|| root().join("target"))
+}
+
+/// The target directory of the XDP program, beside what cargo keeps for the workspace.
+pub(crate) fn ebpf_target_directory() -> PathBuf {
+    target_directory().join("ebpf")
 }

@@ -25,10 +25,12 @@ pub fn veth(
     a.ip(&format!("link add {a_name} {peer}"))
         .with_context(|| format!("no cable from {} to {}", a.name(), b.name()))?;
     let ends = (Interface::new(a, a_name), Interface::new(b, b_name));
-    for end in [&ends.0, &ends.1] {
-        end.like_a_wire()?;
-        end.up()?;
-    }
+    // Both before either is up: an end decides when it comes up whether frames can be redirected
+    // to it, by the other's GRO.
+    ends.0.like_a_wire()?;
+    ends.1.like_a_wire()?;
+    ends.0.up()?;
+    ends.1.up()?;
     Ok(ends)
 }
 

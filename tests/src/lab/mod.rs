@@ -42,6 +42,7 @@ pub use plan::Family;
 pub use process::Process;
 pub use scripted::{ScriptedServer, Step};
 pub use service::Service;
+pub(crate) use socket::dial;
 pub use tap::{Seen, Tap};
 pub use topology::{Host, Lab, Shape};
 pub use xdp::{Attached, EveryFrame};

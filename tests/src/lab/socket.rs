@@ -17,7 +17,7 @@ use nix::sys::{
 
 /// Connects, from a given address if there is one. `limit` holds for the connect and then for
 /// every read and write.
-pub(super) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io::Result<TcpStream> {
+pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     if let Some(from) = from {

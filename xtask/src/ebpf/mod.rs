@@ -15,6 +15,11 @@ use std::{
 
 use toolchain::Toolchain;
 
+/// The binary that the daemon embeds.
+pub(crate) const TANDEM: &str = "tandem";
+/// The binary with the programs beside it in `cargo xtask bench`.
+pub(crate) const BENCH: &str = "bench";
+
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Compiler flags of the object, besides the linker.
@@ -54,12 +59,13 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Compiles `lb-ebpf` of the workspace at `root` and returns the path of the object.
+/// Compiles a binary of `lb-ebpf`, of the workspace at `root`, and returns the path of the object.
 ///
 /// `target_dir` is a directory for this build alone: the outer cargo holds the lock of its own.
 /// `messages` is where the compiler's messages go; those that come through a pipe are part of the
 /// error if the build fails.
 pub(crate) fn build(
+    binary: &str,
     root: &Path,
     toolchain: &Toolchain,
     target_dir: &Path,
@@ -69,6 +75,7 @@ pub(crate) fn build(
     command
         .arg("build")
         .args(build_args())
+        .args(["--bin", binary])
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

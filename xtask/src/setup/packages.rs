@@ -36,6 +36,8 @@ const LAB: &[Package] = &[
     Package::plain("mariadb-client", "mariadb", "the lab's MySQL client"),
     Package::with_service("mariadb-server", "mariadbd", "the lab's MySQL backends", "mariadb"),
     Package::with_service("nginx-light", "nginx", "the lab's web backends", "nginx"),
+    Package::plain("nftables", "nft", "a peer in the benchmarks"),
+    Package::with_service("haproxy", "haproxy", "a peer in the benchmarks", "haproxy"),
 ];
 
 /// What compiles the XDP program where no nightly of rustup can.
