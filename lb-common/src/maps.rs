@@ -283,8 +283,8 @@ pub const LAYOUT: u64 = {
 const _: () = {
     assert!(size_of::<FlowKey<V4>>() == 12);
     assert!(size_of::<FlowKey<V6>>() == 36);
-    assert!(size_of::<Flow<V4>>() == 40);
-    assert!(size_of::<Flow<V6>>() == 64);
+    assert!(size_of::<Flow<V4>>() == 64);
+    assert!(size_of::<Flow<V6>>() == 88);
     assert!(size_of::<ServiceKey<V4>>() == 8);
     assert!(size_of::<ServiceKey<V6>>() == 20);
     assert!(size_of::<Backend<V4>>() == 28);

@@ -38,7 +38,8 @@ pub fn follow<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow {
     // SAFETY: `entry` came from a lookup in this run of the program, so it stays readable. A
     // racing store of `last_seen` stores nearly the same time.
     unsafe {
-        if (*entry).last_seen != now {
+        let is_change = flags & (SYN | FIN | RST) != 0;
+        if is_change || age(now, (*entry).last_seen) > (*entry).renew {
             (*entry).last_seen = now;
         }
     }

@@ -12,7 +12,7 @@ use lb_common::{
     addr::{Address, Port},
     flow::{
         DEAD, FORWARD, Flow, FlowKey, REVERSE, Translation, born, created, is_closed, is_half_open,
-        state,
+        renewal, state,
     },
     maps::{HalfOpen, MAX_SOURCES, Service, Settings},
     verdict::Verdict,
@@ -63,6 +63,7 @@ pub fn open<F: Family>(
     opening.flow.life = life;
     opening.flow.last_seen = created(life);
     opening.flow.direction = REVERSE;
+    opening.flow.renew = maps::TIMEOUTS.get(service.id).map_or(0, renewal);
     opening.flow.to = Translation {
         hop: client_hop,
         backend: number,
