@@ -148,11 +148,11 @@ pub struct BackendStats {
     pub connections: u64,
     /// Packets from clients.
     pub packets_in: u64,
-    /// Bytes from clients: whole frames.
+    /// Bytes from clients: whole IP packets.
     pub bytes_in: u64,
     /// Packets to clients.
     pub packets_out: u64,
-    /// Bytes to clients: whole frames.
+    /// Bytes to clients: whole IP packets.
     pub bytes_out: u64,
 }
 

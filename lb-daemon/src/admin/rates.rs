@@ -13,9 +13,9 @@ pub struct Rates(BTreeMap<(String, String), Rate>);
 pub struct Rate {
     /// Connections opened per second.
     pub connections: f64,
-    /// Bits per second from clients: whole frames.
+    /// Bits per second from clients: whole IP packets.
     pub bits_in: f64,
-    /// Bits per second to clients: whole frames.
+    /// Bits per second to clients: whole IP packets.
     pub bits_out: f64,
 }
 

@@ -152,11 +152,11 @@ pub struct Traffic {
     pub connections: u64,
     /// Packets from clients.
     pub packets_in: u64,
-    /// Bytes from clients: whole frames.
+    /// Bytes from clients: whole IP packets.
     pub bytes_in: u64,
     /// Packets to clients.
     pub packets_out: u64,
-    /// Bytes to clients: whole frames.
+    /// Bytes to clients: whole IP packets.
     pub bytes_out: u64,
 }
 

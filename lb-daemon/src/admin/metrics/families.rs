@@ -161,7 +161,7 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     out.counters(
         &family(
             "service",
-            "Bytes of the service from clients (in) and to clients (out): whole frames.",
+            "Bytes of the service from clients (in) and to clients (out): whole IP packets.",
         )
         .in_unit(Unit::Bytes),
         directions(|traffic| [traffic.bytes_in, traffic.bytes_out]),
@@ -214,7 +214,7 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     out.counters(
         &family(
             "backend",
-            "Bytes from clients to the backend (in) and from it to clients (out): whole frames.",
+            "Bytes from clients to the backend (in) and from it to clients (out): whole IP packets.",
         )
         .in_unit(Unit::Bytes),
         directions(|traffic| [traffic.bytes_in, traffic.bytes_out]),
