@@ -1,0 +1,26 @@
+//! Packet tables: what the XDP program does with a packet, one named row for each rule.
+//!
+//! The real program runs, loaded into the kernel, on frames made up here (`BPF_PROG_TEST_RUN`):
+//! no daemon, no cable, nothing is sent. A table is a file of `rows`, and each of its rows runs
+//! for IPv4 and for IPv6:
+//!
+//! ```text
+//! ("a retransmitted SYN keeps its translation", |n| {
+//!     n.given(n.opened()).when(n.client().syn()).forwards(ForwardClient, n.to_backend().syn())
+//! }),
+//! ```
+//!
+//! Who sends what is in [`net`], how it looks on the wire in [`frame`], and [`verify`] judges what
+//! comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
+//! connections by sweeping, [`limits`] runs into every limit, and [`random`] tries what nobody
+//! thought of.
+
+mod frame;
+mod lifetime;
+mod limits;
+mod net;
+mod random;
+mod row;
+mod rows;
+mod verify;
+mod world;

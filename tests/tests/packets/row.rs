@@ -1,0 +1,179 @@
+//! A row: what came before, a packet, and what must become of it.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::verdict::{Action, Verdict};
+use lb_daemon::{
+    core::{Desired, DesiredBackend, DesiredService},
+    dataplane::XdpAction,
+};
+use tests::lab::Family;
+
+use crate::{
+    frame::Frame,
+    net::Net,
+    verify::{self, same_sum},
+    world::World,
+};
+
+/// A name, which is a rule, and the row that shows it.
+pub(crate) type Named = (&'static str, fn(&Net) -> Row);
+
+pub(crate) struct Row {
+    net: Net,
+    desired: Desired,
+    before: Vec<Frame>,
+    packet: Option<Frame>,
+    expected: Option<(Verdict, XdpAction, Out)>,
+    active: Option<u64>,
+    connections: Option<u64>,
+}
+
+enum Out {
+    Unchanged,
+    Nothing,
+    Is(Frame),
+}
+
+impl Row {
+    pub(crate) fn new(net: &Net, before: Vec<Frame>) -> Self {
+        let (net, desired) = (net.clone(), net.desired());
+        Self { net, desired, before, packet: None, expected: None, active: None, connections: None }
+    }
+
+    /// The packet it is about.
+    pub(crate) fn when(self, packet: impl Into<Frame>) -> Self {
+        Self { packet: Some(packet.into()), ..self }
+    }
+
+    /// With another service or backend than usual.
+    pub(crate) fn with(
+        mut self,
+        edit: impl FnOnce(&mut DesiredService, &mut DesiredBackend),
+    ) -> Self {
+        let Desired { services, backends } = &mut self.desired;
+        let service = services.get_mut(&0).expect("the service");
+        edit(service, backends.get_mut(&self.net.number).expect("the backend"));
+        self
+    }
+
+    /// Redirected to the other interface, as this frame.
+    pub(crate) fn forwards(self, verdict: Verdict, out: impl Into<Frame>) -> Self {
+        self.expect(verdict, XdpAction::Redirect, Out::Is(out.into()))
+    }
+
+    /// Sent back by the interface it came in by, as this frame.
+    pub(crate) fn returns(self, verdict: Verdict, out: impl Into<Frame>) -> Self {
+        self.expect(verdict, XdpAction::Tx, Out::Is(out.into()))
+    }
+
+    /// Left to the kernel as it came.
+    pub(crate) fn passes(self, verdict: Verdict) -> Self {
+        self.expect(verdict, XdpAction::Pass, Out::Unchanged)
+    }
+
+    pub(crate) fn drops(self, verdict: Verdict) -> Self {
+        self.expect(verdict, XdpAction::Drop, Out::Nothing)
+    }
+
+    fn expect(self, verdict: Verdict, action: XdpAction, out: Out) -> Self {
+        Self { expected: Some((verdict, action, out)), ..self }
+    }
+
+    /// Afterwards the backend has so many connections that are not closed.
+    pub(crate) fn active(self, active: u64) -> Self {
+        Self { active: Some(active), ..self }
+    }
+
+    /// The row has put so many connections into the flow table, and not removed them.
+    pub(crate) fn connections(self, connections: u64) -> Self {
+        Self { connections: Some(connections), ..self }
+    }
+
+    fn run(self, world: &mut World) -> Result<()> {
+        world.apply(&self.desired)?;
+        let table_before = world.table(self.net.family)?;
+        for (i, frame) in self.before.into_iter().enumerate() {
+            let done = world.decide(frame)?;
+            let forwarded = done.verdict.action() == Action::Transmit;
+            ensure!(forwarded, "packet {i} of those before was not forwarded: {:?}", done.verdict);
+        }
+        let packet = self.packet.context("a row without a packet")?;
+        let (verdict, action, out) = self.expected.context("a row that expects nothing")?;
+        let done = world.decide(packet.clone())?;
+        ensure!(done.verdict == verdict, "{:?}, not {verdict:?}", done.verdict);
+        ensure!(done.action == action, "{:?}, not {action:?}", done.action);
+        match out {
+            Out::Nothing => {}
+            Out::Unchanged => same(&done.frame, &packet.bytes)?,
+            Out::Is(expected) => {
+                if !is_answer(verdict) {
+                    keeps_sums(&packet.bytes, &done.frame)?;
+                }
+                if is_answer(verdict) || verify::check(&packet.bytes).is_ok() {
+                    verify::check(&done.frame).context("an invalid packet came out")?;
+                }
+                same(&done.frame, &expected.bytes)?;
+            }
+        }
+        if let Some(expected) = self.active {
+            let active = world.active(self.net.number)?;
+            ensure!(active == expected, "{active} connections are active, not {expected}");
+        }
+        if let Some(expected) = self.connections {
+            let more = world.table(self.net.family)?.connections - table_before.connections;
+            ensure!(more == expected, "{more} connections are in the table, not {expected}");
+        }
+        Ok(())
+    }
+}
+
+/// Runs a table for a family. Every row is tried, however many fail.
+pub(crate) fn run(family: Family, rows: &[Named]) -> Result<()> {
+    World::run(|world| {
+        let mut failures = String::new();
+        for (number, (name, row)) in (1..).zip(rows) {
+            let net = Net::new(family, number, world.arms);
+            if let Err(error) = row(&net).run(world) {
+                write!(failures, "\n{family:?}: {name}:\n    {error:#}")?;
+            }
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        bail!("these rows do not hold:{failures}")
+    })
+}
+
+/// Whether the packet out is of Tandem's own making.
+fn is_answer(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::ResetNoFlow | Verdict::ResetNoBackend)
+}
+
+/// A translation neither spoils a checksum nor makes a wrong one look right.
+pub(crate) fn keeps_sums(packet: &[u8], out: &[u8]) -> Result<()> {
+    let (before, after) = (verify::find(packet)?, verify::find(out)?);
+    ensure!(same_sum(before.ip_sum, after.ip_sum), "the IPv4 checksum's sum has changed");
+    ensure!(same_sum(before.tcp_sum, after.tcp_sum), "the TCP checksum's sum has changed");
+    Ok(())
+}
+
+fn same(frame: &[u8], expected: &[u8]) -> Result<()> {
+    let differs = frame.iter().zip(expected).position(|(a, b)| a != b);
+    ensure!(
+        frame == expected,
+        "another packet came out; the first difference is at byte {}\n      is {}\n  wanted {}",
+        differs.unwrap_or(frame.len().min(expected.len())),
+        hex(frame),
+        hex(expected),
+    );
+    Ok(())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,53 @@
+//! The tables.
+
+mod checksums;
+mod ending;
+mod fields;
+mod hops;
+mod lengths;
+mod odd;
+mod opening;
+mod passing;
+mod strangers;
+
+use anyhow::Result;
+use tests::lab::Family;
+
+use crate::row::{self, Named};
+
+/// Runs a table for IPv4 and IPv6.
+fn both(rows: &[Named]) -> Result<()> {
+    row::run(Family::V4, rows)?;
+    row::run(Family::V6, rows)
+}
+
+/// Every row shows a rule of its own.
+#[test]
+fn there_are_more_than_a_hundred_rows_and_their_names_differ() {
+    let tables = [
+        checksums::BOTH,
+        checksums::V4,
+        ending::BOTH,
+        fields::BOTH,
+        fields::V4,
+        fields::V6,
+        hops::BOTH,
+        lengths::BOTH,
+        lengths::V4,
+        lengths::V6,
+        odd::BOTH,
+        odd::V4,
+        odd::V6,
+        opening::BOTH,
+        passing::BOTH,
+        passing::V4,
+        passing::V6,
+        strangers::BOTH,
+    ];
+    let mut names: Vec<&str> = tables.iter().flat_map(|table| *table).map(|row| row.0).collect();
+    let rows = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), rows, "two rows have the same name");
+    assert!(rows >= 100, "{rows} rows");
+}

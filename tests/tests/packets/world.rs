@@ -1,0 +1,121 @@
+//! The program, loaded and ready to be asked.
+
+use anyhow::{Context as _, Result, ensure};
+use lb_common::verdict::{Action, Verdict};
+use lb_daemon::{
+    config::{Global, XdpMode},
+    core::{Counters, Desired, TableStatus},
+    dataplane::{CounterReader, Dataplane, Reaper, Simulated, XdpAction},
+};
+use nix::net::if_::if_nametoindex;
+use tests::lab::{Dir, Family, Namespace, veth};
+
+use crate::frame::Frame;
+
+/// A data plane of its own, in a namespace of its own.
+pub(crate) struct World {
+    pub(crate) dataplane: Dataplane,
+    global: Global,
+    counters: CounterReader,
+    /// Interfaces towards clients and backends.
+    pub(crate) arms: (u32, u32),
+}
+
+/// What the program did with a frame.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) verdict: Verdict,
+    pub(crate) action: XdpAction,
+    pub(crate) frame: Vec<u8>,
+}
+
+impl World {
+    /// Room for 4096 connections of each family, 1024 of them half open.
+    pub(crate) fn run(story: impl FnOnce(&mut World) -> Result<()> + Send) -> Result<()> {
+        Self::run_with(|_| {}, story)
+    }
+
+    /// The same with other settings.
+    pub(crate) fn run_with(
+        settings: impl FnOnce(&mut Global),
+        story: impl FnOnce(&mut World) -> Result<()> + Send,
+    ) -> Result<()> {
+        let mut global = Global {
+            node: "lb".into(),
+            interfaces: vec!["front".into(), "back".into()],
+            xdp_mode: XdpMode::Auto,
+            maxconn: 4096,
+            max_half_open: 1024,
+            source_ports: 1024..=32_767,
+            bpffs: "/sys/fs/bpf/tandem".into(),
+        };
+        settings(&mut global);
+        let namespace = Namespace::new("lb", &Dir::new()?)?;
+        // Never used: the program wants an interface's number for each frame.
+        veth((&namespace, "front"), (&namespace, "back"))?;
+        namespace.enter(|| {
+            let (dataplane, _) = Dataplane::open(&global)?;
+            let counters = dataplane.counters()?;
+            let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
+            story(&mut Self { dataplane, global, counters, arms })
+        })
+    }
+
+    pub(crate) fn apply(&mut self, desired: &Desired) -> Result<()> {
+        self.dataplane.apply(desired)
+    }
+
+    /// Has the program decide on a frame, without a look at the counters.
+    pub(crate) fn send(&self, frame: &Frame) -> Result<Simulated> {
+        self.dataplane.simulate(&frame.bytes, frame.ifindex)
+    }
+
+    /// Has the program decide on a frame. Fails if not exactly one verdict was counted, once, or
+    /// if the action is not the verdict's.
+    pub(crate) fn decide(&self, frame: impl Into<Frame>) -> Result<Done> {
+        let before = self.read([])?.verdicts;
+        let Simulated { action, frame } = self.send(&frame.into())?;
+        let after = self.read([])?.verdicts;
+        let moved: Vec<(&str, u64)> = after
+            .iter()
+            .map(|(label, count)| (label.as_str(), count - before[label]))
+            .filter(|(_, more)| *more != 0)
+            .collect();
+        let &[(label, 1)] = &moved[..] else {
+            anyhow::bail!("one verdict should have been counted once, but it was {moved:?}");
+        };
+        let verdict = Verdict::ALL.iter().copied().find(|v| v.label() == label);
+        let verdict = verdict.context("a counter that is no verdict's")?;
+        let fits = match verdict.action() {
+            Action::Transmit => matches!(action, XdpAction::Tx | XdpAction::Redirect),
+            Action::Pass => action == XdpAction::Pass,
+            Action::Drop => action == XdpAction::Drop,
+        };
+        ensure!(fits, "counted as {label}, but the action is {action:?}");
+        Ok(Done { verdict, action, frame })
+    }
+
+    /// Everything that is counted, and the counts of these backends.
+    pub(crate) fn read(&self, backends: impl IntoIterator<Item = u16>) -> Result<Counters> {
+        self.counters.read(backends)
+    }
+
+    /// Connections of a backend that are not closed.
+    pub(crate) fn active(&self, backend: u16) -> Result<u64> {
+        Ok(self.read([backend])?.backends[&backend].active)
+    }
+
+    /// How full the flow table is.
+    pub(crate) fn table(&self, family: Family) -> Result<TableStatus> {
+        let tables = self.read([])?.tables;
+        let name = match family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        tables.into_iter().find(|table| table.family == name).context("a table for each family")
+    }
+
+    pub(crate) fn reaper(&self) -> Result<Reaper> {
+        self.dataplane.reaper(&self.global)
+    }
+}
