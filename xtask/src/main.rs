@@ -6,6 +6,7 @@ mod elapsed;
 mod setup;
 mod step;
 mod test;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ enum Verb {
     BuildEbpf(build_ebpf::Arguments),
     /// Format, lints, licences and tests; all of them, or the groups named.
     Test(test::Arguments),
+    /// Be the first process of the machine of `test vm`.
+    #[command(hide = true)]
+    Guest,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
+        Verb::Guest => test::guest().map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

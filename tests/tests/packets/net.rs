@@ -158,7 +158,12 @@ impl Net {
             address: self.backend,
             weight: 1,
             sources: vec![self.source.ip()],
-            hop: NextHop { ifindex: self.back, src: addr::Mac(BACK), dst: addr::Mac(BACKEND) },
+            hop: NextHop {
+                ifindex: self.back,
+                src: addr::Mac(BACK),
+                dst: addr::Mac(BACKEND),
+                ..NextHop::default()
+            },
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Nothing is installed that is there already, under whatever package name it came; what will be
 //! installed, and why, is said first. Packages come from Debian, tools built from source go to
-//! the user's cache directory. No service is started or enabled by it.
+//! the user's cache directory, and so does the virtual machine. No service is started or enabled by it.
 
+mod machine;
 mod packages;
 mod services;
 mod tools;
@@ -24,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     installed |= tools::install_bpf_linker(&compiler)?;
     installed |= tools::install_cargo_deny()?;
+    installed |= machine::install()?;
     if !installed {
         println!("setup: nothing is missing; the XDP program is compiled by {}", compiler.origin);
     }
@@ -41,4 +43,5 @@ fn log(name: &str) -> Result<PathBuf> {
     Ok(tools.with_file_name("logs").join(format!("{name}.log")))
 }
 
+pub(crate) use machine::Machine;
 pub(crate) use tools::cargo_deny;
