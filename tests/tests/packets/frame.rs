@@ -172,7 +172,7 @@ impl Segment {
 
     /// TCP options; a multiple of four bytes.
     pub(crate) fn options(self, options: &[u8]) -> Self {
-        assert!(options.len() % 4 == 0 && options.len() <= 40);
+        assert!(options.len().is_multiple_of(4) && options.len() <= 40);
         Self { options: options.to_vec(), ..self }
     }
 
@@ -204,7 +204,7 @@ impl Segment {
 
     /// IPv4 options; a multiple of four bytes.
     pub(crate) fn ip_options(self, options: &[u8]) -> Self {
-        assert!(options.len() % 4 == 0 && options.len() <= 40);
+        assert!(options.len().is_multiple_of(4) && options.len() <= 40);
         Self { ip_options: options.to_vec(), ..self }
     }
 
@@ -247,36 +247,36 @@ impl Segment {
         Self { checksum: Checksum::Written(checksum), ..self }
     }
 
-    pub(crate) fn from_port(mut self, port: u16) -> Self {
+    pub(crate) fn sport(mut self, port: u16) -> Self {
         self.from.set_port(port);
         self
     }
 
-    pub(crate) fn to_port(mut self, port: u16) -> Self {
+    pub(crate) fn dport(mut self, port: u16) -> Self {
         self.to.set_port(port);
         self
     }
 
     /// To another address.
-    pub(crate) fn to_address(mut self, address: IpAddr) -> Self {
+    pub(crate) fn dst(mut self, address: IpAddr) -> Self {
         self.to.set_ip(address);
         self
     }
 
     /// From another address.
-    pub(crate) fn from_address(mut self, address: IpAddr) -> Self {
+    pub(crate) fn src(mut self, address: IpAddr) -> Self {
         self.from.set_ip(address);
         self
     }
 
     /// The Ethernet source.
-    pub(crate) fn from_mac(mut self, mac: Mac) -> Self {
+    pub(crate) fn src_mac(mut self, mac: Mac) -> Self {
         self.ethernet.1 = mac;
         self
     }
 
     /// The Ethernet destination.
-    pub(crate) fn to_mac(mut self, mac: Mac) -> Self {
+    pub(crate) fn dst_mac(mut self, mac: Mac) -> Self {
         self.ethernet.0 = mac;
         self
     }

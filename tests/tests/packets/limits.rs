@@ -48,7 +48,7 @@ fn a_connection_that_was_reset_makes_no_room_in_a_full_table_but_its_client_may_
     with(settings, |world, n| {
         decides(world, syn(n, 0), ForwardNew)?;
         decides(world, syn(n, 1), ForwardNew)?;
-        decides(world, n.client().from_port(40_000).rst(), ForwardClient)?;
+        decides(world, n.client().sport(40_000).rst(), ForwardClient)?;
         decides(world, syn(n, 2), DropTableFull)?;
         decides(world, syn(n, 0), ForwardNew)?;
         ensure!(world.active(n.number)? == 2);
@@ -74,7 +74,7 @@ fn a_flood_of_syns_evicts_the_oldest_half_open_connections_only() -> Result<()> 
         decides(world, n.client().plain(), ForwardClient)?;
         decides(world, syn(n, 20), ForwardClient)?;
         // The evicted ones are strangers now.
-        decides(world, n.client().from_port(40_012).plain(), ResetNoFlow)
+        decides(world, n.client().sport(40_012).plain(), ResetNoFlow)
     })
 }
 
@@ -110,14 +110,14 @@ fn a_port_is_taken_over_from_a_connection_that_only_lingers() -> Result<()> {
         decides(world, syn(n, 0), ForwardNew)?;
         decides(world, syn(n, 1), ForwardNew)?;
         decides(world, syn(n, 2), DropNoPort)?;
-        decides(world, n.server().to_port(5001).rst(), ForwardServer)?;
+        decides(world, n.server().dport(5001).rst(), ForwardServer)?;
         ensure!(translation(world, &syn(n, 2))? == (octets(n.source.ip()), 5001));
         ensure!(world.active(n.number)? == 2);
         ensure!(world.table(n.family)?.connections == 2);
         // The backend's answer goes to the new owner; the old one is a stranger.
-        let answer = world.decide(n.server().to_port(5001).syn_ack())?;
-        ensure!(answer.frame == n.to_client().to_port(40_002).syn_ack().frame().bytes);
-        decides(world, n.client().from_port(40_001).plain(), ResetNoFlow)
+        let answer = world.decide(n.server().dport(5001).syn_ack())?;
+        ensure!(answer.frame == n.to_client().dport(40_002).syn_ack().frame().bytes);
+        decides(world, n.client().sport(40_001).plain(), ResetNoFlow)
     })
 }
 
@@ -145,7 +145,7 @@ fn the_last_port_may_be_65535() -> Result<()> {
     let settings = |global: &mut Global| global.source_ports = 65_535..=65_535;
     with(settings, |world, n| {
         ensure!(translation(world, &syn(n, 0))? == (octets(n.source.ip()), 65_535));
-        decides(world, n.server().to_port(65_535).syn_ack(), ForwardServer)?;
+        decides(world, n.server().dport(65_535).syn_ack(), ForwardServer)?;
         decides(world, syn(n, 1), DropNoPort)
     })
 }
@@ -161,14 +161,14 @@ fn clients_behind_one_router_share_a_hop_and_unused_hops_come_back() -> Result<(
         };
         let by_router = |number: u32| {
             let client = u16::try_from(number).expect("fewer routers than ports");
-            n.client().from_port(1024 + client).from_mac(router(number)).syn()
+            n.client().sport(1024 + client).src_mac(router(number)).syn()
         };
         for number in 0..HOPS {
             world.send(&by_router(number).frame())?;
         }
         ensure!(u64::from(HOPS) == world.table(n.family)?.connections, "some were not opened");
         decides(world, by_router(HOPS), DropNoHop)?;
-        decides(world, n.client().from_mac(router(7)).from_port(60_000).syn(), ForwardNew)?;
+        decides(world, n.client().src_mac(router(7)).sport(60_000).syn(), ForwardNew)?;
         // All the clients give up; without connections their hops are unused, and the sweeps
         // collect them.
         let mut desired = n.desired();
@@ -207,7 +207,7 @@ fn with(
 
 /// The SYN of one of several clients.
 fn syn(n: &Net, client: u16) -> Segment {
-    n.client().from_port(40_000 + client).syn()
+    n.client().sport(40_000 + client).syn()
 }
 
 #[track_caller]

@@ -148,21 +148,21 @@ pub(super) const BOTH: &[Named] = &[
     ("a SYN onto a connection closed by FINs opens a new one with a new port", |n| {
         n.given(n.closed())
             .when(n.client().syn())
-            .forwards(ForwardNew, n.to_backend().from_port(1025).syn())
+            .forwards(ForwardNew, n.to_backend().sport(1025).syn())
             .active(1)
             .connections(1)
     }),
     ("a SYN onto a connection that was reset opens a new one with a new port", |n| {
         n.given(n.established().and(n.server().rst()))
             .when(n.client().syn())
-            .forwards(ForwardNew, n.to_backend().from_port(1025).syn())
+            .forwards(ForwardNew, n.to_backend().sport(1025).syn())
             .active(1)
             .connections(1)
     }),
     ("a SYN onto a refused connection opens a new one with a new port", |n| {
         n.given(n.opened().and(n.server().flags(RST | ACK)))
             .when(n.client().syn())
-            .forwards(ForwardNew, n.to_backend().from_port(1025).syn())
+            .forwards(ForwardNew, n.to_backend().sport(1025).syn())
             .active(1)
             .connections(1)
     }),
@@ -175,7 +175,7 @@ pub(super) const BOTH: &[Named] = &[
     }),
     ("after a new SYN the new port is answered to", |n| {
         n.given(n.closed().and(n.client().syn()))
-            .when(n.server().to_port(1025).syn_ack())
+            .when(n.server().dport(1025).syn_ack())
             .forwards(ForwardServer, n.to_client().syn_ack())
             .active(1)
     }),

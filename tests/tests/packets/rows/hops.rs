@@ -22,19 +22,19 @@ fn frames_go_the_right_way() -> Result<()> {
 
 pub(super) const BOTH: &[Named] = &[
     ("an answer goes to the router its client came by", |n| {
-        n.given(vec![n.client().from_mac(OTHER_ROUTER).syn().frame()])
+        n.given(vec![n.client().src_mac(OTHER_ROUTER).syn().frame()])
             .when(n.server().syn_ack())
-            .forwards(ForwardServer, n.to_client().to_mac(OTHER_ROUTER).syn_ack())
+            .forwards(ForwardServer, n.to_client().dst_mac(OTHER_ROUTER).syn_ack())
     }),
     ("an answer goes from the address its client was sent to", |n| {
-        n.given(vec![n.client().to_mac(OTHER_FRONT).syn().frame()])
+        n.given(vec![n.client().dst_mac(OTHER_FRONT).syn().frame()])
             .when(n.server().syn_ack())
-            .forwards(ForwardServer, n.to_client().from_mac(OTHER_FRONT).syn_ack())
+            .forwards(ForwardServer, n.to_client().src_mac(OTHER_FRONT).syn_ack())
     }),
     ("two clients behind one router are answered by it", |n| {
-        n.given(n.opened().and(n.client().from_port(40_001).syn()))
-            .when(n.server().to_port(1025).syn_ack())
-            .forwards(ForwardServer, n.to_client().to_port(40_001).syn_ack())
+        n.given(n.opened().and(n.client().sport(40_001).syn()))
+            .when(n.server().dport(1025).syn_ack())
+            .forwards(ForwardServer, n.to_client().dport(40_001).syn_ack())
     }),
     ("two clients behind two routers are each answered by their own: the first", |n| {
         n.given(two_routers(n))
@@ -43,17 +43,17 @@ pub(super) const BOTH: &[Named] = &[
     }),
     ("two clients behind two routers are each answered by their own: the second", |n| {
         n.given(two_routers(n))
-            .when(n.server().to_port(1025).syn_ack())
-            .forwards(ForwardServer, n.to_client().to_port(40_001).to_mac(OTHER_ROUTER).syn_ack())
+            .when(n.server().dport(1025).syn_ack())
+            .forwards(ForwardServer, n.to_client().dport(40_001).dst_mac(OTHER_ROUTER).syn_ack())
     }),
     ("a connection is answered by the router that it began by", |n| {
-        n.given(n.answered().and(n.client().from_mac(OTHER_ROUTER).plain()))
+        n.given(n.answered().and(n.client().src_mac(OTHER_ROUTER).plain()))
             .when(n.server().plain())
             .forwards(ForwardServer, n.to_client().plain())
     }),
     ("a client's packet by another router is forwarded alike", |n| {
         n.given(n.established())
-            .when(n.client().from_mac(OTHER_ROUTER).plain())
+            .when(n.client().src_mac(OTHER_ROUTER).plain())
             .forwards(ForwardClient, n.to_backend().plain())
     }),
     ("a client on the backends' interface goes back out of it", |n| {
@@ -77,7 +77,7 @@ pub(super) const BOTH: &[Named] = &[
     ("a backend behind a router is addressed by the router", |n| {
         n.when(n.client().syn())
             .with(|_, backend| backend.hop.dst = addr::Mac(OTHER_ROUTER))
-            .forwards(ForwardNew, n.to_backend().to_mac(OTHER_ROUTER).syn())
+            .forwards(ForwardNew, n.to_backend().dst_mac(OTHER_ROUTER).syn())
     }),
     ("a backend whose neighbour is not resolved gets nothing", |n| {
         n.when(n.client().syn()).with(|_, backend| backend.hop.ifindex = 0).drops(DropNoHop)
@@ -86,5 +86,5 @@ pub(super) const BOTH: &[Named] = &[
 
 /// SYNs of two clients, each behind a router of its own.
 fn two_routers(n: &Net) -> Vec<Frame> {
-    n.opened().and(n.client().from_port(40_001).from_mac(OTHER_ROUTER).syn())
+    n.opened().and(n.client().sport(40_001).src_mac(OTHER_ROUTER).syn())
 }

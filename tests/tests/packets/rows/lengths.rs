@@ -32,7 +32,7 @@ fn a_frame_may_end_anywhere() -> Result<()> {
                 let whole = if to_vip {
                     whole.clone()
                 } else {
-                    net.client().to_address(net.elsewhere()).syn().data(b"data").frame()
+                    net.client().dst(net.elsewhere()).syn().data(b"data").frame()
                 };
                 for length in IP..whole.bytes.len() {
                     let expected = match length {
@@ -64,14 +64,13 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().syn().frame().cut(n.tcp())).drops(DropTruncated)
     }),
     ("a frame to another address that ends with its IP header passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().frame().cut(n.tcp())).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().frame().cut(n.tcp())).passes(PassNotOurs)
     }),
     ("a frame that ends in its TCP header is dropped", |n| {
         n.when(n.client().syn().frame().cut(n.tcp() + 19)).drops(DropTruncated)
     }),
     ("a frame to another address that ends in its TCP header passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().frame().cut(n.tcp() + 19))
-            .passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().frame().cut(n.tcp() + 19)).passes(PassNotOurs)
     }),
     ("a frame that ends before its TCP options is dropped", |n| {
         n.when(n.client().syn().options(&[1; 8]).frame().cut(n.tcp() + 20)).drops(DropTruncated)
@@ -88,7 +87,7 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().syn().claims(19)).drops(DropMalformed)
     }),
     ("a packet that ends in its TCP header, by its own word, to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().claims(19)).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().claims(19)).passes(PassNotOurs)
     }),
     ("a packet that ends in its TCP options, by its own word, is malformed", |n| {
         n.when(n.client().syn().options(&[1; 8]).claims(27)).drops(DropMalformed)
@@ -104,7 +103,7 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().syn().claims(65_515)).drops(DropTruncated)
     }),
     ("a packet to another address that is longer than its frame passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().claims(21)).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().claims(21)).passes(PassNotOurs)
     }),
     ("a data offset of 0 is malformed", |n| {
         n.when(n.client().syn().frame().set(n.tcp() + 12, &[0x00])).drops(DropMalformed)
@@ -113,7 +112,7 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().syn().frame().set(n.tcp() + 12, &[0x40])).drops(DropMalformed)
     }),
     ("a data offset of 4 to another address passes", |n| {
-        let elsewhere = n.client().to_address(n.elsewhere());
+        let elsewhere = n.client().dst(n.elsewhere());
         n.when(elsewhere.syn().frame().set(n.tcp() + 12, &[0x40])).passes(PassNotOurs)
     }),
     ("a data offset beyond the segment is malformed", |n| {
@@ -159,7 +158,7 @@ pub(super) const V4: &[Named] = &[
         n.when(n.client().syn().frame().set(IP, &[0x65])).drops(DropMalformed)
     }),
     ("IPv4: another version to another address passes", |n| {
-        let elsewhere = n.client().to_address(n.elsewhere());
+        let elsewhere = n.client().dst(n.elsewhere());
         n.when(elsewhere.syn().frame().set(IP, &[0x65])).passes(PassNotOurs)
     }),
     ("IPv4: a header length of 15 in a short frame has options", |n| {
@@ -172,7 +171,7 @@ pub(super) const V6: &[Named] = &[
         n.when(n.client().syn().frame().set(IP, &[0x40])).drops(DropMalformed)
     }),
     ("IPv6: another version to another address passes", |n| {
-        let elsewhere = n.client().to_address(n.elsewhere());
+        let elsewhere = n.client().dst(n.elsewhere());
         n.when(elsewhere.syn().frame().set(IP, &[0x40])).passes(PassNotOurs)
     }),
     ("IPv6: a frame that ends before its extension header is truncated", |n| {
@@ -183,5 +182,5 @@ pub(super) const V6: &[Named] = &[
 
 /// A SYN whose IPv4 header says it is so long.
 fn total_length(n: &Net, to: std::net::IpAddr, length: u16) -> crate::frame::Frame {
-    n.client().to_address(to).syn().frame().set(IP + 2, &length.to_be_bytes())
+    n.client().dst(to).syn().frame().set(IP + 2, &length.to_be_bytes())
 }

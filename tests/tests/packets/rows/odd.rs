@@ -48,19 +48,19 @@ pub(super) const BOTH: &[Named] = &[
             .active(1)
     }),
     ("a first fragment to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().fragment(0, true)).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().fragment(0, true)).passes(PassNotOurs)
     }),
     ("a middle fragment to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().fragment(1, true)).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().fragment(1, true)).passes(PassNotOurs)
     }),
     ("a last fragment to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().fragment(1, false)).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().fragment(1, false)).passes(PassNotOurs)
     }),
     ("a fragment of a UDP datagram passes", |n| {
         n.when(n.client().protocol(UDP).fragment(0, true)).passes(PassNotTcp)
     }),
     ("a fragment to a port without service is dropped: its port is not looked at", |n| {
-        n.when(n.client().to_port(22).syn().fragment(0, true)).drops(DropFragment)
+        n.when(n.client().dport(22).syn().fragment(0, true)).drops(DropFragment)
     }),
 ];
 
@@ -77,7 +77,7 @@ pub(super) const V4: &[Named] = &[
         n.when(n.client().syn().ip_options(&[1; 40])).drops(DropOptions)
     }),
     ("IPv4: options to another address pass", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().ip_options(&[1; 4])).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).syn().ip_options(&[1; 4])).passes(PassNotOurs)
     }),
     ("IPv4: options of a UDP datagram pass", |n| {
         n.when(n.client().protocol(UDP).ip_options(&[1; 4])).passes(PassNotTcp)
@@ -115,11 +115,11 @@ pub(super) const V6: &[Named] = &[
         n.when(n.client().protocol(UDP).extension(DESTINATION, &PADDING)).passes(PassNotTcp)
     }),
     ("IPv6: a hop-by-hop header to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().extension(HOP_BY_HOP, &PADDING))
+        n.when(n.client().dst(n.elsewhere()).syn().extension(HOP_BY_HOP, &PADDING))
             .passes(PassNotOurs)
     }),
     ("IPv6: a routing header to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn().extension(ROUTING, &NO_SEGMENTS))
+        n.when(n.client().dst(n.elsewhere()).syn().extension(ROUTING, &NO_SEGMENTS))
             .passes(PassNotOurs)
     }),
     ("IPv6: an atomic fragment is dropped", |n| {

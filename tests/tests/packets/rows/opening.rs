@@ -52,8 +52,8 @@ pub(super) const BOTH: &[Named] = &[
     }),
     ("a second client's connection gets the next port", |n| {
         n.given(n.opened())
-            .when(n.client().from_port(40_001).syn())
-            .forwards(ForwardNew, n.to_backend().from_port(1025).syn())
+            .when(n.client().sport(40_001).syn())
+            .forwards(ForwardNew, n.to_backend().sport(1025).syn())
             .active(2)
             .connections(2)
     }),
@@ -158,54 +158,54 @@ pub(super) const BOTH: &[Named] = &[
             .drops(DropBadFlags)
     }),
     ("a client's port may be 1", |n| {
-        n.when(n.client().from_port(1).syn()).forwards(ForwardNew, n.to_backend().syn())
+        n.when(n.client().sport(1).syn()).forwards(ForwardNew, n.to_backend().syn())
     }),
     ("a client's port may be 65535", |n| {
-        n.when(n.client().from_port(65535).syn()).forwards(ForwardNew, n.to_backend().syn())
+        n.when(n.client().sport(65535).syn()).forwards(ForwardNew, n.to_backend().syn())
     }),
     ("a client's port may be 0", |n| {
-        n.when(n.client().from_port(0).syn()).forwards(ForwardNew, n.to_backend().syn())
+        n.when(n.client().sport(0).syn()).forwards(ForwardNew, n.to_backend().syn())
     }),
     ("a service's port may be 1", |n| {
-        n.when(n.client().to_port(1).syn())
+        n.when(n.client().dport(1).syn())
             .with(|service, _| service.bind[0].set_port(1))
             .forwards(ForwardNew, n.to_backend().syn())
     }),
     ("a service's port may be 65535", |n| {
-        n.when(n.client().to_port(65535).syn())
+        n.when(n.client().dport(65535).syn())
             .with(|service, _| service.bind[0].set_port(65535))
             .forwards(ForwardNew, n.to_backend().syn())
     }),
     ("a backend's port may be 1", |n| {
         n.when(n.client().syn())
             .with(|_, backend| backend.address.set_port(1))
-            .forwards(ForwardNew, n.to_backend().to_port(1).syn())
+            .forwards(ForwardNew, n.to_backend().dport(1).syn())
     }),
     ("a backend's port may be 65535", |n| {
         n.when(n.client().syn())
             .with(|_, backend| backend.address.set_port(65535))
-            .forwards(ForwardNew, n.to_backend().to_port(65535).syn())
+            .forwards(ForwardNew, n.to_backend().dport(65535).syn())
     }),
     ("a service may be bound to several ports", |n| {
         let mut second = n.vip;
         second.set_port(8443);
         n.given(n.opened())
             .with(|service, _| service.bind.push(second))
-            .when(n.client().to_port(8443).syn())
-            .forwards(ForwardNew, n.to_backend().from_port(1025).syn())
+            .when(n.client().dport(8443).syn())
+            .forwards(ForwardNew, n.to_backend().sport(1025).syn())
             .active(2)
     }),
     ("an answer from a port beside the backend's is nobody's", |n| {
-        n.given(n.opened()).when(n.server().from_port(8081).syn_ack()).passes(PassNotOurs)
+        n.given(n.opened()).when(n.server().sport(8081).syn_ack()).passes(PassNotOurs)
     }),
     ("an answer to a port beside the translation's is nobody's", |n| {
-        n.given(n.opened()).when(n.server().to_port(1025).syn_ack()).passes(PassNotOurs)
+        n.given(n.opened()).when(n.server().dport(1025).syn_ack()).passes(PassNotOurs)
     }),
     ("a SYN to the virtual address on a port without service is the kernel's", |n| {
-        n.when(n.client().to_port(22).syn()).passes(PassNoService).connections(0)
+        n.when(n.client().dport(22).syn()).passes(PassNoService).connections(0)
     }),
     ("a SYN to another address is the kernel's", |n| {
-        n.when(n.client().to_address(n.elsewhere()).syn()).passes(PassNotOurs).connections(0)
+        n.when(n.client().dst(n.elsewhere()).syn()).passes(PassNotOurs).connections(0)
     }),
 ];
 

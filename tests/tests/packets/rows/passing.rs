@@ -53,20 +53,20 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().protocol(17).frame().cut(n.tcp())).passes(PassNotTcp)
     }),
     ("TCP to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).plain().data(b"x")).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).plain().data(b"x")).passes(PassNotOurs)
     }),
     ("a RST to another address passes", |n| {
-        n.when(n.client().to_address(n.elsewhere()).rst()).passes(PassNotOurs)
+        n.when(n.client().dst(n.elsewhere()).rst()).passes(PassNotOurs)
     }),
     ("TCP from a service's own address and port passes", |n| {
-        let from_vip = n.client().from_address(n.vip.ip()).from_port(443);
-        n.when(from_vip.to_address(n.elsewhere()).plain()).passes(PassNotOurs)
+        let from_vip = n.client().src(n.vip.ip()).sport(443);
+        n.when(from_vip.dst(n.elsewhere()).plain()).passes(PassNotOurs)
     }),
     ("data to the virtual address on a port without service passes", |n| {
-        n.when(n.client().to_port(22).plain().data(b"ssh")).passes(PassNoService)
+        n.when(n.client().dport(22).plain().data(b"ssh")).passes(PassNoService)
     }),
     ("port 0 of the virtual address has no service", |n| {
-        n.when(n.client().to_port(0).syn()).passes(PassNoService)
+        n.when(n.client().dport(0).syn()).passes(PassNoService)
     }),
     ("a service that was removed is the kernel's", |n| {
         let elsewhere = n.elsewhere();

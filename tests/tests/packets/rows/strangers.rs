@@ -62,8 +62,8 @@ pub(super) const BOTH: &[Named] = &[
     }),
     ("a reset goes back to the router the segment came by", |n| {
         const OTHER: [u8; 6] = [2, 0, 0, 0, 7, 7];
-        n.when(n.client().from_mac(OTHER).flags(ACK).ack(7))
-            .returns(ResetNoFlow, n.reset().to_mac(OTHER).seq(7))
+        n.when(n.client().src_mac(OTHER).flags(ACK).ack(7))
+            .returns(ResetNoFlow, n.reset().dst_mac(OTHER).seq(7))
     }),
     ("a reset does not mind a hop limit of 1", |n| {
         n.when(n.client().flags(ACK).ack(7).hops(1)).returns(ResetNoFlow, n.reset().seq(7))
@@ -82,24 +82,24 @@ pub(super) const BOTH: &[Named] = &[
         n.when(n.client().rst().data(b"text")).drops(DropStrayReset)
     }),
     ("an unknown ACK to a port without service is the kernel's", |n| {
-        n.when(n.client().to_port(22).plain()).passes(PassNoService)
+        n.when(n.client().dport(22).plain()).passes(PassNoService)
     }),
     ("an unknown RST to a port without service is the kernel's", |n| {
-        n.when(n.client().to_port(22).rst()).passes(PassNoService)
+        n.when(n.client().dport(22).rst()).passes(PassNoService)
     }),
     ("an unknown segment from a backend is the kernel's", |n| {
         n.when(n.server().plain()).passes(PassNotOurs)
     }),
     ("a client of another port than the connection's is a stranger", |n| {
         n.given(n.established())
-            .when(n.client().from_port(40_001).flags(ACK).ack(7))
-            .returns(ResetNoFlow, n.reset().to_port(40_001).seq(7))
+            .when(n.client().sport(40_001).flags(ACK).ack(7))
+            .returns(ResetNoFlow, n.reset().dport(40_001).seq(7))
             .active(1)
     }),
     ("a client of another address than the connection's is a stranger", |n| {
         n.given(n.established())
-            .when(n.client().from_address(n.elsewhere()).flags(ACK).ack(7))
-            .returns(ResetNoFlow, n.reset().to_address(n.elsewhere()).seq(7))
+            .when(n.client().src(n.elsewhere()).flags(ACK).ack(7))
+            .returns(ResetNoFlow, n.reset().dst(n.elsewhere()).seq(7))
             .active(1)
     }),
 ];

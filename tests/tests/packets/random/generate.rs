@@ -1,0 +1,260 @@
+//! Packets at random, most of them nearly right.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_daemon::dataplane::{Simulated, XdpAction};
+use tests::lab::Family;
+
+use crate::{
+    frame::{ACK, FIN, Frame, IP, PSH, RST, SYN, Segment},
+    net::{BACKEND, Net},
+};
+
+/// Translations that are remembered, to answer as their backends.
+const REMEMBERED: usize = 256;
+
+pub(super) struct Generator {
+    nets: [Net; 2],
+    random: Random,
+    /// What backends see: the client's translation and the backend.
+    translations: Vec<(SocketAddr, SocketAddr)>,
+}
+
+impl Generator {
+    pub(super) fn new(nets: [Net; 2], seed: u64) -> Self {
+        // Neighbouring seeds begin far from each other.
+        let random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95));
+        Self { nets, random, translations: Vec::new() }
+    }
+
+    pub(super) fn next(&mut self) -> Frame {
+        if self.random.chance(2) {
+            return self.noise();
+        }
+        let segment = match self.translation() {
+            Some((client, backend)) => self.backend_segment(client, backend),
+            None => self.client_segment(),
+        };
+        let segment = self.vary(segment);
+        let segment = if self.random.chance(8) { self.oddity(segment) } else { segment };
+        let frame = segment.frame();
+        if self.random.chance(15) { self.mutate(frame) } else { frame }
+    }
+
+    /// Remembers what a backend would answer to.
+    pub(super) fn learn(&mut self, done: &Simulated) {
+        let sent = matches!(done.action, XdpAction::Tx | XdpAction::Redirect);
+        if !sent || done.frame[..6] != BACKEND {
+            return;
+        }
+        let translation = ends(&done.frame);
+        if self.translations.len() < REMEMBERED {
+            self.translations.push(translation);
+        } else {
+            let place = self.random.below(REMEMBERED);
+            self.translations[place] = translation;
+        }
+    }
+
+    /// What a backend is to answer to, now and then.
+    fn translation(&mut self) -> Option<(SocketAddr, SocketAddr)> {
+        if self.translations.is_empty() || !self.random.chance(40) {
+            return None;
+        }
+        let place = self.random.below(self.translations.len());
+        Some(self.translations[place])
+    }
+
+    fn client_segment(&mut self) -> Segment {
+        let which = self.random.below(2);
+        let net = &self.nets[which];
+        let random = &mut self.random;
+        let number = random.small(8);
+        let client = Net::new(net.family, number, (net.front, net.back)).client.ip();
+        let mut segment = net
+            .client()
+            .src(client)
+            .sport(40_000 + random.small(48))
+            .src_mac([2, 0, 0, 0, 1, random.byte() % 16])
+            .dport(*random.pick(&[443, 443, 443, 81, 81, 82, 82, 80, 22]));
+        if random.chance(3) {
+            segment = segment.dst(net.elsewhere());
+        }
+        if random.chance(5) {
+            segment = segment.by(net.back);
+        }
+        let flags = *random.pick(&[SYN, SYN, SYN, ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK]);
+        segment.flags(flags)
+    }
+
+    fn backend_segment(&mut self, client: SocketAddr, backend: SocketAddr) -> Segment {
+        let net = &self.nets[usize::from(client.is_ipv6())];
+        let random = &mut self.random;
+        let mut segment = net.server();
+        (segment.from, segment.to) = (backend, client);
+        let flags =
+            *random.pick(&[SYN | ACK, SYN | ACK, ACK, PSH | ACK, FIN | ACK, FIN | ACK, RST]);
+        segment.flags(flags)
+    }
+
+    /// Fields that any segment may have.
+    fn vary(&mut self, segment: Segment) -> Segment {
+        let random = &mut self.random;
+        let mut segment = segment.seq(random.word()).ack(random.word()).class(random.byte());
+        if random.chance(10) {
+            segment = segment.flags(random.byte());
+        }
+        if random.chance(50) {
+            let most = if random.chance(5) { 1400 } else { 40 };
+            segment = segment.data(&random.bytes(most));
+        }
+        if random.chance(30) {
+            let words = random.below(11);
+            segment = segment.options(&random.exactly(words * 4));
+        }
+        if random.chance(5) {
+            segment = segment.hops(random.byte() % 4);
+        }
+        if random.chance(10) {
+            let (window, urgent) = (random.short(), random.short());
+            segment = segment.window(window).urgent(urgent).reserved(random.byte() & 0xf);
+        }
+        let (id, label) = (random.short(), random.word() & 0xf_ffff);
+        segment = segment.id(id).flow_label(label);
+        if random.chance(20) { segment.padding(random.below(12)) } else { segment }
+    }
+
+    /// Something that a segment to a service should not have.
+    fn oddity(&mut self, segment: Segment) -> Segment {
+        let v4 = segment.from.is_ipv4();
+        let random = &mut self.random;
+        match random.below(7) {
+            0 => segment.fragment(random.short() & 0x1fff, random.chance(50)),
+            1 if v4 => {
+                let words = 1 + random.below(10);
+                segment.ip_options(&random.exactly(words * 4))
+            }
+            1 => {
+                let number = *random.pick(&[0, 43, 44, 60]);
+                segment.extension(number, &random.exactly(8))
+            }
+            2 => segment.protocol(*random.pick(&[1, 17, 41, 44, 58, 60, 112, 255])),
+            3 => segment.claims(random.below(100)),
+            4 => segment.wrong_by(random.short()),
+            5 => segment.checksum(*random.pick(&[0, 0xffff])),
+            _ => segment.flags(SYN | FIN),
+        }
+    }
+
+    /// Damage that is done to a whole frame.
+    fn mutate(&mut self, mut frame: Frame) -> Frame {
+        let random = &mut self.random;
+        let length = frame.bytes.len();
+        match random.below(5) {
+            0 => frame.bytes.truncate(IP + random.below(length - IP)),
+            1 => frame.bytes[IP + 2 + random.below(4)] = random.byte(),
+            2 => return frame.tagged(*random.pick(&[0x8100, 0x88a8]), random.short()),
+            3 => {
+                // In the headers, where it matters.
+                for _ in 0..=random.below(3) {
+                    let at = random.below(length.min(80));
+                    frame.bytes[at] ^= 1 << random.below(8);
+                }
+            }
+            _ => {
+                for _ in 0..=random.below(4) {
+                    let at = random.below(length);
+                    frame.bytes[at] = random.byte();
+                }
+            }
+        }
+        frame
+    }
+
+    /// A frame of no sense at all, though it may say what it is.
+    fn noise(&mut self) -> Frame {
+        let random = &mut self.random;
+        let mut bytes = random.exactly(IP);
+        bytes.extend(random.bytes(200));
+        match random.below(3) {
+            0 => bytes[12..14].copy_from_slice(&[0x08, 0x00]),
+            1 => bytes[12..14].copy_from_slice(&[0x86, 0xdd]),
+            _ => {}
+        }
+        Frame { bytes, ifindex: self.nets[0].front }
+    }
+}
+
+/// Sender and receiver of a segment.
+fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+    let address = |at: usize, family: Family| -> IpAddr {
+        match family {
+            Family::V4 => <[u8; 4]>::try_from(&frame[at..at + 4]).expect("4 bytes").into(),
+            Family::V6 => <[u8; 16]>::try_from(&frame[at..at + 16]).expect("16 bytes").into(),
+        }
+    };
+    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    if frame[12] == 0x08 {
+        let ips = (address(IP + 12, Family::V4), address(IP + 16, Family::V4));
+        ((ips.0, port(IP + 20)).into(), (ips.1, port(IP + 22)).into())
+    } else {
+        let ips = (address(IP + 8, Family::V6), address(IP + 24, Family::V6));
+        ((ips.0, port(IP + 40)).into(), (ips.1, port(IP + 42)).into())
+    }
+}
+
+/// `SplitMix64`: the same packets for the same seed, on every machine.
+struct Random(u64);
+
+impl Random {
+    fn long(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn word(&mut self) -> u32 {
+        let [.., a, b, c, d] = self.long().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    fn short(&mut self) -> u16 {
+        let [.., a, b] = self.long().to_be_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.short().to_be_bytes()[0]
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.word() as usize % limit
+    }
+
+    fn small(&mut self, limit: u16) -> u16 {
+        self.short() % limit
+    }
+
+    /// True so many times in a hundred.
+    fn chance(&mut self, percent: u32) -> bool {
+        self.word() % 100 < percent
+    }
+
+    fn pick<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
+        &choice[self.below(choice.len())]
+    }
+
+    fn exactly(&mut self, length: usize) -> Vec<u8> {
+        let words = length.div_ceil(8);
+        let mut bytes: Vec<u8> = (0..words).flat_map(|_| self.long().to_be_bytes()).collect();
+        bytes.truncate(length);
+        bytes
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        let length = self.below(most + 1);
+        self.exactly(length)
+    }
+}

@@ -1,0 +1,180 @@
+//! Packets that nobody thought of: whatever comes in, nothing invalid goes out, and no count leaks.
+//!
+//! Clients and backends are few, so that packets meet each other's connections; ports and table
+//! are small, so that they run out. `TANDEM_PACKETS` sets the number of packets and
+//! `TANDEM_PACKETS_SEED` the seed, which a failure prints along with the packet.
+
+mod generate;
+mod judge;
+
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use lb_common::verdict::Verdict;
+use lb_daemon::{
+    config::{Balance, Global, Timeouts},
+    core::{Desired, DesiredService, Slots},
+};
+use tests::lab::Family;
+
+use self::generate::Generator;
+use crate::{net::Net, row::hex, world::World};
+
+const PACKETS: u64 = 1_000_000;
+const SEED: u64 = 1;
+
+/// Threads that send at once. There may be fewer processors: then they interrupt each other.
+const SENDERS: u64 = 4;
+
+#[test]
+fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
+    let (seed, packets) =
+        (setting("TANDEM_PACKETS_SEED", SEED)?, setting("TANDEM_PACKETS", PACKETS)?);
+    World::run_with(tight, |world| {
+        let nets = [Family::V4, Family::V6].map(|family| Net::new(family, 0, world.arms));
+        world.apply(&desired(&nets, LONG))?;
+        send(world, &nets, seed, packets)?;
+        let verdicts = world.read([])?.verdicts;
+        let counted: u64 = verdicts.values().sum();
+        ensure!(counted == packets, "{packets} packets, but {counted} verdicts");
+        for verdict in Verdict::ALL {
+            let count = verdicts[verdict.label()];
+            match verdict {
+                Verdict::DropInternal | Verdict::DropDying | Verdict::DropNoFlow => {
+                    ensure!(count == 0, "{count} packets were {}", verdict.label());
+                }
+                _ => ensure!(
+                    count != 0 || packets < 100_000,
+                    "no packet was {}: the generator is too tame",
+                    verdict.label()
+                ),
+            }
+        }
+        leaves_nothing(world, &nets)
+    })
+}
+
+#[test]
+fn no_count_leaks_when_several_processors_are_at_it() -> Result<()> {
+    let (seed, packets) =
+        (setting("TANDEM_PACKETS_SEED", SEED)?, setting("TANDEM_PACKETS", PACKETS)?);
+    World::run_with(tight, |world| {
+        let nets = [Family::V4, Family::V6].map(|family| Net::new(family, 0, world.arms));
+        world.apply(&desired(&nets, LONG))?;
+        let (sender, all) = (&*world, &nets);
+        thread::scope(|scope| {
+            let senders: Vec<_> = (0..SENDERS)
+                .map(|i| scope.spawn(move || send(sender, all, seed + i, packets / SENDERS)))
+                .collect();
+            senders.into_iter().try_for_each(|sender| sender.join().expect("no panic"))
+        })?;
+        let internal = world.read([])?.verdicts[Verdict::DropInternal.label()];
+        ensure!(internal == 0, "{internal} packets met an entry that cannot be explained");
+        leaves_nothing(world, &nets)
+    })
+}
+
+/// Sends packets and judges what comes out.
+fn send(world: &World, nets: &[Net; 2], seed: u64, packets: u64) -> Result<()> {
+    let mut generator = Generator::new(nets.clone(), seed);
+    for number in 0..packets {
+        let frame = generator.next();
+        let judged = world.send(&frame).and_then(|done| {
+            judge::judge(&frame.bytes, &done)
+                .with_context(|| format!("{:?}: {}", done.action, hex(&done.frame)))?;
+            generator.learn(&done);
+            Ok(())
+        });
+        judged.with_context(|| {
+            format!("seed {seed}, packet {number}, in by {}: {}", frame.ifindex, hex(&frame.bytes))
+        })?;
+    }
+    Ok(())
+}
+
+/// Lets every connection expire, and then finds no trace of one.
+fn leaves_nothing(world: &mut World, nets: &[Net; 2]) -> Result<()> {
+    world.apply(&desired(nets, Duration::ZERO))?;
+    let mut reaper = world.reaper()?;
+    // Closed connections linger for five seconds.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !reaper.sweep()?.backends.is_empty() {
+        ensure!(Instant::now() < deadline, "connections are still there");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let counters = world.read(1..=BACKENDS)?;
+    for table in &counters.tables {
+        ensure!(
+            table.connections == 0,
+            "the count of {} connections leaks: {table:?}",
+            table.family
+        );
+        ensure!(table.half_open == 0, "the count of half-open connections leaks: {table:?}");
+    }
+    for (number, traffic) in counters.backends {
+        ensure!(traffic.active == 0, "the count of backend {number} leaks: {traffic:?}");
+    }
+    Ok(())
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Backends are numbered from 1: those of IPv4, then those of IPv6.
+const BACKENDS: u16 = 10;
+
+/// Ports of services; the last has no eligible backend.
+const SERVICES: [(u16, Balance); 4] = [
+    (443, Balance::RoundRobin),
+    (81, Balance::LeastConn),
+    (82, Balance::Hash),
+    (80, Balance::Source),
+];
+
+fn tight(global: &mut Global) {
+    global.maxconn = 48;
+    global.max_half_open = 64;
+    global.source_ports = 20_000..=20_005;
+}
+
+fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
+    let mut desired = Desired::default();
+    for (net, first) in nets.iter().zip([1, 1 + BACKENDS / 2]) {
+        for number in first..first + BACKENDS / 2 {
+            let net = Net::new(net.family, number, (net.front, net.back));
+            let mut backend = net.desired().backends.remove(&number).expect("its own");
+            backend.sources.push(net.elsewhere());
+            backend.weight = number;
+            // One is not resolved.
+            if number == first {
+                backend.hop.ifindex = 0;
+            }
+            desired.backends.insert(number, backend);
+        }
+        for (port, balance) in SERVICES {
+            let mut bind = net.vip;
+            bind.set_port(port);
+            let slots = match balance {
+                Balance::Source => vec![],
+                // One that has fewer ports than these clients want.
+                Balance::Hash => vec![first + 1],
+                _ => (first..first + BACKENDS / 2).collect(),
+            };
+            let number = u16::try_from(desired.services.len()).expect("a few");
+            let timeout = Timeouts { connect: timeout, client: timeout, server: timeout };
+            let service =
+                DesiredService { bind: vec![bind], balance, slots: Slots(slots), timeout };
+            desired.services.insert(number, service);
+        }
+    }
+    desired
+}
+
+fn setting(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text} is no number")),
+        Err(_) => Ok(default),
+    }
+}
