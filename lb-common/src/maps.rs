@@ -3,7 +3,7 @@
 //! | map | kind | key → value | written by |
 //! |---|---|---|---|
 //! | `SETTINGS` | array | 0 → [`Settings`] | daemon |
-//! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → count of services | daemon |
+//! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → 1 | daemon |
 //! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
 //! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
 //! | `TURNS` | array | service → turns taken, `u64` | program |

@@ -68,7 +68,7 @@ enum Verb {
     /// Take the XDP program off all interfaces and forget all connections.
     ///
     /// For a host whose daemon is gone for good: a daemon that was killed leaves its packets
-    /// flowing.
+    /// flowing. One that runs is to be stopped instead.
     Detach {
         /// Directory of the data plane's pins, as `bpffs` in `[global]`.
         #[arg(long, default_value = "/sys/fs/bpf/tandem")]
@@ -142,7 +142,7 @@ fn reload(socket: &Path) -> Result<()> {
 }
 
 fn detach(bpffs: &Path) -> Result<()> {
-    match dataplane::detach(bpffs)? {
+    match dataplane::detach_orphan(bpffs)? {
         0 => println!("nothing was attached"),
         n => println!("detached from {n} interface{}", if n == 1 { "" } else { "s" }),
     }
@@ -151,8 +151,12 @@ fn detach(bpffs: &Path) -> Result<()> {
 
 /// Logs to the standard error output: the journal's, under systemd.
 fn start_log(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level)
-        .with_context(|| format!("[log] level: {} is no level", log.level))?;
+    let level = &log.level;
+    // What the libraries do is not what the operator wants to know: loading the program alone is
+    // a thousand lines of debug.
+    let libraries = if level == "error" { "error" } else { "warn" };
+    let filter = EnvFilter::try_new(format!("{libraries},lb_daemon={level},tandem={level}"))
+        .with_context(|| format!("[log] level: {level} is no level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -174,4 +178,55 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `tandem ...` in a line, up to what ends the command.
+    fn commands(line: &str) -> Option<Vec<&str>> {
+        let line = line.split(['#', '|', '&', '>']).next()?;
+        let words: Vec<_> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| word.ends_with("tandem"))?;
+        Some(words[at..].to_vec())
+    }
+
+    fn assert_understood(command: &[&str]) {
+        if let Err(error) = Arguments::try_parse_from(command) {
+            panic!("{}: {error}", command.join(" "));
+        }
+    }
+
+    #[test]
+    fn the_unit_of_systemd_runs_commands_that_exist() {
+        let unit = include_str!("../../packaging/tandem.service");
+        let lines: Vec<_> = unit.lines().filter(|line| line.starts_with("ExecStart")).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for line in lines {
+            assert_understood(&commands(&line.replace('=', " ")).expect("it runs tandem"));
+        }
+    }
+
+    #[test]
+    fn the_readme_shows_commands_that_exist() {
+        let readme = include_str!("../../README.md");
+        let shown = readme.lines().filter(|line| line.starts_with("tandem ")).filter_map(commands);
+        let shown: Vec<_> = shown.collect();
+        for verb in ["check", "run", "status", "reload", "detach"] {
+            assert!(shown.iter().any(|command| command[1] == verb), "no tandem {verb}: {shown:?}");
+        }
+        for command in shown {
+            assert_understood(&command);
+        }
+    }
+
+    #[test]
+    fn the_readme_shows_a_valid_configuration() {
+        let readme = include_str!("../../README.md");
+        let (_, block) = readme.split_once("```toml\n").expect("it shows a configuration");
+        let (toml, _) = block.split_once("```\n").expect("the block ends");
+        let parsed = config::parse(toml, "README.md").expect("it is valid");
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    }
 }

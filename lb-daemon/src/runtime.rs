@@ -4,6 +4,8 @@
 //! their own, the walk of the flow tables is a thread of its own; all of them answer by events.
 
 use std::{
+    collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,8 +21,8 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Parsed},
-    core::{Core, Counters, Effect, Event, InterfaceStatus, Inventory, Level, Status},
+    config::{self, Config, Global, Parsed},
+    core::{Core, Counters, Desired, Effect, Event, InterfaceStatus, Inventory, Level, Status},
     dataplane::{self, CounterReader, Dataplane, Reaper},
     netlink::Netlink,
     probe,
@@ -29,7 +31,9 @@ use crate::{
 /// Walks of the flow tables are at least this far apart, ...
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// ... and rest this many times as long as the last one took.
-const SWEEP_REST: u32 = 20;
+const SWEEP_REST: u32 = 60;
+/// How long to wait before the data plane is asked again to take what it did not take.
+const APPLY_AGAIN: Duration = Duration::from_secs(1);
 /// Requests of operators that may wait for the loop.
 const REQUESTS: usize = 32;
 
@@ -38,6 +42,8 @@ const REQUESTS: usize = 32;
 /// Then the data plane is taken away, and connections end. If the daemon dies in any other way,
 /// packets go on flowing, and the next daemon carries on with the same connections.
 pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
+    // Before anything else fails for the same reason and says less about it.
+    dataplane::check_privileges()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -48,7 +54,14 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     let metrics = config.admin.metrics.map(Metrics::bind).transpose()?;
     let (events, mut inbox) = mpsc::unbounded_channel();
     let netlink = Netlink::open(events.clone())?;
-    let mut runtime = Runtime::start(path, config.clone(), netlink, events)?;
+    let bpffs = config.global.bpffs.clone();
+    let is_first = !dataplane::exists(&bpffs);
+    let mut runtime = Runtime::start(path, config, netlink, events).inspect_err(|_| {
+        if is_first {
+            // Nothing of an earlier daemon is to be kept alive, so nothing stays behind.
+            let _ = dataplane::detach(&bpffs);
+        }
+    })?;
 
     let (requests, mut asked) = mpsc::channel(REQUESTS);
     if let Some(metrics) = metrics {
@@ -57,20 +70,21 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     }
     tokio::spawn(socket.serve(requests));
 
-    runtime.put_in_force(config, &parsed.warnings).await;
+    let warnings = parsed.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    runtime.put_in_force(runtime.config.clone(), &warnings);
     info!(config = %runtime.path.display(), "ready");
     // Without systemd there is nobody to notify, which is no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let why = loop {
-        let deadline = runtime.core.next_deadline();
+        let deadline = runtime.next_deadline();
         tokio::select! {
             Some(event) = inbox.recv() => runtime.handle(event),
-            Some(request) = asked.recv() => runtime.answer(request).await,
-            () = until(deadline) => runtime.handle(Event::Tick),
+            Some(request) = asked.recv() => runtime.answer(request),
+            () = until(deadline) => runtime.tick(),
             _ = hangup.recv() => {
                 // Whoever sent the signal cannot be told more than the log is.
-                let _ = runtime.reload().await;
+                let _ = runtime.reload();
             }
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
@@ -79,15 +93,20 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     };
     info!("{why}: detaching the XDP program and stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    dataplane::detach(&runtime.config.global.bpffs)?;
+    dataplane::detach(&bpffs)?;
     Ok(())
 }
 
 struct Runtime {
     path: PathBuf,
+    /// The configuration in force, ...
     config: Arc<Config>,
+    /// ... but for the settings that stay what they were at the start.
+    initial: Arc<Config>,
     core: Core,
     dataplane: Dataplane,
+    /// What the data plane did not take, and when to try again.
+    unapplied: Option<(Instant, Desired)>,
     counters: CounterReader,
     netlink: Netlink,
     events: mpsc::UnboundedSender<Event>,
@@ -104,13 +123,7 @@ impl Runtime {
     ) -> Result<Self> {
         let global = &config.global;
         let (mut dataplane, inventory) = Dataplane::open(global)?;
-        if let Err(error) = dataplane.attach(global) {
-            if inventory == Inventory::default() {
-                // Nothing of an earlier daemon is to be kept alive, so nothing stays behind.
-                let _ = dataplane::detach(&global.bpffs);
-            }
-            return Err(error);
-        }
+        dataplane.attach(global)?;
         if inventory != Inventory::default() {
             info!(
                 services = inventory.services.len(),
@@ -123,9 +136,11 @@ impl Runtime {
         let now = Instant::now();
         Ok(Self {
             path,
+            initial: config.clone(),
             config,
             core: Core::new(&inventory, now),
             dataplane,
+            unapplied: None,
             counters,
             netlink,
             events,
@@ -134,7 +149,24 @@ impl Runtime {
         })
     }
 
+    fn next_deadline(&self) -> Option<Instant> {
+        let retry = self.unapplied.as_ref().map(|(due, _)| *due);
+        self.core.next_deadline().into_iter().chain(retry).min()
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some((_, desired)) = self.unapplied.take_if(|(due, _)| *due <= now) {
+            self.apply(desired);
+        }
+        self.handle(Event::Tick);
+    }
+
     fn handle(&mut self, event: Event) {
+        if matches!(event, Event::RoutesChanged) {
+            // An interface may have come back, too.
+            self.dataplane.reattach(&self.config.global);
+        }
         for effect in self.core.handle(event, Instant::now()) {
             self.run(effect);
         }
@@ -142,11 +174,7 @@ impl Runtime {
 
     fn run(&mut self, effect: Effect) {
         match effect {
-            Effect::Apply(desired) => {
-                if let Err(error) = self.dataplane.apply(&desired) {
-                    error!("the data plane does not take the new state: {error:#}");
-                }
-            }
+            Effect::Apply(desired) => self.apply(desired),
             Effect::Probe(request) => {
                 let events = self.events.clone();
                 tokio::spawn(async move {
@@ -156,6 +184,12 @@ impl Runtime {
                 });
             }
             Effect::Resolve(target) => self.netlink.resolve(target),
+            Effect::Moved { ifindex, from, to } => {
+                info!(ifindex, %from, %to, "a neighbour moved to another link-layer address");
+                if let Err(error) = self.dataplane.neighbour_moved(ifindex, from, to) {
+                    error!("cannot follow a neighbour that moved: {error:#}");
+                }
+            }
             Effect::Notify(notice) => match notice.level() {
                 Level::Info => info!("{notice}"),
                 Level::Warn => warn!("{notice}"),
@@ -164,13 +198,21 @@ impl Runtime {
         }
     }
 
-    async fn answer(&mut self, Handle { request, reply }: Handle) {
+    fn apply(&mut self, desired: Desired) {
+        self.unapplied = None;
+        if let Err(error) = self.dataplane.apply(&desired) {
+            error!("the data plane does not take the new state, trying again: {error:#}");
+            self.unapplied = Some((Instant::now() + APPLY_AGAIN, desired));
+        }
+    }
+
+    fn answer(&mut self, Handle { request, reply }: Handle) {
         let response = match request {
             Request::Status => match self.status() {
                 Ok(status) => Response::Status(Box::new(status)),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
-            Request::Reload => match self.reload().await {
+            Request::Reload => match self.reload() {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
@@ -199,8 +241,8 @@ impl Runtime {
     }
 
     /// Reads the configuration again; the old one stays in force if the new one cannot be.
-    async fn reload(&mut self) -> Result<Reloaded> {
-        match self.try_reload().await {
+    fn reload(&mut self) -> Result<Reloaded> {
+        match self.try_reload() {
             Ok(reloaded) => {
                 info!(generation = reloaded.generation, "configuration reloaded");
                 self.last_error = None;
@@ -214,46 +256,57 @@ impl Runtime {
         }
     }
 
-    async fn try_reload(&mut self) -> Result<Reloaded> {
-        let Parsed { config, mut warnings } = config::load(&self.path)?;
-        if let Err(error) = self.dataplane.attach(&config.global) {
-            // What was attached already goes back to what the old configuration says.
-            self.dataplane.attach(&self.config.global)?;
+    fn try_reload(&mut self) -> Result<Reloaded> {
+        let Parsed { config, warnings } = config::load(&self.path)?;
+        if let Err(error) = self.set_up(&config.global) {
+            // What was changed already goes back to what the old configuration says.
+            let old = self.config.clone();
+            if let Err(error) = self.set_up(&old.global) {
+                error!("cannot go back to the old configuration: {error:#}");
+            }
             return Err(error);
         }
-        self.dataplane.configure(&config.global)?;
-        for setting in fixed_settings(&self.config, &config) {
-            warn!("{setting} is changed in the file, but takes effect only at the next start");
-        }
-        self.put_in_force(Arc::new(config), &warnings).await;
+        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(fixed_settings(&self.initial, &config).map(|setting| {
+            format!("{setting} differs from what the daemon runs with: it takes a new start")
+        }));
+        self.put_in_force(Arc::new(config), &warnings);
         let status = self.core.status(&Counters::default(), Instant::now());
-        Ok(Reloaded {
-            generation: status.config.generation,
-            warnings: warnings.drain(..).map(|w| w.to_string()).collect(),
-        })
+        Ok(Reloaded { generation: status.config.generation, warnings })
     }
 
-    async fn put_in_force(&mut self, config: Arc<Config>, warnings: &[config::Diagnostic]) {
+    fn set_up(&mut self, global: &Global) -> Result<()> {
+        self.dataplane.attach(global)?;
+        self.dataplane.configure(global)
+    }
+
+    fn put_in_force(&mut self, config: Arc<Config>, warnings: &[String]) {
         for warning in warnings {
             warn!("{warning}");
         }
         self.config = config.clone();
         self.handle(Event::Config(config));
-        for service in &self.config.services {
-            for bind in &service.bind {
-                if let Ok(false) = self.netlink.holds(bind.ip()).await {
-                    warn!(
-                        "service {}: {} is an address of no interface of this host, so nobody \
-                         finds it here: `ip address add {}/{} dev {}`",
-                        service.name,
-                        bind.ip(),
-                        bind.ip(),
-                        if bind.is_ipv4() { 32 } else { 128 },
-                        self.config.global.interfaces.first().map_or("...", String::as_str),
-                    );
-                }
+        self.warn_of_absent_addresses();
+    }
+
+    /// Listing the host's addresses takes a while, and the loop does not wait for it.
+    fn warn_of_absent_addresses(&self) {
+        let services = self.config.services.iter();
+        let owners: BTreeMap<IpAddr, String> =
+            services.flat_map(|s| s.bind.iter().map(|bind| (bind.ip(), s.name.clone()))).collect();
+        let interface = self.config.global.interfaces.first().cloned().unwrap_or_default();
+        let absent = self.netlink.absent(owners.keys().copied().collect());
+        tokio::spawn(async move {
+            // Whether the kernel can be asked at all is followed elsewhere.
+            for ip in absent.await.unwrap_or_default() {
+                warn!(
+                    "service {}: {ip} is an address of no interface of this host, so nobody finds \
+                     it here: `ip address add {ip}/{} dev {interface}`",
+                    owners[&ip],
+                    if ip.is_ipv4() { 32 } else { 128 },
+                );
             }
-        }
+        });
     }
 }
 
@@ -269,7 +322,7 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
                 }
                 Err(error) => {
                     error!("cannot walk the flow tables: {error:#}");
-                    SWEEP_PAUSE * SWEEP_REST
+                    SWEEP_PAUSE * 10
                 }
             };
             std::thread::sleep(pause);
@@ -283,7 +336,7 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
 }
 
 /// Settings that differ but cannot change while the daemon runs.
-fn fixed_settings<'a>(old: &Config, new: &'a Config) -> impl Iterator<Item = &'a str> {
+fn fixed_settings(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> + use<> {
     let (a, b) = (&old.global, &new.global);
     [
         ("[global] maxconn", a.maxconn != b.maxconn),

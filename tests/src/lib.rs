@@ -37,7 +37,8 @@
 //! [`bridge`](lab::bridge()).
 //!
 //! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
-//! frozen, or be mute from the start. [`BulkServer`](lab::BulkServer) is for long transfers,
+//! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
+//! and another with the next connection. [`BulkServer`](lab::BulkServer) is for long transfers,
 //! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
 //! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
 //!
@@ -48,7 +49,11 @@
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
 //! ([`Lab::crowd`](lab::Lab::crowd)).
 //!
-//! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer.
+//! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees.
+//!
+//! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer, and
+//! [`Service`](lab::Service) writes what it is to serve;
+//! [`Lab::no_traces`](lab::Lab::no_traces) shows that nothing of it is left.
 //!
 //! # What to know
 //!

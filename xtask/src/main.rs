@@ -1,8 +1,10 @@
 //! Every chore of the project, as `cargo xtask` verbs.
 
 mod build_ebpf;
+mod demo;
 mod ebpf;
 mod elapsed;
+mod processes;
 mod setup;
 mod step;
 mod test;
@@ -27,6 +29,8 @@ enum Verb {
     Setup,
     /// Compile the XDP program and say with what.
     BuildEbpf(build_ebpf::Arguments),
+    /// Show Tandem at work, in a lab of its own.
+    Demo(demo::Arguments),
     /// Format, lints, licences and tests; all of them, or the groups named.
     Test(test::Arguments),
     /// Be the first process of the machine of `test vm`.
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Verb::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
         Verb::Guest => test::guest().map(|never| match never {}),
     };
@@ -45,4 +50,26 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_verbs_that_exist() {
+        let readme = include_str!("../../README.md");
+        let shown: Vec<_> = readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("cargo xtask "))
+            .filter_map(|line| line.split('#').next())
+            .collect();
+        assert!(shown.len() >= 2, "{shown:?}");
+        for verb in shown {
+            let words = ["cargo xtask"].into_iter().chain(verb.split_whitespace());
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("cargo xtask {verb}: {error}");
+            }
+        }
+    }
 }

@@ -161,8 +161,8 @@ fn check_uniqueness(table: &Table<'_>, backends: &[PlacedBackend]) {
         if let Some(first) = addresses.insert(address.get_ref(), address.span()) {
             let message = format!("two backends of this service are {}", address.get_ref());
             let line = report.line(&first);
-            let hint = format!("it gets the shares of both; the other is in line {line}; keep one");
-            report.warning(Some(address.span()), message, hint);
+            let hint = format!("keep one, with the `weight` of both; the other is in line {line}");
+            report.error(address.span(), message, hint);
         }
     }
 }

@@ -36,13 +36,14 @@ pub(super) fn arrange(balance: Balance, eligible: &[&Candidate]) -> Slots {
     if eligible.is_empty() {
         return Slots::default();
     }
-    Slots(match balance {
+    let slots = match balance {
         Balance::RoundRobin => turns(eligible),
         Balance::LeastConn => eligible.iter().map(|c| c.number).collect(),
         Balance::Source | Balance::Hash => maglev::table(
             &eligible.iter().map(|c| (c.number, c.address, c.weight)).collect::<Vec<_>>(),
         ),
-    })
+    };
+    Slots(slots.into())
 }
 
 /// One round of weighted turns, each backend's spread as evenly as they go: at each turn every

@@ -1,12 +1,13 @@
 //! What is to be done.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use lb_common::maps::NextHop;
+use lb_common::{addr::Mac, maps::NextHop};
 
 use super::{event::ProbeId, notice::Notice};
 use crate::config::{Balance, CheckKind, Timeouts};
@@ -22,6 +23,16 @@ pub enum Effect {
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
     Resolve(IpAddr),
+    /// Data plane: a neighbour has another link-layer address now. Frames back to clients that
+    /// came by it go there.
+    Moved {
+        /// Interface it is on.
+        ifindex: u32,
+        /// Its address until now.
+        from: Mac,
+        /// Its address from now on.
+        to: Mac,
+    },
     /// Log: tell the operator.
     Notify(Notice),
 }
@@ -34,6 +45,8 @@ pub struct Inventory {
     pub services: BTreeMap<u16, Vec<SocketAddr>>,
     /// Service number and address by backend number.
     pub backends: BTreeMap<u16, (u16, SocketAddr)>,
+    /// Numbers of the backends that got new connections.
+    pub serving: BTreeSet<u16>,
 }
 
 /// A probe to run once, now.
@@ -72,8 +85,10 @@ pub struct DesiredService {
 }
 
 /// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.
+///
+/// Shared, because thousands of them are passed on and compared with every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slots(pub Vec<u16>);
+pub struct Slots(pub Arc<[u16]>);
 
 /// A backend as the data plane shall know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

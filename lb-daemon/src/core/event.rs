@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use lb_common::addr::Mac;
+use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -54,9 +54,9 @@ pub enum Event {
 pub struct ProbeId(pub u64);
 
 /// How the kernel would reach an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Interface that packets leave by.
+    /// Interface that packets leave by, and that knows the neighbour.
     pub ifindex: u32,
     /// That interface's own link-layer address.
     pub mac: Mac,
@@ -64,6 +64,20 @@ pub struct Route {
     pub via: IpAddr,
     /// The source address that the kernel would choose.
     pub source: IpAddr,
+    /// Where a frame can be put on the wire: that interface, and if it is a VLAN's, the one below
+    /// with the VLAN's tag, and so on down to the network card.
+    pub exits: Vec<Exit>,
+}
+
+/// An interface by which a frame can leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ifindex: u32,
+    /// The VLAN tags that a frame needs there.
+    pub tags: Tags,
 }
 
 /// What a probe found.

@@ -111,6 +111,15 @@ impl Health {
         }
     }
 
+    /// Takes a backend that was never checked here for down rather than up, and checks it at once:
+    /// an earlier daemon had a reason to keep connections from it.
+    pub fn distrust(&mut self, now: Instant) {
+        if self.condition == (Condition::Unproven { up: true }) {
+            self.condition = Condition::Unproven { up: false };
+            self.phase = Phase::Waiting { due: now };
+        }
+    }
+
     /// When the next check is to start; none while one is under way.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.phase {

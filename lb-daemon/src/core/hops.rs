@@ -1,15 +1,12 @@
 //! How each backend is reached: the route, and the neighbour on the way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use lb_common::{
-    addr::Mac,
-    maps::{NextHop, Tags},
-};
+use lb_common::{addr::Mac, maps::NextHop};
 
 use super::event::Route;
 
@@ -20,25 +17,38 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hops {
     ways: BTreeMap<IpAddr, Way>,
+    /// Interfaces that the XDP program is on.
+    interfaces: BTreeSet<String>,
+    /// Every neighbour that the kernel told us of.
+    neighbours: BTreeMap<(u32, IpAddr), Mac>,
     retry: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Way {
-    asked: bool,
-    route: Option<Route>,
-    /// The last link-layer address known. It is kept when the kernel loses it: the health checks
-    /// decide whether a backend is alive, and its connections need somewhere to go meanwhile.
-    mac: Option<Mac>,
+/// What is known of the way to an address.
+#[derive(Clone, Debug)]
+enum Way {
+    /// The kernel was asked and has not answered yet.
+    Asked,
+    NoRoute,
+    Routed {
+        route: Route,
+        /// The last link-layer address known. It is kept when the kernel loses it: the health
+        /// checks decide whether a backend is alive, and its connections need somewhere to go
+        /// meanwhile.
+        mac: Option<Mac>,
+    },
 }
 
 /// Why an address cannot be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unreachable {
     /// The kernel has not answered yet, or the neighbour has not.
     Resolving,
     /// The kernel has no route.
     NoRoute,
+    /// The route leads by an interface that the XDP program is not on, so answers would not come
+    /// by it.
+    NotAttached(String),
 }
 
 impl Hops {
@@ -46,15 +56,14 @@ impl Hops {
     pub(super) fn follow(&mut self, targets: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
         let before = std::mem::take(&mut self.ways);
         for target in targets {
-            self.ways.insert(target, before.get(&target).copied().unwrap_or_default());
+            self.ways.insert(target, before.get(&target).cloned().unwrap_or(Way::Asked));
         }
-        let mut ask = Vec::new();
-        for (target, way) in &mut self.ways {
-            if !std::mem::replace(&mut way.asked, true) {
-                ask.push(*target);
-            }
-        }
-        ask
+        self.ways.keys().filter(|target| !before.contains_key(target)).copied().collect()
+    }
+
+    /// The interfaces that the XDP program is on.
+    pub(super) fn attach(&mut self, interfaces: BTreeSet<String>) {
+        self.interfaces = interfaces;
     }
 
     /// Every address: routes may have changed.
@@ -66,32 +75,61 @@ impl Hops {
         let Some(way) = self.ways.get_mut(&target) else {
             return;
         };
-        let same_neighbour = matches!((way.route, route), (Some(old), Some(new))
-            if (old.ifindex, old.via) == (new.ifindex, new.via));
-        if !same_neighbour {
-            way.mac = None;
-        }
-        way.route = route;
+        let Some(route) = route else {
+            *way = Way::NoRoute;
+            return;
+        };
+        let mac = match way {
+            Way::Routed { route: old, mac }
+                if (old.ifindex, old.via) == (route.ifindex, route.via) =>
+            {
+                *mac
+            }
+            _ => None,
+        };
+        *way = Way::Routed { route, mac };
     }
 
-    pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
-        let Some(mac) = mac else { return };
+    /// Takes in what is known of a neighbour; returns its old and its new address if it moved.
+    pub(super) fn neighbour(
+        &mut self,
+        ifindex: u32,
+        address: IpAddr,
+        mac: Option<Mac>,
+    ) -> Option<(Mac, Mac)> {
+        let new = mac?;
+        let old = self.neighbours.insert((ifindex, address), new);
         for way in self.ways.values_mut() {
-            if way.route.is_some_and(|r| (r.ifindex, r.via) == (ifindex, address)) {
-                way.mac = Some(mac);
+            if let Way::Routed { route, mac: known } = way
+                && (route.ifindex, route.via) == (ifindex, address)
+            {
+                *known = mac;
             }
         }
+        old.filter(|old| *old != new).map(|old| (old, new))
     }
 
     /// The next hop towards `target`, and the source address the kernel would use.
     pub(super) fn hop(&self, target: IpAddr) -> Result<(NextHop, IpAddr), Unreachable> {
-        let way = self.ways.get(&target).ok_or(Unreachable::Resolving)?;
-        let route = way.route.ok_or(Unreachable::NoRoute)?;
-        let mac = way.mac.ok_or(Unreachable::Resolving)?;
-        Ok((
-            NextHop { ifindex: route.ifindex, src: route.mac, dst: mac, tags: Tags::default() },
-            route.source,
-        ))
+        match self.ways.get(&target) {
+            Some(Way::Routed { route, mac: Some(mac) }) => {
+                let exit = route.exits.iter().find(|exit| self.interfaces.contains(&exit.name));
+                let Some(exit) = exit else {
+                    let name = route.exits.first().map(|exit| exit.name.clone());
+                    return Err(Unreachable::NotAttached(name.unwrap_or_default()));
+                };
+                let hop =
+                    NextHop { ifindex: exit.ifindex, src: route.mac, dst: *mac, tags: exit.tags };
+                Ok((hop, route.source))
+            }
+            Some(Way::NoRoute) => Err(Unreachable::NoRoute),
+            Some(Way::Asked | Way::Routed { mac: None, .. }) | None => Err(Unreachable::Resolving),
+        }
+    }
+
+    /// Whether every way is either known or known not to be there.
+    pub(super) fn are_settled(&self) -> bool {
+        self.ways.keys().all(|target| self.hop(*target) != Err(Unreachable::Resolving))
     }
 
     /// When to ask again about addresses that are not reachable.
@@ -124,7 +162,10 @@ impl Hops {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::maps::{Tag, Tags};
+
     use super::*;
+    use crate::core::event::Exit;
 
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 4, 4, 10));
     const ROUTER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 3, 3, 254));
@@ -133,27 +174,43 @@ mod tests {
     const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     fn route() -> Route {
-        Route { ifindex: 7, mac: OURS, via: ROUTER, source: SOURCE }
+        let exits = vec![exit("eth1", 7, 0)];
+        Route { ifindex: 7, mac: OURS, via: ROUTER, source: SOURCE, exits }
+    }
+
+    fn exit(name: &str, ifindex: u32, vlan: u16) -> Exit {
+        let protocol = if vlan == 0 { 0 } else { 0x8100_u16.to_be() };
+        let tag = Tag { protocol, vlan: vlan.to_be() };
+        Exit { name: name.to_owned(), ifindex, tags: Tags([tag, Tag::default()]) }
+    }
+
+    /// With the program on `eth1`.
+    fn hops() -> Hops {
+        let mut hops = Hops::default();
+        hops.attach(["eth1".to_owned()].into());
+        hops
     }
 
     #[test]
     fn an_address_is_reachable_once_route_and_neighbour_are_known() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         assert_eq!(hops.follow([TARGET]), [TARGET]);
         assert!(hops.follow([TARGET]).is_empty());
+        assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not answered yet");
+        hops.routed(TARGET, None);
         assert_eq!(hops.hop(TARGET), Err(Unreachable::NoRoute));
         hops.routed(TARGET, Some(route()));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving));
         hops.neighbour(7, TARGET, Some(THEIRS));
         assert_eq!(hops.hop(TARGET), Err(Unreachable::Resolving), "not the way there");
         hops.neighbour(7, ROUTER, Some(THEIRS));
-        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS, tags: Tags::default() };
+        let hop = NextHop { ifindex: 7, src: OURS, dst: THEIRS, ..NextHop::default() };
         assert_eq!(hops.hop(TARGET), Ok((hop, SOURCE)));
     }
 
     #[test]
     fn a_lost_neighbour_keeps_its_last_address_and_a_moved_one_is_followed() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         hops.follow([TARGET]);
         hops.routed(TARGET, Some(route()));
         hops.neighbour(7, ROUTER, Some(THEIRS));
@@ -164,8 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn a_vlan_is_left_by_the_interface_that_has_the_program() {
+        let mut hops = hops();
+        hops.follow([TARGET]);
+        let exits = vec![exit("eth1.20", 9, 0), exit("eth1", 7, 20)];
+        hops.routed(TARGET, Some(Route { ifindex: 9, exits, ..route() }));
+        hops.neighbour(9, ROUTER, Some(THEIRS));
+        let (hop, _) = hops.hop(TARGET).unwrap();
+        assert_eq!((hop.ifindex, hop.tags), (7, exit("eth1", 7, 20).tags));
+
+        hops.attach(["eth1.20".to_owned()].into());
+        let (hop, _) = hops.hop(TARGET).unwrap();
+        assert_eq!((hop.ifindex, hop.tags), (9, Tags::default()));
+
+        hops.attach(["eth2".to_owned()].into());
+        assert_eq!(hops.hop(TARGET), Err(Unreachable::NotAttached("eth1.20".to_owned())));
+    }
+
+    #[test]
     fn another_router_is_another_neighbour() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         hops.follow([TARGET]);
         hops.routed(TARGET, Some(route()));
         hops.neighbour(7, ROUTER, Some(THEIRS));
@@ -177,7 +252,7 @@ mod tests {
 
     #[test]
     fn unreachable_addresses_are_asked_about_once_a_second() {
-        let mut hops = Hops::default();
+        let mut hops = hops();
         let now = Instant::now();
         hops.follow([TARGET]);
         assert!(hops.due(now).is_empty());

@@ -17,7 +17,7 @@ mod view;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
     effect::{Desired, DesiredBackend, DesiredService, Effect, Inventory, ProbeRequest, Slots},
-    event::{Event, Outcome, ProbeId, Reason, Route},
+    event::{Event, Exit, Outcome, ProbeId, Reason, Route},
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
@@ -38,6 +38,9 @@ pub use self::{
 use self::{hops::Hops, numbers::Numbers, service::ServiceState};
 use crate::config::Config;
 
+/// How long the ways to the backends may take to become known before anyone acts on it or worries.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// The state of the node and the one place where it changes.
 #[derive(Debug)]
 pub struct Core {
@@ -45,13 +48,19 @@ pub struct Core {
     generation: u64,
     configured: Instant,
     services: Vec<ServiceState>,
-    /// By the lowest of the addresses a service is bound to.
+    /// By one of the addresses a service is bound to; the lowest, when it was first known.
     service_numbers: Numbers<SocketAddr>,
     /// By service number and address.
     backend_numbers: Numbers<(u16, SocketAddr)>,
     hops: Hops,
     next_probe: u64,
-    applied: Desired,
+    /// What the data plane was told last; nothing yet, after a start.
+    applied: Option<Desired>,
+    /// Numbers of backends that an earlier daemon kept from new connections.
+    distrusted: BTreeSet<u16>,
+    /// Until when the data plane may stay as an earlier daemon left it. Its backends serve on
+    /// while the ways to them are found out again; without them, clients would be refused.
+    settling: Option<Instant>,
 }
 
 impl Core {
@@ -71,7 +80,14 @@ impl Core {
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),
             next_probe: 0,
-            applied: Desired::default(),
+            applied: None,
+            distrusted: inventory
+                .backends
+                .keys()
+                .copied()
+                .filter(|number| !inventory.serving.contains(number))
+                .collect(),
+            settling: (*inventory != Inventory::default()).then_some(now + SETTLE),
         }
     }
 
@@ -83,7 +99,9 @@ impl Core {
             Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
-                self.hops.neighbour(ifindex, address, mac);
+                if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
+                    effects.push(Effect::Moved { ifindex, from, to });
+                }
             }
             Event::RoutesChanged => {
                 effects.extend(self.hops.all().into_iter().map(Effect::Resolve));
@@ -97,14 +115,14 @@ impl Core {
         self.start_probes(now, &mut effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
-        self.apply(&mut effects);
+        self.apply(now, &mut effects);
         effects
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let probes = self.services.iter().flat_map(ServiceState::deadlines);
-        probes.chain(self.hops.next_deadline()).min()
+        probes.chain(self.hops.next_deadline()).chain(self.settling).min()
     }
 
     /// The numbers of the backends in force, to read their counters by.
@@ -134,25 +152,34 @@ impl Core {
 
     /// Puts a configuration in force. Services and backends that stay keep their state.
     fn configure(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
-        let mut before: BTreeMap<String, ServiceState> = std::mem::take(&mut self.services)
-            .into_iter()
-            .map(|service| (service.config.name.clone(), service))
-            .collect();
+        let mut before = std::mem::take(&mut self.services);
         let checked = config.services.iter().flat_map(|s| &s.backends);
         let mut spread = Spread::new(checked.filter(|b| b.check.is_some()).count());
         self.services = config
             .services
             .iter()
             .map(|service| {
-                let old = before.remove(&service.name);
+                // A service that was renamed is known by its address.
+                let old = before.iter().position(|old| old.config.name == service.name);
+                let old = old.or_else(|| {
+                    before
+                        .iter()
+                        .position(|old| service.bind.iter().any(|b| old.identity == Some(*b)))
+                });
+                let old = old.map(|i| before.remove(i));
                 ServiceState::new(service.clone(), old, now, &mut spread)
             })
             .collect();
 
-        let binds: BTreeSet<SocketAddr> =
-            self.services.iter().filter_map(ServiceState::identity).collect();
+        let binds: BTreeSet<SocketAddr> = self.services.iter().filter_map(|s| s.identity).collect();
         self.service_numbers.keep(&binds);
         self.number();
+        let distrusted = std::mem::take(&mut self.distrusted);
+        for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
+            if backend.number.is_some_and(|number| distrusted.contains(&number)) {
+                backend.distrust(now);
+            }
+        }
         let owners = self
             .services
             .iter()
@@ -163,6 +190,7 @@ impl Core {
 
         let targets = self.services.iter().flat_map(|s| &s.backends);
         let targets: Vec<IpAddr> = targets.map(|b| b.config.address.ip()).collect();
+        self.hops.attach(config.global.interfaces.iter().cloned().collect());
         effects.extend(self.hops.follow(targets).into_iter().map(Effect::Resolve));
         self.config = Some(config.clone());
         self.generation += 1;
@@ -172,7 +200,7 @@ impl Core {
     /// Gives numbers to those services and backends that have none.
     fn number(&mut self) {
         for service in &mut self.services {
-            let Some(identity) = service.identity() else {
+            let Some(identity) = service.identity else {
                 continue;
             };
             service.number = self.service_numbers.give(&identity);
@@ -210,14 +238,19 @@ impl Core {
     }
 
     /// Tells the data plane what changed, and the operator which services went up or down by it.
-    fn apply(&mut self, effects: &mut Vec<Effect>) {
+    fn apply(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let may_wait = self.settling.is_some_and(|until| now < until);
+        if self.config.is_none() || may_wait && !self.hops.are_settled() {
+            return;
+        }
+        self.settling = None;
         let mut desired = Desired::default();
         for service in &mut self.services {
             service.desire(&self.hops, &mut desired);
-            effects.extend(service.turned().map(Effect::Notify));
+            effects.extend(service.turned(now).map(Effect::Notify));
         }
-        if desired != self.applied {
-            self.applied.clone_from(&desired);
+        if self.applied.as_ref() != Some(&desired) {
+            self.applied = Some(desired.clone());
             effects.push(Effect::Apply(desired));
         }
     }

@@ -68,7 +68,8 @@ impl fmt::Display for Notice {
             Self::Service { service, up: true } => write!(f, "service {service} is UP"),
             Self::Service { service, up: false } => write!(
                 f,
-                "service {service} is DOWN: no backend is eligible, new connections are refused"
+                "service {service} is DOWN: no backend is eligible, new connections are refused; \
+                 `tandem status` says why"
             ),
         }
     }

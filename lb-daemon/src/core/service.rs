@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Spread,
+    SETTLE, Spread,
     balance::{self, Candidate},
     effect::{Desired, DesiredBackend, DesiredService, ProbeRequest, Slots},
     event::{Outcome, ProbeId},
@@ -24,11 +24,23 @@ pub(super) struct ServiceState {
     pub(super) config: Arc<Service>,
     pub(super) number: Option<u16>,
     pub(super) backends: Vec<BackendState>,
-    /// The last arrangement and what it was made from: a Maglev table is not made for every event.
-    arranged: Option<(Balance, Vec<Candidate>, Slots)>,
+    /// What its number is given by: one of its addresses.
+    pub(super) identity: Option<SocketAddr>,
+    arranged: Option<Arranged>,
+    /// When it was first known.
+    known: Instant,
     /// Whether a backend was eligible when the operator was last told.
     was_up: Option<bool>,
     is_up: bool,
+}
+
+/// The last arrangement and what it was made from: a Maglev table is not made for every event.
+#[derive(Debug)]
+struct Arranged {
+    balance: Balance,
+    allbackups: bool,
+    candidates: Vec<Candidate>,
+    slots: Slots,
 }
 
 /// A backend of the configuration in force.
@@ -44,39 +56,44 @@ pub(super) struct BackendState {
 
 impl ServiceState {
     /// The service of a new configuration, with the state of those of its backends that `old` had
-    /// by the same name and address.
+    /// at the same address: it is the server there that is healthy or not, whatever its name.
     pub(super) fn new(
         config: Arc<Service>,
         old: Option<Self>,
         now: Instant,
         spread: &mut Spread,
     ) -> Self {
-        let (mut before, arranged, was_up, is_up) = match old {
-            Some(old) => (old.backends, old.arranged, old.was_up, old.is_up),
-            None => (Vec::new(), None, None, false),
+        let lowest = config.bind.iter().min().copied();
+        let new = Self {
+            config: config.clone(),
+            number: None,
+            backends: Vec::new(),
+            identity: lowest,
+            arranged: None,
+            known: now,
+            was_up: None,
+            is_up: false,
         };
+        let mut this = old.unwrap_or(new);
+        let mut before = std::mem::take(&mut this.backends);
         let backends = config
             .backends
             .iter()
             .map(|backend| {
-                let same = |b: &BackendState| {
-                    b.config.name == backend.name && b.config.address == backend.address
-                };
+                let same = |b: &BackendState| b.config.address == backend.address;
                 let old = before.iter().position(same).map(|i| before.swap_remove(i));
                 BackendState::new(backend.clone(), old, now, spread)
             })
             .collect();
-        Self { config, number: None, backends, arranged, was_up, is_up }
+        // An address more or less does not make it another service.
+        let identity = this.identity.filter(|address| config.bind.contains(address)).or(lowest);
+        Self { config, number: None, backends, identity, ..this }
     }
 
-    /// What its number is given by.
-    pub(super) fn identity(&self) -> Option<SocketAddr> {
-        self.config.bind.iter().min().copied()
-    }
-
-    /// When its checks are due.
+    /// When its checks are due, and when the operator is to be told that it did not come up.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
-        self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline())
+        let checks = self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline());
+        checks.chain(self.was_up.is_none().then_some(self.known + SETTLE))
     }
 
     /// Takes in how a probe ended, if it was one of this service's.
@@ -144,17 +161,22 @@ impl ServiceState {
         );
     }
 
-    /// Whether the service went up or down since this was last asked.
-    pub(super) fn turned(&mut self) -> Option<Notice> {
-        let before = self.was_up.replace(self.is_up);
-        // At start, backends become reachable one by one: coming up is news, not being up is not.
-        let news = before.unwrap_or(false) != self.is_up;
-        news.then(|| Notice::Service { service: self.config.name.clone(), up: self.is_up })
+    /// Whether the service went up or down since the operator was last told.
+    pub(super) fn turned(&mut self, now: Instant) -> Option<Notice> {
+        let is_news = match self.was_up {
+            Some(before) => before != self.is_up,
+            // Backends become reachable one by one: not to be up at once is no news.
+            None => self.is_up || now >= self.known + SETTLE,
+        };
+        is_news.then(|| {
+            self.was_up = Some(self.is_up);
+            Notice::Service { service: self.config.name.clone(), up: self.is_up }
+        })
     }
 
     pub(super) fn status(&self, hops: &Hops, counters: &Counters, now: Instant) -> ServiceStatus {
-        let eligible = self.arranged.as_ref().map(|(_, candidates, _)| {
-            balance::eligible(candidates, self.config.allbackups)
+        let eligible = self.arranged.as_ref().map(|arranged| {
+            balance::eligible(&arranged.candidates, arranged.allbackups)
                 .iter()
                 .map(|c| c.number)
                 .collect::<Vec<_>>()
@@ -178,15 +200,16 @@ impl ServiceState {
     }
 
     fn arrange(&mut self, candidates: Vec<Candidate>) -> Slots {
-        if let Some((balance, from, slots)) = &self.arranged
-            && *balance == self.config.balance
-            && *from == candidates
+        let (balance, allbackups) = (self.config.balance, self.config.allbackups);
+        if let Some(arranged) = &self.arranged
+            && (arranged.balance, arranged.allbackups) == (balance, allbackups)
+            && arranged.candidates == candidates
         {
-            return slots.clone();
+            return arranged.slots.clone();
         }
-        let eligible = balance::eligible(&candidates, self.config.allbackups);
-        let slots = balance::arrange(self.config.balance, &eligible);
-        self.arranged = Some((self.config.balance, candidates, slots.clone()));
+        let slots = balance::arrange(balance, &balance::eligible(&candidates, allbackups));
+        let arranged = Arranged { balance, allbackups, candidates, slots: slots.clone() };
+        self.arranged = Some(arranged);
         slots
     }
 }
@@ -208,6 +231,13 @@ impl BackendState {
             }
         });
         Self { config, number: None, health, probe, known }
+    }
+
+    /// Takes it for down until its first check, due at once, says otherwise.
+    pub(super) fn distrust(&mut self, now: Instant) {
+        if let Some(health) = &mut self.health {
+            health.distrust(now);
+        }
     }
 
     /// Up, as far as its check tells; a backend without a check is taken for up.
@@ -268,6 +298,10 @@ impl BackendState {
         }
         let ip: IpAddr = self.config.address.ip();
         Some(match hops.hop(ip) {
+            Err(Unreachable::NotAttached(interface)) => format!(
+                "it is reached by {interface}, where the XDP program is not: add it to [global] \
+                 interfaces"
+            ),
             Err(Unreachable::NoRoute) => format!("this host has no route to {ip}"),
             Err(Unreachable::Resolving) => {
                 format!("the link-layer address on the way to {ip} is not resolved")

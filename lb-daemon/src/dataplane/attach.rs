@@ -1,18 +1,29 @@
 //! Attaching the program to interfaces.
 
-use std::{collections::BTreeSet, fmt, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     ProgramError, Xdp,
     links::{FdLink, PinnedLink},
     xdp::{XdpLink, XdpMode as AyaMode},
 };
 use nix::{errno::Errno, net::if_::if_nametoindex};
+use thiserror::Error;
 use tracing::warn;
 
 use super::pins::Pins;
 use crate::config::XdpMode;
+
+/// How long an interface may still be busy with a program whose pin was removed: the kernel detaches
+/// it when it comes to it.
+const UNTIL_FREE: Duration = Duration::from_millis(500);
 
 /// An attachment in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +70,7 @@ pub(super) fn attach(
     interface: &str,
     wanted: XdpMode,
 ) -> Result<Attached> {
-    let ifindex = if_nametoindex(interface).map_err(|_| missing(interface))?;
+    let ifindex = index(interface)?;
     for mode in Mode::ALL {
         let pin = pins.links().join(format!("{ifindex}_{mode}"));
         if !pin.exists() {
@@ -85,15 +96,22 @@ pub(super) fn attach(
             Err(error) if is_busy(&error) => return Err(error),
             Err(error) => {
                 attach_as(program, pins, interface, ifindex, Mode::Generic)?;
-                warn!(
-                    interface,
-                    "no native XDP here, running in the slower generic mode: {error:#}"
-                );
+                if matches!(error.downcast_ref(), Some(Refusal::NoDriver { .. })) {
+                    // Nothing can be done about that, so there is nothing to advise.
+                    warn!("{interface}: its driver has no native XDP: {SLOWER}");
+                } else {
+                    warn!("{error:#}: {SLOWER}");
+                }
                 Mode::Generic
             }
         },
     };
     Ok(Attached { ifindex, mode })
+}
+
+/// The interface's number, or an error that names those that could have been meant.
+pub(super) fn index(interface: &str) -> Result<u32> {
+    if_nametoindex(interface).map_err(|_| missing(interface))
 }
 
 /// Detaches the program from every interface that is not in `keep`.
@@ -118,7 +136,7 @@ const fn suits(mode: Mode, wanted: XdpMode) -> bool {
 fn adopt(program: &mut Xdp, pin: &Path) -> Result<()> {
     let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
     let id = program.attach_to_link(link)?;
-    // The pin keeps it; our own handle would detach it when dropped... by closing only.
+    // Closing our handle detaches nothing: the pin holds the link.
     drop(program.take_link(id)?);
     Ok(())
 }
@@ -130,9 +148,19 @@ fn attach_as(
     ifindex: u32,
     mode: Mode,
 ) -> Result<()> {
-    let id = program
-        .attach_to_if_index(ifindex, mode.aya())
-        .map_err(|error| explain(error, interface, mode))?;
+    let deadline = Instant::now() + UNTIL_FREE;
+    let id = loop {
+        match program.attach_to_if_index(ifindex, mode.aya()) {
+            Ok(id) => break id,
+            Err(error) => {
+                let error = explain(error, interface, mode);
+                if !is_busy(&error) || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                thread::sleep(UNTIL_FREE / 20);
+            }
+        }
+    };
     let link: FdLink = program
         .take_link(id)?
         .try_into()
@@ -147,15 +175,11 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
         ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
         _ => None,
     };
+    let name = interface.to_owned();
     match errno.map(Errno::from_raw) {
-        Some(errno @ (Errno::EBUSY | Errno::EEXIST)) => anyhow!(errno).context(format!(
-            "{interface} already runs an XDP program: see `ip link show {interface}`; remove it \
-             with `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
-        )),
-        Some(errno @ Errno::EOPNOTSUPP) => anyhow!(errno).context(format!(
-            "{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\""
-        )),
-        Some(errno @ (Errno::ENODEV | Errno::ENXIO)) => anyhow!(errno).context(missing(interface)),
+        Some(Errno::EBUSY | Errno::EEXIST) => Refusal::Busy { interface: name }.into(),
+        Some(Errno::EOPNOTSUPP) => Refusal::NoDriver { interface: name, mode }.into(),
+        Some(Errno::ENODEV | Errno::ENXIO) => missing(interface),
         _ => anyhow!(error).context(format!(
             "{interface}: {mode} XDP is refused; large receive offload, receive checksum merging, \
              too few queues or an MTU above one page are the usual reasons \
@@ -164,19 +188,31 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
     }
 }
 
+/// Why the kernel does not attach the program.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(
+        "{interface} already runs an XDP program: see `ip link show {interface}`; remove it with \
+         `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
+    )]
+    Busy { interface: String },
+    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
+    NoDriver { interface: String, mode: Mode },
+}
+
+/// What `auto` does about an interface without native XDP.
+const SLOWER: &str = "running in the slower generic mode there";
+
 fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Errno>().is_some_and(|e| matches!(e, Errno::EBUSY | Errno::EEXIST))
+    matches!(error.downcast_ref(), Some(Refusal::Busy { .. }))
 }
 
 fn missing(interface: &str) -> anyhow::Error {
     let names: Vec<String> = nix::net::if_::if_nameindex()
         .map(|list| list.iter().map(|i| i.name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
-    let error: Result<()> = (|| {
-        bail!(
-            "interface {interface} does not exist; this host has {} (set [global] interfaces)",
-            names.join(", ")
-        )
-    })();
-    error.unwrap_err()
+    anyhow!(
+        "interface {interface} does not exist; this host has {} (set [global] interfaces)",
+        names.join(", ")
+    )
 }

@@ -11,8 +11,10 @@
 
 mod attach;
 mod batch;
+mod client_hops;
 mod counters;
 mod family;
+mod lock;
 mod pins;
 mod reap;
 mod reconcile;
@@ -26,8 +28,9 @@ use aya::{
     maps::{Array, MapError, Queue},
     programs::Xdp,
 };
+use lb_common::addr::Mac;
 use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::{
     attach::{Attached, Mode},
@@ -35,7 +38,7 @@ pub use self::{
     reap::{Reaper, Sweep},
     simulate::{Simulated, XdpAction},
 };
-use self::{pins::Pins, reconcile::Reconciler};
+use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::Global,
     core::{Desired, Inventory},
@@ -50,14 +53,21 @@ pub struct Dataplane {
     pins: Pins,
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
+    _lock: Lock,
 }
 
 impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
-        check_privileges()?;
         let pins = Pins::create(&global.bpffs)?;
+        let Some(lock) = Lock::take(&global.bpffs)? else {
+            bail!(
+                "another tandem runs the data plane in {}: stop it first, or give this one a \
+                 directory of its own ([global] bpffs)",
+                global.bpffs.display()
+            );
+        };
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
         let flows = flow_entries(global);
@@ -73,19 +83,58 @@ impl Dataplane {
         }
         set_up(&pins, global, half_open)?;
         let (reconciler, inventory) = Reconciler::open(&pins)?;
-        Ok((Self { ebpf, pins, reconciler, attached: BTreeMap::new() }, inventory))
+        let attached = BTreeMap::new();
+        Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
+    /// Touches nothing if one of them does not exist.
     pub fn attach(&mut self, global: &Global) -> Result<()> {
-        let program = program(&mut self.ebpf, "tandem")?;
         for name in &global.interfaces {
-            let attached = attach::attach(program, &self.pins, name, global.xdp_mode)?;
-            if self.attached.get(name) != Some(&attached) {
-                info!(interface = name, mode = %attached.mode, "XDP program attached");
-            }
-            self.attached.insert(name.clone(), attached);
+            attach::index(name)?;
         }
+        self.pins.remove_others()?;
+        for name in &global.interfaces {
+            self.attach_one(name, global)?;
+        }
+        self.detach_others(global)
+    }
+
+    /// Attaches the program anew where an interface was replaced by another of its name, as it is
+    /// when a driver or a bond is set up again: the program went with the old one.
+    pub fn reattach(&mut self, global: &Global) {
+        let mut changed = false;
+        for name in &global.interfaces {
+            let before = self.attached.get(name).map(|attached| attached.ifindex);
+            let result = match attach::index(name) {
+                Ok(ifindex) if before == Some(ifindex) => continue,
+                Ok(_) => self.attach_one(name, global),
+                Err(_) if before.is_none() => continue,
+                Err(error) => Err(error),
+            };
+            changed = true;
+            if let Err(error) = result {
+                self.attached.remove(name);
+                error!(
+                    "{name} forwards nothing until the XDP program can be attached again: {error:#}"
+                );
+            }
+        }
+        if changed && let Err(error) = self.detach_others(global) {
+            warn!("cannot clean up after an interface: {error:#}");
+        }
+    }
+
+    fn attach_one(&mut self, name: &str, global: &Global) -> Result<()> {
+        let program = program(&mut self.ebpf, "tandem")?;
+        let attached = attach::attach(program, &self.pins, name, global.xdp_mode)?;
+        if self.attached.insert(name.to_owned(), attached) != Some(attached) {
+            info!(interface = name, mode = %attached.mode, "XDP program attached");
+        }
+        Ok(())
+    }
+
+    fn detach_others(&mut self, global: &Global) -> Result<()> {
         self.attached.retain(|name, _| global.interfaces.contains(name));
         let keep: BTreeSet<u32> = self.attached.values().map(|a| a.ifindex).collect();
         attach::detach_others(&self.pins, &keep)
@@ -99,6 +148,11 @@ impl Dataplane {
     /// Makes the maps say what the core desires.
     pub fn apply(&mut self, desired: &Desired) -> Result<()> {
         self.reconciler.apply(desired)
+    }
+
+    /// Sends frames back to clients to a neighbour's new link-layer address.
+    pub fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
+        self.reconciler.neighbour_moved(ifindex, from, to)
     }
 
     /// Puts those settings in force that can change while connections live.
@@ -129,10 +183,31 @@ impl Dataplane {
     }
 }
 
+/// Whether an earlier daemon left a data plane there.
+pub fn exists(bpffs: &std::path::Path) -> bool {
+    Pins::exist(bpffs)
+}
+
 /// Takes the data plane away: detaches the program everywhere and forgets all connections. Returns
 /// the number of attachments removed.
 pub fn detach(bpffs: &std::path::Path) -> Result<usize> {
     Pins::remove_all(bpffs)
+}
+
+/// The same where the daemon is gone; refuses if it is not.
+pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
+    check_privileges()?;
+    if !bpffs.exists() {
+        return Ok(0);
+    }
+    let Some(_lock) = Lock::take(bpffs)? else {
+        bail!(
+            "a tandem daemon is running with its data plane in {}: stop it (`systemctl stop \
+             tandem`), which detaches too",
+            bpffs.display()
+        );
+    };
+    detach(bpffs)
 }
 
 /// Creates the maps, or opens those that are pinned; loads no program yet.
@@ -194,7 +269,7 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
 }
 
 /// Fails with one clear line where the kernel would fail with many obscure ones.
-fn check_privileges() -> Result<()> {
+pub fn check_privileges() -> Result<()> {
     /// `CAP_NET_ADMIN` and `CAP_BPF`, as numbered by the kernel.
     const NEEDED: u64 = 1 << 12 | 1 << 39;
 

@@ -43,8 +43,7 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directories, and removes those of other layouts: their programs cannot be
-    /// continued by this daemon.
+    /// Makes the directories.
     pub(super) fn create(bpffs: &Path) -> Result<Self> {
         check_bpffs(bpffs)?;
         let root = bpffs.join(format!("{LAYOUT:016x}"));
@@ -53,16 +52,27 @@ impl Pins {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        for entry in fs::read_dir(bpffs)?.flatten() {
-            if entry.path() != root {
+        Ok(Self { root })
+    }
+
+    /// Whether there is a data plane, of whatever layout.
+    pub(super) fn exist(bpffs: &Path) -> bool {
+        layouts(bpffs).is_ok_and(|layouts| !layouts.is_empty())
+    }
+
+    /// Removes the pins of other layouts: their programs cannot be continued by this daemon.
+    pub(super) fn remove_others(&self) -> Result<()> {
+        for layout in self.root.parent().map(layouts).transpose()?.unwrap_or_default() {
+            if layout != self.root {
                 warn!(
-                    path = %entry.path().display(),
+                    path = %layout.display(),
                     "removing the data plane of another version; its connections end"
                 );
-                fs::remove_dir_all(entry.path())?;
+                fs::remove_dir_all(&layout)
+                    .with_context(|| format!("cannot remove {}", layout.display()))?;
             }
         }
-        Ok(Self { root })
+        Ok(())
     }
 
     /// Removes the pins of every layout; the kernel then detaches and frees what they held.
@@ -73,12 +83,13 @@ impl Pins {
         }
         check_bpffs(bpffs)?;
         let mut links = 0;
-        for layout in fs::read_dir(bpffs)?.flatten() {
-            if let Ok(entries) = fs::read_dir(layout.path().join("links")) {
-                links += entries.count();
-            }
+        for layout in layouts(bpffs)? {
+            links += fs::read_dir(layout.join("links"))?.count();
+            fs::remove_dir_all(&layout)
+                .with_context(|| format!("cannot remove {}", layout.display()))?;
         }
-        fs::remove_dir_all(bpffs).with_context(|| format!("cannot remove {}", bpffs.display()))?;
+        // It stays if others have pins there, or if it is where the bpffs is mounted.
+        let _ = fs::remove_dir(bpffs);
         Ok(links)
     }
 
@@ -110,6 +121,19 @@ impl Pins {
     }
 }
 
+/// The directories of data planes. The operator may have named a directory that others use too,
+/// so what does not look like one of ours is never touched.
+fn layouts(bpffs: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(bpffs).with_context(|| format!("cannot list {}", bpffs.display()))?;
+    let is_layout = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_digest = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        is_digest && path.join("maps").is_dir() && path.join("links").is_dir()
+    };
+    Ok(entries.flatten().map(|entry| entry.path()).filter(is_layout).collect())
+}
+
 /// Fails unless `path`, or the nearest of its parents that exists, is on a bpffs.
 fn check_bpffs(path: &Path) -> Result<()> {
     let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
@@ -123,4 +147,27 @@ fn check_bpffs(path: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_ours_is_taken_for_ours() {
+        let root = std::env::temp_dir().join(format!("tandem-pins-{}", std::process::id()));
+        let ours = root.join("0123456789abcdef");
+        for directory in [
+            ours.join("maps"),
+            ours.join("links"),
+            root.join("cilium/maps"),
+            root.join("cilium/links"),
+            root.join("fedcba9876543210"),
+        ] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let found = layouts(&root);
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found.unwrap(), [ours]);
+    }
 }

@@ -5,7 +5,7 @@
 //! runs on a thread of its own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     marker::PhantomData,
     time::{Duration, Instant},
 };
@@ -13,17 +13,17 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, Queue},
+    maps::{Array, MapData},
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use lb_common::{
     addr::{V4, V6},
     flow::{FORWARD, Flow, FlowKey, Timeouts, age, created, is_expired, state, ticks},
-    maps::{HopKey, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
+    maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{batch, family::Family, pins::Pins};
+use super::{batch, client_hops::ClientHops, family::Family, pins::Pins};
 
 /// Walks the flow tables.
 pub struct Reaper {
@@ -31,7 +31,7 @@ pub struct Reaper {
     v4: Table<V4>,
     v6: Table<V6>,
     timeouts: Array<MapData, Timeouts>,
-    hops: Hops,
+    hops: ClientHops,
 }
 
 /// What one walk found.
@@ -60,7 +60,7 @@ struct Seen {
 }
 
 /// A set of numbers below a limit, cheap to add to: millions of entries name few of them.
-struct Marks(Vec<bool>);
+pub(super) struct Marks(Vec<bool>);
 
 impl Marks {
     fn new(limit: u32) -> Self {
@@ -73,7 +73,7 @@ impl Marks {
         }
     }
 
-    fn has(&self, number: u32) -> bool {
+    pub(super) fn has(&self, number: u32) -> bool {
         self.0.get(number as usize).is_some_and(|mark| *mark)
     }
 
@@ -93,7 +93,7 @@ impl Reaper {
             v4: Table::open(pins)?,
             v6: Table::open(pins)?,
             timeouts: pins.open("TIMEOUTS")?,
-            hops: Hops::open(pins)?,
+            hops: ClientHops::open(pins)?,
         })
     }
 
@@ -109,7 +109,7 @@ impl Reaper {
         };
         let reaped = self.v4.sweep(&self.ebpf, &timeouts, &mut seen)?
             + self.v6.sweep(&self.ebpf, &timeouts, &mut seen)?;
-        self.hops.collect(&seen.hops)?;
+        self.hops.walked(&seen.hops)?;
         Ok(Sweep {
             reaped,
             backends: seen.backends.numbers(),
@@ -169,46 +169,6 @@ fn reap_input<A: Family>(keys: &[FlowKey<A>]) -> Vec<u8> {
         });
     }
     input
-}
-
-/// Gives the numbers of client-side next hops back that no connection uses any more.
-struct Hops {
-    known: HashMap<MapData, HopKey, u32>,
-    free: Queue<MapData, u32>,
-    /// Hops that were unused at the last sweep.
-    idle: BTreeSet<u32>,
-    /// Hops that no new connection can find; free once a sweep has found no old one either.
-    limbo: BTreeSet<u32>,
-}
-
-impl Hops {
-    fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self {
-            known: pins.open("CLIENT_HOPS")?,
-            free: pins.open("FREE_HOPS")?,
-            idle: BTreeSet::new(),
-            limbo: BTreeSet::new(),
-        })
-    }
-
-    fn collect(&mut self, used: &Marks) -> Result<()> {
-        for hop in std::mem::take(&mut self.limbo) {
-            if used.has(hop) {
-                self.limbo.insert(hop);
-            } else {
-                self.free.push(hop, 0)?;
-            }
-        }
-        let known: BTreeMap<u32, HopKey> =
-            self.known.iter().flatten().map(|(key, hop)| (hop, key)).collect();
-        let unused: BTreeSet<u32> = known.keys().copied().filter(|hop| !used.has(*hop)).collect();
-        for hop in unused.intersection(&self.idle) {
-            self.known.remove(&known[hop])?;
-            self.limbo.insert(*hop);
-        }
-        self.idle = unused;
-        Ok(())
-    }
 }
 
 /// The program's clock, in ticks.

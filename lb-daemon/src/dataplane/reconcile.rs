@@ -4,7 +4,7 @@
 //! service, and a service's slots are written to the table that is not in use.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    addr::{V4, V6},
+    addr::{Mac, V4, V6},
     flow::{MAX_TICKS, Timeouts as FlowTimeouts, ticks},
     maps::{
         BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, BackendStats,
-        MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable,
+        HopKey, MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable, Tags,
     },
 };
 
@@ -29,18 +29,26 @@ use crate::{
     core::{Desired, DesiredBackend, DesiredService, Inventory},
 };
 
+/// `BPF_NOEXIST` of the kernel.
+const NO_EXIST: u64 = 1;
+
 /// The one writer of the maps in user space.
 pub(super) struct Reconciler {
     slots: Array<MapData, SlotTable>,
     timeouts: Array<MapData, FlowTimeouts>,
     next_hops: Array<MapData, NextHop>,
+    client_hops: HashMap<MapData, HopKey, u32>,
     stats: PerCpuArray<MapData, BackendStats>,
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
-    /// What the maps say of each service.
-    written: BTreeMap<u16, (DesiredService, Service)>,
+    /// What was written of each service.
+    services: BTreeMap<u16, DesiredService>,
+    /// The slot table that each service has in use, an earlier daemon's services included.
+    tables: BTreeMap<u16, u32>,
+    /// What was written of each backend.
     backends: BTreeMap<u16, DesiredBackend>,
-    inventory: BTreeMap<u16, (u16, SocketAddr)>,
+    /// Whose statistics are under each number.
+    owners: BTreeMap<u16, (u16, SocketAddr)>,
 }
 
 struct FamilyMaps<A: Family> {
@@ -55,18 +63,34 @@ impl Reconciler {
             slots: pins.open("SLOTS")?,
             timeouts: pins.open("TIMEOUTS")?,
             next_hops: pins.open("NEXT_HOPS")?,
+            client_hops: pins.open("CLIENT_HOPS")?,
             stats: pins.open("BACKEND_STATS")?,
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
-            written: BTreeMap::new(),
+            services: BTreeMap::new(),
+            tables: BTreeMap::new(),
             backends: BTreeMap::new(),
-            inventory: BTreeMap::new(),
+            owners: BTreeMap::new(),
         };
         let mut inventory = Inventory::default();
-        this.v4.take_inventory(&mut inventory)?;
-        this.v6.take_inventory(&mut inventory)?;
-        this.inventory.clone_from(&inventory.backends);
+        this.v4.take_inventory(&mut inventory, &mut this.tables)?;
+        this.v6.take_inventory(&mut inventory, &mut this.tables)?;
+        this.owners.clone_from(&inventory.backends);
+        inventory.serving = this.serving()?;
         Ok((this, inventory))
+    }
+
+    /// The backends in the slot tables in use.
+    fn serving(&self) -> Result<BTreeSet<u16>> {
+        let mut serving = BTreeSet::new();
+        let services = self.v4.services.iter().map(|entry| entry.map(|(_, service)| service));
+        let services = services.chain(self.v6.services.iter().map(|entry| entry.map(|(_, s)| s)));
+        for service in services {
+            let service = service?;
+            let table = self.slots.get(&service.table, 0)?;
+            serving.extend(table.0.iter().take(service.slots as usize));
+        }
+        Ok(serving)
     }
 
     pub(super) fn apply(&mut self, desired: &Desired) -> Result<()> {
@@ -79,23 +103,44 @@ impl Reconciler {
         self.backends.clone_from(&desired.backends);
 
         for (number, service) in &desired.services {
-            if self.written.get(number).is_none_or(|(written, _)| written != service) {
+            if self.services.get(number) != Some(service) {
                 self.write_service(*number, service)?;
             }
         }
-        self.written.retain(|number, _| desired.services.contains_key(number));
+        self.services.retain(|number, _| desired.services.contains_key(number));
+        self.tables.retain(|number, _| desired.services.contains_key(number));
         self.v4.remove_others(&desired.services)?;
         self.v6.remove_others(&desired.services)
     }
 
+    /// Redirects the client-side hops by the neighbour `from` to `to`. New frames from `from`, if
+    /// any come, are somebody else's and get a hop of their own.
+    pub(super) fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
+        let entries: Vec<(HopKey, u32)> = self.client_hops.iter().collect::<Result<_, _>>()?;
+        for (key, hop) in entries {
+            // A VLAN's neighbours are known on the VLAN's interface, its frames on the one below.
+            let is_there = key.ifindex == ifindex || key.tags != Tags::default();
+            if key.theirs != from || !is_there {
+                continue;
+            }
+            let next = self.next_hops.get(&hop, 0)?;
+            self.next_hops.set(hop, NextHop { dst: to, ..next }, 0)?;
+            self.client_hops.remove(&key)?;
+            // If frames from the new address came before we knew, they have a hop already; then
+            // the reaper gives this one back when its last connection has ended.
+            let _ = self.client_hops.insert(HopKey { theirs: to, ..key }, hop, NO_EXIST);
+        }
+        Ok(())
+    }
+
     fn write_backend(&mut self, number: u16, backend: &DesiredBackend) -> Result<()> {
         self.next_hops.set(number.into(), backend.hop, 0)?;
-        let known = self.inventory.insert(number, (backend.service, backend.address));
-        if known.is_some_and(|known| known != (backend.service, backend.address)) {
-            // The number was another backend's.
+        let owner = (backend.service, backend.address);
+        if self.owners.get(&number).is_some_and(|before| *before != owner) {
             let zero = vec![BackendStats::default(); aya::util::nr_cpus().map_err(|(_, e)| e)?];
             self.stats.set(number.into(), PerCpuValues::try_from(zero)?, 0)?;
         }
+        self.owners.insert(number, owner);
         match backend.address.ip() {
             IpAddr::V4(_) => self.v4.write_backend(number, backend),
             IpAddr::V6(_) => self.v6.write_backend(number, backend),
@@ -104,21 +149,16 @@ impl Reconciler {
 
     fn write_service(&mut self, number: u16, service: &DesiredService) -> Result<()> {
         self.timeouts.set(number.into(), flow_timeouts(&service.timeout), 0)?;
-        let before = self.written.get(&number);
-        let table = match before {
-            Some((written, value)) if written.slots == service.slots => value.table,
+        let before = self.services.get(&number);
+        let slots_stay = before.is_some_and(|before| before.slots == service.slots);
+        let table = match self.tables.get(&number) {
+            Some(table) if slots_stay => *table,
             // Two tables for each service: the one that is not in use.
-            Some((_, value)) => value.table ^ 1,
-            // A daemon before us may have left either in use; readers of the other one see at
-            // worst a backend of this service that is about to leave.
+            Some(table) => table ^ 1,
             None => u32::from(number) * 2,
         };
-        if before.is_none_or(|(written, _)| written.slots != service.slots) {
-            let mut slots = SlotTable([0; SLOTS]);
-            for (slot, backend) in slots.0.iter_mut().zip(&service.slots.0) {
-                *slot = *backend;
-            }
-            self.slots.set(table, slots, 0)?;
+        if !slots_stay {
+            self.slots.set(table, slot_table(&service.slots.0), 0)?;
         }
         let value = Service {
             id: number.into(),
@@ -137,7 +177,8 @@ impl Reconciler {
                 IpAddr::V6(_) => self.v6.bind(*bind, value)?,
             }
         }
-        self.written.insert(number, (service.clone(), value));
+        self.tables.insert(number, table);
+        self.services.insert(number, service.clone());
         Ok(())
     }
 }
@@ -151,12 +192,17 @@ impl<A: Family> FamilyMaps<A> {
         })
     }
 
-    fn take_inventory(&mut self, inventory: &mut Inventory) -> Result<()> {
+    fn take_inventory(
+        &self,
+        inventory: &mut Inventory,
+        tables: &mut BTreeMap<u16, u32>,
+    ) -> Result<()> {
         for entry in &self.services {
             let (key, service) = entry?;
             let number = u16::try_from(service.id)?;
             let binds = inventory.services.entry(number).or_default();
             binds.push(join(key.address, key.port));
+            tables.insert(number, service.table);
         }
         for number in 0..MAX_BACKENDS {
             let backend = self.backends.get(&number, 0)?;
@@ -213,6 +259,16 @@ impl<A: Family> FamilyMaps<A> {
     }
 }
 
+/// The table is filled to its end, round and round: a packet that is between reading the service
+/// and reading the slot may look beyond the new end, and must find a backend of this service.
+fn slot_table(slots: &[u16]) -> SlotTable {
+    let mut table = SlotTable([0; SLOTS]);
+    for (slot, backend) in table.0.iter_mut().zip(slots.iter().cycle()) {
+        *slot = *backend;
+    }
+    table
+}
+
 fn flow_timeouts(timeouts: &Timeouts) -> FlowTimeouts {
     let convert = |duration: Duration| {
         // Rounded up, so that no timeout is shorter than asked for.
@@ -223,5 +279,33 @@ fn flow_timeouts(timeouts: &Timeouts) -> FlowTimeouts {
         client: convert(timeouts.client),
         server: convert(timeouts.server),
         connect: convert(timeouts.connect),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_table_holds_nobody_elses_backend_up_to_its_end() {
+        let table = slot_table(&[5, 7, 7]);
+        assert_eq!(table.0[..4], [5, 7, 7, 5]);
+        assert!(table.0.iter().all(|number| [5, 7].contains(number)));
+        assert!(slot_table(&[]).0.iter().all(|number| *number == 0));
+    }
+
+    #[test]
+    fn timeouts_are_rounded_up_and_bounded() {
+        let of = |client| {
+            let other = Duration::from_secs(1);
+            flow_timeouts(&Timeouts { connect: other, client, server: other }).client
+        };
+        for millis in [1, 10, 1_000, 10_800_000] {
+            let ticks = of(Duration::from_millis(millis));
+            let nanoseconds = u64::from(ticks) << 20;
+            assert!(nanoseconds >= millis * 1_000_000, "{millis} ms");
+            assert!(nanoseconds <= millis * 1_000_000 + (1 << 20), "{millis} ms");
+        }
+        assert_eq!(of(Duration::MAX), MAX_TICKS);
     }
 }

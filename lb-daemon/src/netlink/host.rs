@@ -1,13 +1,16 @@
 //! What this host has: interfaces and addresses.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::bail;
 use futures::TryStreamExt as _;
-use lb_common::addr::Mac;
+use lb_common::{addr::Mac, maps::Tag};
 use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{
+        InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+        VlanProtocol,
+    },
 };
 use rtnetlink::Handle;
 
@@ -26,6 +29,8 @@ pub struct Interface {
     pub up: bool,
     /// Largest IP packet it sends, in bytes.
     pub mtu: u32,
+    /// If it is a VLAN's: the interface below, and the tag its frames have there.
+    pub vlan: Option<(u32, Tag)>,
     loopback: bool,
 }
 
@@ -63,10 +68,10 @@ pub(super) fn find(mut interfaces: Vec<Interface>, name: &str) -> anyhow::Result
     )
 }
 
-/// Whether some interface has this address.
-pub(super) async fn holds(handle: &Handle, address: IpAddr) -> anyhow::Result<bool> {
+/// The addresses of all interfaces.
+pub(super) async fn addresses(handle: &Handle) -> anyhow::Result<BTreeSet<IpAddr>> {
     let addresses = list(handle, |handle| handle.address().get().execute()).await?;
-    Ok(addresses.iter().any(|held| own(held) == Some(address)))
+    Ok(addresses.iter().filter_map(own).collect())
 }
 
 /// This host's side of an address: on a point-to-point link, `Address` is the other side's.
@@ -92,10 +97,14 @@ impl From<LinkMessage> for Interface {
             mac: None,
             up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             mtu: 0,
+            vlan: None,
             loopback: header.flags.contains(LinkFlags::Loopback),
         };
+        let (mut below, mut tag) = (None, None);
         for attribute in attributes {
             match attribute {
+                LinkAttribute::Link(ifindex) => below = Some(ifindex),
+                LinkAttribute::LinkInfo(infos) => tag = vlan_tag(&infos),
                 LinkAttribute::IfName(name) => interface.name = name,
                 LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
                 LinkAttribute::Address(bytes) if header.link_layer_type == LinkLayerType::Ether => {
@@ -104,8 +113,25 @@ impl From<LinkMessage> for Interface {
                 _ => {}
             }
         }
+        interface.vlan = below.zip(tag);
         interface
     }
+}
+
+/// The tag of a VLAN's interface.
+fn vlan_tag(infos: &[LinkInfo]) -> Option<Tag> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    })?;
+    let number = data.iter().find_map(|info| match info {
+        InfoVlan::Id(number) => Some(*number),
+        _ => None,
+    })?;
+    let is_service_tag =
+        data.iter().any(|info| matches!(info, InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)));
+    let protocol: u16 = if is_service_tag { 0x88a8 } else { 0x8100 };
+    Some(Tag { protocol: protocol.to_be(), vlan: number.to_be() })
 }
 
 #[cfg(test)]
@@ -119,6 +145,7 @@ mod tests {
             mac: None,
             up: true,
             mtu: 1500,
+            vlan: None,
             loopback: name == "lo",
         }
     }

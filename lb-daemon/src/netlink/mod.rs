@@ -122,13 +122,23 @@ impl Netlink {
         host::find(interfaces, name)
     }
 
-    /// Whether some interface of this host has this very address.
+    /// Which of these addresses no interface of this host has. The answer does not need the
+    /// caller to wait for it: it may be awaited in a task of its own.
     ///
     /// # Errors
     ///
     /// If the kernel does not answer.
-    pub async fn holds(&self, address: IpAddr) -> anyhow::Result<bool> {
-        host::holds(&self.handle, address).await.context("cannot list this host's addresses")
+    pub fn absent(
+        &self,
+        mut addresses: Vec<IpAddr>,
+    ) -> impl Future<Output = anyhow::Result<Vec<IpAddr>>> + use<> {
+        let handle = self.handle.clone();
+        async move {
+            let held =
+                host::addresses(&handle).await.context("cannot list this host's addresses")?;
+            addresses.retain(|address| !held.contains(address));
+            Ok(addresses)
+        }
     }
 
     /// Waits until the kernel can no longer be followed, which should never happen, and says why.

@@ -3,6 +3,7 @@
 use std::{io, net::IpAddr};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lb_common::maps::{Tag, Tags};
 use netlink_packet_route::{
     AddressFamily,
     neighbour::{NeighbourFlags, NeighbourState},
@@ -13,11 +14,11 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, warn};
 
 use super::{
-    host,
+    host::{self, Interface},
     kernel::{PATIENCE, errno},
     neighbours::{Key, Shared},
 };
-use crate::core::{Event, Route};
+use crate::core::{Event, Exit, Route};
 
 /// Targets worked on at a time. The kernel answers one request after the other anyway; this only
 /// keeps it busy, and keeps the answers well within the socket's buffer.
@@ -79,12 +80,11 @@ impl Resolver {
             Ok(route) => debug!(%target, ?route, "resolved"),
         }
         let route = route.ok();
+        let key = route.as_ref().map(|route| (route.ifindex, route.via));
         // Refused only if the owner is gone; the same below.
         let _ = self.events.send(Event::Routed { target, route });
 
-        let Some(Route { ifindex, via, .. }) = route else {
-            return;
-        };
+        let Some((ifindex, via)) = key else { return };
         let fixed = {
             let neighbours = self.neighbours.lock().expect("no panic under this lock");
             neighbours.repeat((ifindex, via));
@@ -110,20 +110,41 @@ impl Resolver {
         let answer = Answer::from(message);
         let ifindex = answer.ifindex.ok_or(NoRoute::Without("interface"))?;
         let source = answer.source.ok_or(NoRoute::Without("source address"))?;
-        let interface = match host::interface(&self.handle, ifindex).await {
-            Ok(Some(interface)) => interface,
-            Ok(None) => return Err(NoRoute::Gone(ifindex)),
-            Err(error) if errno(&error) == Some(libc::ENODEV) => {
-                return Err(NoRoute::Gone(ifindex));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let interface = self.interface(ifindex).await?;
+        let exits = self.exits(&interface).await?;
         Ok(Route {
             ifindex,
             mac: interface.mac.ok_or(NoRoute::NotEthernet(interface.name))?,
             via: answer.gateway.unwrap_or(target),
             source,
+            exits,
         })
+    }
+
+    async fn interface(&self, ifindex: u32) -> Result<Interface, NoRoute> {
+        match host::interface(&self.handle, ifindex).await {
+            Ok(Some(interface)) => Ok(interface),
+            Ok(None) => Err(NoRoute::Gone(ifindex)),
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Err(NoRoute::Gone(ifindex)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where frames of this interface can be put on the wire: see [`Route::exits`].
+    async fn exits(&self, interface: &Interface) -> Result<Vec<Exit>, NoRoute> {
+        let exit = |interface: &Interface, tags| Exit {
+            name: interface.name.clone(),
+            ifindex: interface.ifindex,
+            tags: Tags(tags),
+        };
+        let mut exits = vec![exit(interface, [Tag::default(); 2])];
+        let Some((below, tag)) = interface.vlan else { return Ok(exits) };
+        let below = self.interface(below).await?;
+        exits.push(exit(&below, [tag, Tag::default()]));
+        if let Some((card, outer)) = below.vlan {
+            exits.push(exit(&self.interface(card).await?, [outer, tag]));
+        }
+        Ok(exits)
     }
 
     /// Makes the kernel treat the neighbour as if it had a packet for it: an unknown one is asked

@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
-use lb_common::addr::Mac;
+use lb_common::{addr::Mac, maps::Tags};
 use lb_daemon::{
-    core::{Event, Route},
+    core::{Event, Exit, Route},
     netlink::Netlink,
 };
 use nix::{
@@ -78,7 +78,14 @@ impl Lab {
 
     /// The route that leaves by `ours0`.
     pub(crate) fn route(&self, via: &str, source: &str) -> Route {
-        Route { ifindex: self.ifindex, mac: OURS, via: address(via), source: address(source) }
+        let exit = Exit { name: "ours0".into(), ifindex: self.ifindex, tags: Tags::default() };
+        Route {
+            ifindex: self.ifindex,
+            mac: OURS,
+            via: address(via),
+            source: address(source),
+            exits: vec![exit],
+        }
     }
 
     /// Asks for the way to `target` and waits for the answer.
@@ -86,7 +93,7 @@ impl Lab {
         let asked = address(target);
         self.netlink().resolve(asked);
         self.wait(target, |event| match event {
-            Event::Routed { target, route } if *target == asked => Some(*route),
+            Event::Routed { target, route } if *target == asked => Some(route.clone()),
             _ => None,
         })
         .await

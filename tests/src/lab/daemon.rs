@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use lb_daemon::core::Status;
+use lb_daemon::core::{State, Status};
 
 use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
 
@@ -97,10 +97,14 @@ impl Tandem {
     /// Runs a daemon that is expected to end by itself within 10 seconds: what it says and how
     /// it ends.
     pub fn run_to_its_end(lab: &Lab, settings: &Settings) -> Result<Output> {
-        let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
-        fs::write(&config, settings.render(&socket))?;
-        let run = lab.balancer().command(binary()?).arg("run").arg("--config").arg(&config);
-        run.output(Duration::from_secs(10))
+        let config = lab.dir().join("tandem.toml");
+        fs::write(&config, settings.render(&lab.dir().join("tandem.sock")))?;
+        Self::command(lab)?.arg("run").arg("--config").arg(&config).output(Duration::from_secs(10))
+    }
+
+    /// The command `tandem` on the balancer, whether a daemon runs there or not.
+    pub fn command(lab: &Lab) -> Result<Command> {
+        Ok(lab.balancer().command(binary()?))
     }
 
     /// Another verb of the command, such as `["check", "/some/file"]`, inside the namespace.
@@ -149,6 +153,16 @@ impl Tandem {
             Ok(status)
         };
         until(what, timeout, ask).map_err(|error| self.process.explain(&error))
+    }
+
+    /// Waits until every service and all their active backends that have a weight get connections.
+    pub fn wait_until_all_serve(&self) -> Result<Status> {
+        self.wait_until("all backends serve", Duration::from_secs(10), |status| {
+            let backends = status.services.iter().flat_map(|service| &service.backends);
+            let mut active = backends.filter(|one| one.role == "active" && one.weight > 0);
+            status.services.iter().all(|service| service.state == State::Up)
+                && active.all(|backend| backend.eligible)
+        })
     }
 
     /// Puts new settings into the file. They are in force after a [`reload`](Tandem::reload).

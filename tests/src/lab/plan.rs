@@ -6,7 +6,7 @@
 //! | x | network | hosts |
 //! |---|---|---|
 //! | 1 | before the balancer | 1 balancer, 10 client, 100 and up virtual addresses, 254 router |
-//! | 2 | behind the balancer | 1 balancer, 11 and up backends, 250 nobody, 254 router |
+//! | 2 | behind the balancer | 1 balancer, 11 and up backends, 240 and up further addresses of the balancer, 250 nobody, 254 router |
 //! | 3 | the client's, if routed | 10 client, 254 router |
 //! | 4 | the backends', if routed | 11 and up backends, 250 nobody, 254 router |
 //! | 8 | a crowd: every address is the client's as well, to be many clients | |
@@ -39,6 +39,8 @@ pub(super) const CLIENT: u8 = 10;
 /// The backends follow.
 pub(super) const BEFORE_BACKENDS: u8 = 10;
 pub(super) const VIRTUAL: u8 = 100;
+/// The balancer's further source addresses; there is room for 10.
+pub(super) const SOURCES: u8 = 240;
 pub(super) const NOBODY: u8 = 250;
 pub(super) const ROUTER: u8 = 254;
 

@@ -23,7 +23,7 @@ use super::{
     Attached, Dir, EveryFrame, Family, Interface, Namespace, bridge,
     plan::{
         BACKEND_NET, BALANCER, BEFORE, BEFORE_BACKENDS, BEHIND, CLIENT, CLIENT_NET, CROWD, NOBODY,
-        NOWHERE, ROUTER, VIRTUAL, add, forward, mac, route,
+        NOWHERE, ROUTER, SOURCES, VIRTUAL, add, forward, mac, route,
     },
     veth,
 };
@@ -79,9 +79,15 @@ impl Lab {
         Self::new(Shape::Routed, backends)
     }
 
-    /// A lab of this shape. `backends` is at most 200.
+    /// A lab of this shape, with backends `b1`, `b2`, ... `backends` is at most 200.
     pub fn new(shape: Shape, backends: u8) -> Result<Self> {
-        assert!(backends <= 200, "there are addresses for 200 backends");
+        let names: Vec<_> = (1..=backends).map(|nth| format!("b{nth}")).collect();
+        Self::named(shape, &names)
+    }
+
+    /// A lab of this shape, with backends of these names, 200 at most.
+    pub fn named(shape: Shape, backends: &[impl AsRef<str>]) -> Result<Self> {
+        assert!(backends.len() <= 200, "there are addresses for 200 backends");
         let dir = Dir::new()?;
         let client = Namespace::new("client", &dir)?;
         let balancer = Namespace::new("balancer", &dir)?;
@@ -99,8 +105,8 @@ impl Lab {
         };
         let client = Host::settle(client, cables.client, (client_net, CLIENT), gateway)?;
         client.be_many()?;
-        let backends = (1..=backends).map(|nth| {
-            let namespace = Namespace::new(&format!("b{nth}"), &dir)?;
+        let backends = (1..).zip(backends).map(|(nth, name)| {
+            let namespace = Namespace::new(name.as_ref(), &dir)?;
             let cable = to_switch((&namespace, "eth0"), &lan)?;
             Host::settle(namespace, cable, (backend_net, BEFORE_BACKENDS + nth), gateway)
         });
@@ -159,7 +165,7 @@ impl Lab {
         &self.far_ends
     }
 
-    /// The backends, `b1` first.
+    /// The backends, in the order of their names: `b1` first.
     pub fn backends(&self) -> &[Host] {
         &self.backends
     }
@@ -190,6 +196,24 @@ impl Lab {
     pub fn add_virtual(&self, address: IpAddr) -> Result<()> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         self.interfaces[0].address(&format!("{address}/{bits}"))
+    }
+
+    /// The address that the balancer has towards the backends.
+    pub fn source(&self, family: Family) -> IpAddr {
+        family.address(BEHIND, BALANCER)
+    }
+
+    /// Adds so many further addresses to the balancer's server side.
+    pub fn add_sources(&self, family: Family, count: u8) -> Result<Vec<IpAddr>> {
+        let [.., arm] = &self.interfaces[..] else { unreachable!("it has interfaces") };
+        let bits = if family == Family::V4 { 32 } else { 128 };
+        (0..count)
+            .map(|nth| {
+                let source = family.address(BEHIND, SOURCES + nth);
+                arm.address(&format!("{source}/{bits}"))?;
+                Ok(source)
+            })
+            .collect()
     }
 
     /// An address beside the backends that nobody has: what is sent there vanishes, without an

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lb_common::verdict::{Action, Verdict};
 use lb_daemon::{
     core::{Desired, DesiredBackend, DesiredService},
@@ -139,10 +139,8 @@ pub(crate) fn run(family: Family, rows: &[Named]) -> Result<()> {
                 write!(failures, "\n{family:?}: {name}:\n    {error:#}")?;
             }
         }
-        if failures.is_empty() {
-            return Ok(());
-        }
-        bail!("these rows do not hold:{failures}")
+        ensure!(failures.is_empty(), "these rows do not hold:{failures}");
+        Ok(())
     })
 }
 

@@ -17,19 +17,37 @@ use crate::ebpf::{linker, toolchain::Compiler};
 
 /// Runs the verb.
 pub(crate) fn run() -> Result<()> {
-    let mut installed = packages::install_missing()?;
+    let mut installed = install_to_build()?;
     installed |= tools::install_components()?;
-
-    let compiler = Compiler::find().map_err(|reasons| {
-        anyhow::anyhow!("no compiler for the XDP program: {}", reasons.join("; "))
-    })?;
-    installed |= tools::install_bpf_linker(&compiler)?;
     installed |= tools::install_cargo_deny()?;
     installed |= machine::install()?;
+    say_if_complete(installed)
+}
+
+/// Installs what building and the lab need, but not what only checks the source.
+pub(crate) fn run_to_build() -> Result<()> {
+    let installed = install_to_build()?;
+    say_if_complete(installed)
+}
+
+fn install_to_build() -> Result<bool> {
+    let mut installed = packages::install_missing()?;
+    installed |= tools::install_bpf_linker(&compiler()?)?;
+    Ok(installed)
+}
+
+fn say_if_complete(installed: bool) -> Result<()> {
     if !installed {
-        println!("setup: nothing is missing; the XDP program is compiled by {}", compiler.origin);
+        let origin = compiler()?.origin;
+        println!("setup: nothing is missing; the XDP program is compiled by {origin}");
     }
     Ok(())
+}
+
+fn compiler() -> Result<Compiler> {
+    Compiler::find().map_err(|reasons| {
+        anyhow::anyhow!("no compiler for the XDP program: {}", reasons.join("; "))
+    })
 }
 
 /// Where the tools are installed.

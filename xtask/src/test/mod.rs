@@ -50,6 +50,7 @@ enum Group {
 const UNIT: &[&str] = &[
     "--package=lb-common",
     "--package=lb-daemon",
+    "--package=tests",
     "--package=xtask",
     "--lib",
     "--bins",

@@ -28,8 +28,8 @@ pub(super) struct Stack {
     functions: usize,
     largest: u32,
     sum: u32,
-    /// The frames, rounded up, of the chain of calls that takes most.
-    chain: u32,
+    /// The frames of the chain of calls that takes most.
+    chain: Vec<u32>,
 }
 
 impl Stack {
@@ -60,8 +60,10 @@ impl Stack {
 impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { functions, largest, sum, chain } = self;
+        let frames: Vec<_> = chain.iter().map(ToString::to_string).collect();
+        let (frames, taken) = (frames.join(" + "), taken(chain));
         write!(f, "stack of {functions} functions: {largest} bytes the largest, {sum} in all; ")?;
-        write!(f, "{chain} of {LIMIT} in the deepest chain of calls")
+        write!(f, "{taken} of {LIMIT} by the deepest chain of calls ({frames})")
     }
 }
 
@@ -97,9 +99,15 @@ fn callee(at: usize, instruction: &bpf_insn) -> Option<usize> {
 }
 
 /// No function calls itself, not even through others: the verifier allows no recursion.
-fn deepest(function: usize, frames: &BTreeMap<usize, u32>, calls: &Calls) -> u32 {
-    let below = calls[&function].iter().map(|&callee| deepest(callee, frames, calls)).max();
-    frames[&function].max(1).next_multiple_of(ROUNDING) + below.unwrap_or_default()
+fn deepest(function: usize, frames: &BTreeMap<usize, u32>, calls: &Calls) -> Vec<u32> {
+    let below = calls[&function].iter().map(|&callee| deepest(callee, frames, calls));
+    let below = below.max_by_key(|chain| taken(chain)).unwrap_or_default();
+    [vec![frames[&function]], below].concat()
+}
+
+/// What a chain takes as the kernel counts.
+fn taken(chain: &[u32]) -> u32 {
+    chain.iter().map(|&frame| frame.max(1).next_multiple_of(ROUNDING)).sum()
 }
 
 #[cfg(test)]
@@ -131,8 +139,9 @@ mod tests {
         ];
         let frames = frames("processed\nstack depth 100+0+33\nprocessed 7 insns").unwrap();
         let stack = Stack::of(&frames, &calls(&program)).unwrap();
-        let expected = Stack { functions: 3, largest: 100, sum: 133, chain: 128 + 32 + 64 };
+        let expected = Stack { functions: 3, largest: 100, sum: 133, chain: vec![100, 0, 33] };
         assert_eq!(stack, expected);
+        assert_eq!(taken(&stack.chain), 128 + 32 + 64);
     }
 
     #[test]

@@ -30,8 +30,17 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
         Some(services(status, rates)),
         losses(status),
     ];
+    join(sections.iter().flatten(), colour)
+}
+
+/// The same without interfaces, tables and losses: for a screen too low for all of it.
+pub fn render_brief(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
+    join([header(status), services(status, rates)].iter(), colour)
+}
+
+fn join<'a>(sections: impl Iterator<Item = &'a Grid>, colour: bool) -> String {
     let mut out = String::new();
-    for section in sections.iter().flatten() {
+    for section in sections {
         if !out.is_empty() {
             out.push('\n');
         }

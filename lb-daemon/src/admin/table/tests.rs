@@ -110,6 +110,15 @@ fn the_live_view_shows_rates() {
 }
 
 #[test]
+fn the_brief_table_is_part_of_the_whole() {
+    let (whole, brief) =
+        [render, render_brief].map(|render| render(&sample::healthy(), false, None)).into();
+    let (header, services) = brief.split_once("\n\n").expect("two sections");
+    assert!(whole.starts_with(header) && whole.ends_with(services), "{brief}");
+    assert!(services.starts_with("SERVICE"), "{brief}");
+}
+
+#[test]
 fn an_empty_daemon_has_little_to_say() {
     insta::assert_snapshot!(render(&Status::default(), false, None), @r#"
       tandem , up 0s;  generation 0, 0s old

@@ -80,7 +80,11 @@ pub(super) const BOTH: &[Named] = &[
             .forwards(ForwardNew, n.to_backend().dst_mac(OTHER_ROUTER).syn())
     }),
     ("a backend whose neighbour is not resolved gets nothing", |n| {
-        n.when(n.client().syn()).with(|_, backend| backend.hop.ifindex = 0).drops(DropNoHop)
+        // The connection is there already, half open, for the retransmission.
+        n.when(n.client().syn())
+            .with(|_, backend| backend.hop.ifindex = 0)
+            .drops(DropNoHop)
+            .connections(1)
     }),
 ];
 

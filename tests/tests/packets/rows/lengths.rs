@@ -1,4 +1,7 @@
 //! Frames that end too early, and length fields that lie.
+//!
+//! No frame is shorter than an Ethernet header: neither the kernel's test run nor a driver hands
+//! one to a program.
 
 use anyhow::{Result, ensure};
 use lb_common::verdict::Verdict::{

@@ -1,1 +1,0 @@
-//! Decisions of the core, event by event.
