@@ -14,7 +14,7 @@ use lb_common::{
         ResetNoFlow,
     },
 };
-use lb_daemon::config::Global;
+use lb_daemon::{config::Global, core::Slots};
 use tests::lab::Family;
 
 use crate::{
@@ -129,7 +129,7 @@ fn each_backend_has_all_the_ports() -> Result<()> {
         second.address.set_port(8081);
         desired.backends.insert(n.number + 1, second);
         if let Some(service) = desired.services.get_mut(&0) {
-            service.slots.0.push(n.number + 1);
+            service.slots = Slots(vec![n.number, n.number + 1].into());
         }
         world.apply(&desired)?;
         for client in 0..4 {

@@ -147,7 +147,7 @@ impl Net {
         DesiredService {
             bind: vec![self.vip],
             balance: Balance::RoundRobin,
-            slots: Slots(vec![self.number]),
+            slots: Slots(vec![self.number].into()),
             timeout: Timeouts { connect: LONG, client: LONG, server: LONG },
         }
     }

@@ -165,7 +165,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
             let number = u16::try_from(desired.services.len()).expect("a few");
             let timeout = Timeouts { connect: timeout, client: timeout, server: timeout };
             let service =
-                DesiredService { bind: vec![bind], balance, slots: Slots(slots), timeout };
+                DesiredService { bind: vec![bind], balance, slots: Slots(slots.into()), timeout };
             desired.services.insert(number, service);
         }
     }

@@ -5,6 +5,7 @@ use lb_common::verdict::Verdict::{
     DropBadFlags, DropStrayReset, ForwardClient, ForwardNew, ForwardServer, PassNoService,
     PassNotOurs, ResetNoBackend,
 };
+use lb_daemon::core::Slots;
 
 use crate::{
     frame::{ACK, CWR, ECE, FIN, PSH, RST, SYN},
@@ -128,33 +129,33 @@ pub(super) const BOTH: &[Named] = &[
     }),
     ("with no eligible backend a SYN is refused", |n| {
         n.when(n.client().syn())
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .returns(ResetNoBackend, n.reset().flags(RST | ACK).ack(0x1000_0001))
             .connections(0)
     }),
     ("with no eligible backend the refusal acknowledges the SYN's data", |n| {
         n.when(n.client().syn().data(b"fast open"))
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .returns(ResetNoBackend, n.reset().flags(RST | ACK).ack(0x1000_000a))
     }),
     ("with no eligible backend the refusal does not acknowledge padding", |n| {
         n.when(n.client().syn().padding(6))
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .returns(ResetNoBackend, n.reset().flags(RST | ACK).ack(0x1000_0001))
     }),
     ("with no eligible backend the refusal of a SYN with options is bare", |n| {
         n.when(n.client().syn().options(&OPTIONS).class(0x10))
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .returns(ResetNoBackend, n.reset().flags(RST | ACK).ack(0x1000_0001))
     }),
     ("the refusal's acknowledgement wraps", |n| {
         n.when(n.client().syn().seq(u32::MAX))
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .returns(ResetNoBackend, n.reset().flags(RST | ACK).ack(0))
     }),
     ("with no eligible backend a SYN with FIN is dropped", |n| {
         n.when(n.client().flags(SYN | FIN))
-            .with(|service, _| service.slots.0.clear())
+            .with(|service, _| service.slots = Slots::default())
             .drops(DropBadFlags)
     }),
     ("a client's port may be 1", |n| {
