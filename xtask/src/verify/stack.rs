@@ -22,6 +22,12 @@ const LIMIT: u32 = 512;
 /// bytes, newer ones to fewer.
 const ROUNDING: u32 = 32;
 
+/// The kernel inlines a call of `bpf_loop` after it has checked the stack, and adds this to the
+/// frame for it, which its statistics show and its check does not know.
+const INLINED_LOOP: u32 = 24;
+/// The number of `bpf_loop` among the helpers.
+const BPF_LOOP: i32 = 181;
+
 /// The frames of a program, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stack {
@@ -41,18 +47,21 @@ impl Stack {
         object.relocate_calls(&sections)?;
         let program = object.programs.get(name).context("no such program")?;
         let function = &object.functions[&program.function_key()];
-        Self::of(&frames, &calls(&function.instructions))
+        Self::of(&frames, &functions(&function.instructions))
     }
 
-    fn of(frames: &[u32], calls: &Calls) -> Result<Self> {
-        let functions = calls.len();
-        ensure!(functions == frames.len(), "{functions} functions, {} frames", frames.len());
-        let frames: BTreeMap<_, _> = calls.keys().copied().zip(frames.iter().copied()).collect();
+    fn of(frames: &[u32], functions: &Functions) -> Result<Self> {
+        let (count, given) = (functions.len(), frames.len());
+        ensure!(count == given, "{count} functions, {given} frames");
+        let checked = functions.iter().zip(frames).map(|((&begin, function), &frame)| {
+            (begin, if function.loops { frame.saturating_sub(INLINED_LOOP) } else { frame })
+        });
+        let frames: BTreeMap<_, _> = checked.collect();
         Ok(Self {
-            functions,
+            functions: count,
             largest: frames.values().copied().max().unwrap_or_default(),
             sum: frames.values().sum(),
-            chain: deepest(0, &frames, calls),
+            chain: deepest(0, &frames, functions),
         })
     }
 }
@@ -67,8 +76,16 @@ impl fmt::Display for Stack {
     }
 }
 
-/// The functions of a program by where they begin, with those they call or have called back.
-type Calls = BTreeMap<usize, BTreeSet<usize>>;
+/// The functions of a program by where they begin.
+type Functions = BTreeMap<usize, Function>;
+
+#[derive(Default)]
+struct Function {
+    /// Where the functions begin that it calls or has called back.
+    callees: BTreeSet<usize>,
+    /// Whether it calls `bpf_loop`.
+    loops: bool,
+}
 
 /// The line `stack depth 160+224`, in the order of the functions.
 fn frames(log: &str) -> Option<Vec<u32>> {
@@ -76,31 +93,34 @@ fn frames(log: &str) -> Option<Vec<u32>> {
     line.trim_end().split('+').map(|depth| depth.parse().ok()).collect()
 }
 
-fn calls(program: &[bpf_insn]) -> Calls {
-    let all: Vec<_> =
-        program.iter().enumerate().filter_map(|(at, i)| Some((at, callee(at, i)?))).collect();
-    let mut calls = Calls::from([(0, BTreeSet::new())]);
-    calls.extend(all.iter().map(|&(_, callee)| (callee, BTreeSet::new())));
-    for (at, callee) in all {
-        let (_, called) = calls.range_mut(..=at).next_back().expect("a function begins at 0");
-        called.insert(callee);
+fn functions(program: &[bpf_insn]) -> Functions {
+    let called = program.iter().enumerate().filter_map(|(at, i)| callee(at, i));
+    let mut functions: Functions =
+        called.chain([0]).map(|begin| (begin, Function::default())).collect();
+    for (at, instruction) in program.iter().enumerate() {
+        let function = functions.range_mut(..=at).next_back();
+        let (_, function) = function.expect("a function begins at 0");
+        function.callees.extend(callee(at, instruction));
+        function.loops |= is(instruction, BPF_JMP | BPF_CALL, 0) && instruction.imm == BPF_LOOP;
     }
-    calls
+    functions
 }
 
 /// Where the function begins that the instruction number `at` calls, or hands to a helper.
 fn callee(at: usize, instruction: &bpf_insn) -> Option<usize> {
-    let code = u32::from(instruction.code);
-    let source = u32::from(instruction.src_reg());
-    let calls = code == BPF_JMP | BPF_CALL && source == BPF_PSEUDO_CALL;
-    let names = code == BPF_LD | BPF_IMM | BPF_DW && source == BPF_PSEUDO_FUNC;
+    let refers = is(instruction, BPF_JMP | BPF_CALL, BPF_PSEUDO_CALL)
+        || is(instruction, BPF_LD | BPF_IMM | BPF_DW, BPF_PSEUDO_FUNC);
     let offset = isize::try_from(instruction.imm).ok()? + 1;
-    (calls || names).then(|| at.checked_add_signed(offset)).flatten()
+    refers.then(|| at.checked_add_signed(offset)).flatten()
+}
+
+fn is(instruction: &bpf_insn, code: u32, source: u32) -> bool {
+    u32::from(instruction.code) == code && u32::from(instruction.src_reg()) == source
 }
 
 /// No function calls itself, not even through others: the verifier allows no recursion.
-fn deepest(function: usize, frames: &BTreeMap<usize, u32>, calls: &Calls) -> Vec<u32> {
-    let below = calls[&function].iter().map(|&callee| deepest(callee, frames, calls));
+fn deepest(function: usize, frames: &BTreeMap<usize, u32>, all: &Functions) -> Vec<u32> {
+    let below = all[&function].callees.iter().map(|&callee| deepest(callee, frames, all));
     let below = below.max_by_key(|chain| taken(chain)).unwrap_or_default();
     [vec![frames[&function]], below].concat()
 }
@@ -138,16 +158,22 @@ mod tests {
             other,
         ];
         let frames = frames("processed\nstack depth 100+0+33\nprocessed 7 insns").unwrap();
-        let stack = Stack::of(&frames, &calls(&program)).unwrap();
+        let stack = Stack::of(&frames, &functions(&program)).unwrap();
         let expected = Stack { functions: 3, largest: 100, sum: 133, chain: vec![100, 0, 33] };
         assert_eq!(stack, expected);
         assert_eq!(taken(&stack.chain), 128 + 32 + 64);
     }
 
     #[test]
+    fn what_an_inlined_loop_adds_is_left_out() {
+        let program = [instruction(0, 0, 0), instruction(BPF_JMP | BPF_CALL, 0, BPF_LOOP)];
+        assert_eq!(Stack::of(&[64], &functions(&program)).unwrap().chain, [40]);
+    }
+
+    #[test]
     fn statistics_that_do_not_fit_the_program_are_refused() {
         let program = [instruction(0, 0, 0)];
-        assert!(Stack::of(&[8, 8], &calls(&program)).is_err());
+        assert!(Stack::of(&[8, 8], &functions(&program)).is_err());
         assert_eq!(frames("verification time 3 usec"), None);
     }
 }
