@@ -42,7 +42,7 @@ pub const MAX_HOPS: u32 = 16384;
 pub const SLOTS: usize = 8192;
 /// Slot tables: two for each service, so that one is filled while the other is in use.
 pub const MAX_SLOT_TABLES: u32 = MAX_SERVICES * 2;
-/// Keys one run of a `reap_*` program takes.
+/// Keys one run of a `reap_*` program takes; a power of two.
 pub const REAP_BATCH: usize = 64;
 /// Bytes before the keys in a reap program's input: a frame is at least an Ethernet header long.
 pub const REAP_HEADER: usize = 16;

@@ -28,8 +28,12 @@ mod service;
 mod too_big;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
-    helpers::bpf_redirect,
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+        xdp_md,
+    },
+    cty::c_void,
+    helpers::{bpf_redirect, generated::bpf_loop},
     macros::xdp,
     programs::XdpContext,
 };
@@ -220,17 +224,42 @@ fn send<F: Family>(
 
 #[inline(always)]
 fn reap<F: Family>(ctx: &XdpContext) -> u32 {
-    let list = Packet::new(ctx);
-    let mut ended = 0;
-    for i in 0..REAP_BATCH {
-        let offset = REAP_HEADER + i * size_of::<FlowKey<F::Address>>();
-        let Some(key) = list.at::<FlowKey<F::Address>>(offset) else {
-            break;
-        };
-        let key = *key;
-        ended += u32::from(flow::reap::<F>(&key));
+    let mut list = List { ctx: ctx.ctx, ended: 0 };
+    // A loop of the kernel's, whose body the verifier looks at once: unrolled before its eyes,
+    // Linux 6.1 finds it too large.
+    // SAFETY: the callback has the signature that the kernel calls it by, and `list` outlives the
+    // call.
+    unsafe {
+        bpf_loop(
+            REAP_BATCH as u32,
+            reap_next::<F> as *mut c_void,
+            (&raw mut list).cast::<c_void>(),
+            0,
+        );
     }
-    ended
+    list.ended
+}
+
+/// A list of keys, and how many of their connections were ended.
+#[repr(C)]
+struct List {
+    ctx: *mut xdp_md,
+    ended: u32,
+}
+
+/// Looks at the key number `i`. Returns 1 after the last.
+extern "C" fn reap_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
+    // SAFETY: what `reap` passed.
+    let list = unsafe { &mut *list.cast::<List>() };
+    let ctx = XdpContext::new(list.ctx);
+    // The mask tells the verifier what `bpf_loop` guarantees.
+    const { assert!(REAP_BATCH.is_power_of_two()) };
+    let i = i as usize & (REAP_BATCH - 1);
+    let offset = REAP_HEADER + i * size_of::<FlowKey<F::Address>>();
+    let Some(key) = Packet::new(&ctx).at::<FlowKey<F::Address>>(offset) else { return 1 };
+    let key = *key;
+    list.ended += u32::from(flow::reap::<F>(&key));
+    0
 }
 
 /// The kernel lets only programs under a GPL-compatible licence use some helpers.

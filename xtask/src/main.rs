@@ -9,6 +9,7 @@ mod processes;
 mod setup;
 mod step;
 mod test;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ enum Verb {
     Test(test::Arguments),
     /// Measure, and say what it was measured on; all groups of figures, or those named.
     Bench(bench::Arguments),
+    /// Be the first process of the machine of `test vm`.
+    #[command(hide = true)]
+    Guest,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => Ok(test::run(&arguments)),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Guest => test::guest().map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -141,7 +141,7 @@ fn belongs_to_outer_build(name: &OsStr) -> bool {
 }
 
 /// The path of the executable among cargo's messages, one JSON object a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &str) -> Option<PathBuf> {
     const KEY: &str = "\"executable\":\"";
     messages.lines().rev().find_map(|line| {
         let rest = &line[line.find(KEY)? + KEY.len()..];

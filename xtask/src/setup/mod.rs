@@ -2,8 +2,9 @@
 //!
 //! Nothing is installed that is there already, under whatever package name it came; what will be
 //! installed, and why, is said first. Packages come from Debian, tools built from source go to
-//! the user's cache directory. No service is started or enabled by it.
+//! the user's cache directory, and so does the virtual machine. No service is started or enabled by it.
 
+mod machine;
 mod packages;
 mod services;
 mod tools;
@@ -19,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     let mut installed = install_to_build()?;
     installed |= tools::install_components()?;
     installed |= tools::install_cargo_deny()?;
+    installed |= machine::install()?;
     say_if_complete(installed)
 }
 
@@ -59,4 +61,5 @@ fn log(name: &str) -> Result<PathBuf> {
     Ok(tools.with_file_name("logs").join(format!("{name}.log")))
 }
 
+pub(crate) use machine::Machine;
 pub(crate) use tools::cargo_deny;

@@ -128,7 +128,7 @@ fn install(missing: &[&Package]) -> Result<()> {
     quiet.end()
 }
 
-fn apt_get() -> Command {
+pub(super) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=120"]);
     command
@@ -143,7 +143,7 @@ fn names(
 }
 
 /// Looks for a program where root finds it, too.
-fn find(program: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
     env::split_paths(&path)

@@ -40,7 +40,7 @@ fn execute(command: &mut Command) -> io::Result<Tally> {
 
 /// What the harness has reported so far.
 #[derive(Default)]
-struct Report {
+pub(super) struct Report {
     tally: Tally,
     /// Bytes of a line that has not ended yet.
     line: Vec<u8>,
@@ -49,7 +49,8 @@ struct Report {
 }
 
 impl Report {
-    fn feed(&mut self, bytes: &[u8]) {
+    /// Takes more of the output.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
@@ -83,6 +84,12 @@ impl Report {
         }
     }
 
+    /// What is counted so far.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// The counts, once the output has ended.
     fn finish(mut self, success: bool) -> Tally {
         if !success && self.tally.failed() == 0 {
             let what = "cargo test failed although no test did (it does not compile, or died)";

@@ -7,6 +7,7 @@ mod checks;
 mod harness;
 mod leaks;
 mod tally;
+mod vm;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -14,6 +15,8 @@ use clap::ValueEnum;
 
 use crate::{elapsed::Elapsed, setup};
 use tally::Tally;
+
+pub(crate) use vm::guest;
 
 /// The options of the verb.
 #[derive(Debug, clap::Args)]
@@ -38,6 +41,8 @@ enum Group {
     Unit,
     /// Packet tables: a packet in, a verdict and a packet out, through the real program. Root.
     Packets,
+    /// The same on Debian's own kernel, in a virtual machine.
+    Vm,
     /// Scenarios with real clients and servers in network namespaces. Root.
     Netns,
 }
@@ -84,6 +89,7 @@ impl Group {
             Self::Packets => {
                 leaks::watched(|| harness::run(&["--package=tests", "--test=packets"], &[]))
             }
+            Self::Vm => vm::run(),
             // One at a time: each has the machine's few cores to itself.
             Self::Netns => leaks::watched(|| harness::run(NETNS, &["--test-threads=1"])),
         }
