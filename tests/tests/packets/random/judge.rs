@@ -35,19 +35,19 @@ fn sent(packet: &[u8], out: &[u8]) -> Result<()> {
 /// The answer is a bare RST with the right numbers.
 fn answered(came: &Found<'_>, out: &[u8], left: &Found<'_>) -> Result<()> {
     verify::check(out)?;
-    ensure!(out.len() == left.tcp_at + 20, "the RST is not bare");
-    let flags = came.tcp[13];
+    ensure!(out.len() == left.at + 20, "the RST is not bare");
+    let flags = came.body[13];
     ensure!(flags & RST == 0, "a RST was answered");
-    ensure!(came.tcp[..2] == left.tcp[2..4] && came.tcp[2..4] == left.tcp[..2], "wrong ports");
-    let (seq, ack) = (number(left.tcp, 4), number(left.tcp, 8));
+    ensure!(came.body[..2] == left.body[2..4] && came.body[2..4] == left.body[..2], "wrong ports");
+    let (seq, ack) = (number(left.body, 4), number(left.body, 8));
     if flags & ACK != 0 {
-        ensure!(left.tcp[13] == RST && seq == number(came.tcp, 8) && ack == 0, "a wrong RST");
+        ensure!(left.body[13] == RST && seq == number(came.body, 8) && ack == 0, "a wrong RST");
         return Ok(());
     }
-    let data = came.tcp.len() - usize::from(came.tcp[12] >> 4) * 4;
+    let data = came.body.len() - usize::from(came.body[12] >> 4) * 4;
     let length = u32::try_from(data)? + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-    let right = left.tcp[13] == RST | ACK && seq == 0;
-    ensure!(right && ack == number(came.tcp, 4).wrapping_add(length), "a wrong RST with ACK");
+    let right = left.body[13] == RST | ACK && seq == 0;
+    ensure!(right && ack == number(came.body, 4).wrapping_add(length), "a wrong RST with ACK");
     Ok(())
 }
 
@@ -56,11 +56,11 @@ fn forwarded(packet: &[u8], came: &Found<'_>, out: &[u8], left: &Found<'_>) -> R
     keeps_sums(packet, out)?;
     ensure!(came.hops > 1 && left.hops == came.hops - 1, "hop limit {}: {}", came.hops, left.hops);
     ensure!(out.len() == packet.len(), "{} bytes have become {}", packet.len(), out.len());
-    ensure!(came.tcp_at == left.tcp_at, "the IP header has another length");
+    ensure!(came.at == left.at, "the IP header has another length");
     // Ports and checksum may differ; the words between them, and everything after, may not.
     let kept = |tcp: &[u8]| [&tcp[4..16], &tcp[18..]].concat();
-    ensure!(kept(came.tcp) == kept(left.tcp), "the segment has changed");
-    let end = came.tcp_at + came.tcp.len();
+    ensure!(kept(came.body) == kept(left.body), "the segment has changed");
+    let end = came.at + came.body.len();
     ensure!(packet[end..] == out[end..], "the padding has changed");
     let v4 = out[12] == 0x08;
     let before_hops = if v4 { 14..22 } else { 14..21 };
