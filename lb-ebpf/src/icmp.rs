@@ -51,7 +51,7 @@ impl Quoted for Ipv6 {
 
     #[inline(always)]
     fn has_ports(&self) -> bool {
-        self.next_header == TCP
+        self.is_version_6() && self.next_header == TCP
     }
 }
 
@@ -79,6 +79,9 @@ pub fn relay<F: Family>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     let inner = packet.at::<Ports>(ports).ok_or(Verdict::PassIcmp)?;
     let least = size_of::<Icmp>() + size_of::<F::Header>() + size_of::<Ports>();
     if !F::Header::is_error(icmp.kind) || !quoted.has_ports() || ip.payload() < least {
+        return Err(Verdict::PassIcmp);
+    }
+    if !packet.reaches(offset + ip.payload()) {
         return Err(Verdict::PassIcmp);
     }
     let key =

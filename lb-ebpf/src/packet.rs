@@ -101,6 +101,12 @@ pub struct Ipv6 {
 pub struct Half(pub u32);
 
 impl Ipv6 {
+    /// Whether it is an IPv6 header, whatever the frame's type says.
+    #[inline(always)]
+    pub fn is_version_6(&self) -> bool {
+        self.version_class_flow & 0xf0_u32 == 0x60
+    }
+
     /// Writes both addresses.
     #[inline(always)]
     pub fn set_addresses(&mut self, src: &V6, dst: &V6) {

@@ -90,7 +90,7 @@ impl IpHeader for Ipv4 {
 
     #[inline(always)]
     fn payload(&self) -> usize {
-        (u16::from_be(self.total_length) as usize).wrapping_sub(size_of::<Ipv4>())
+        (u16::from_be(self.total_length) as usize).saturating_sub(size_of::<Ipv4>())
     }
 }
 
@@ -118,7 +118,8 @@ impl IpHeader for Ipv6 {
 
         match self.next_header {
             TCP => {}
-            Self::ICMP => return Err(Odd::Icmp),
+            Self::ICMP if self.is_version_6() => return Err(Odd::Icmp),
+            Self::ICMP => return Err(Odd::Pass(Verdict::PassIcmp)),
             FRAGMENT | HOP_BY_HOP | ROUTING | DESTINATION => {
                 // The first byte of each extension header names what follows it. One that hides
                 // TCP is decided here; anything else (MLD, for one) is the kernel's.
@@ -135,7 +136,7 @@ impl IpHeader for Ipv6 {
             }
             _ => return Err(Odd::Pass(Verdict::PassNotTcp)),
         }
-        if self.version_class_flow & 0xf0_u32 != 0x60 {
+        if !self.is_version_6() {
             return Err(Odd::Ours(Verdict::DropMalformed));
         }
         if !packet.reaches(offset + size_of::<Ipv6>() + self.payload()) {

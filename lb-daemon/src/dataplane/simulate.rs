@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::maps::Tags;
 
 /// What the program did with a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +67,8 @@ pub(super) fn run(program: &Xdp, frame: &[u8], ifindex: u32) -> Result<Simulated
     let context = unsafe {
         std::slice::from_raw_parts(std::ptr::from_ref(&context).cast::<u8>(), size_of::<Context>())
     };
-    let mut out = vec![0; frame.len()];
+    // The program may add VLAN tags: the kernel fails a run whose frame does not fit.
+    let mut out = vec![0; frame.len() + size_of::<Tags>()];
     let options = TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut out),

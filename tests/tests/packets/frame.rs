@@ -17,6 +17,9 @@ pub(crate) const CWR: u8 = 0x80;
 
 pub(crate) const TCP: u8 = 6;
 
+pub(crate) const VLAN: u16 = 0x8100;
+pub(crate) const QINQ: u16 = 0x88a8;
+
 /// Where an Ethernet header ends.
 pub(crate) const IP: usize = 14;
 
@@ -288,15 +291,20 @@ impl Segment {
 
     /// As it is on the wire.
     pub(crate) fn frame(&self) -> Frame {
-        let tcp = self.tcp();
+        self.around(&self.tcp())
+    }
+
+    /// The same with something else than the segment behind the IP header.
+    pub(crate) fn around(&self, payload: &[u8]) -> Frame {
+        let length = payload.len();
         let ip = match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => self.ipv4(from.octets(), to.octets(), tcp.len()),
-            (IpAddr::V6(from), IpAddr::V6(to)) => self.ipv6(from.octets(), to.octets(), tcp.len()),
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.ipv4(from.octets(), to.octets(), length),
+            (IpAddr::V6(from), IpAddr::V6(to)) => self.ipv6(from.octets(), to.octets(), length),
             _ => panic!("from {} to {}", self.from, self.to),
         };
         let kind: u16 = if self.from.is_ipv4() { 0x0800 } else { 0x86dd };
         let (to, from) = self.ethernet;
-        let bytes = [&to[..], &from, &kind.to_be_bytes(), &ip, &tcp, &self.padding].concat();
+        let bytes = [&to[..], &from, &kind.to_be_bytes(), &ip, payload, &self.padding].concat();
         Frame { bytes, ifindex: self.ifindex }
     }
 

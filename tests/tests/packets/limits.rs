@@ -18,7 +18,7 @@ use lb_daemon::{config::Global, core::Slots};
 use tests::lab::Family;
 
 use crate::{
-    frame::{IP, Segment},
+    frame::{Frame, IP, Segment, VLAN},
     net::Net,
     verify,
     world::World,
@@ -161,14 +161,19 @@ fn clients_behind_one_router_share_a_hop_and_unused_hops_come_back() -> Result<(
         };
         let by_router = |number: u32| {
             let client = u16::try_from(number).expect("fewer routers than ports");
-            n.client().sport(1024 + client).src_mac(router(number)).syn()
+            n.client().sport(1024 + client).src_mac(router(number)).syn().frame().tagged(VLAN, 7)
         };
         for number in 0..HOPS {
-            world.send(&by_router(number).frame())?;
+            world.send(&by_router(number))?;
         }
         ensure!(u64::from(HOPS) == world.table(n.family)?.connections, "some were not opened");
         decides(world, by_router(HOPS), DropNoHop)?;
-        decides(world, n.client().src_mac(router(7)).sport(60_000).syn(), ForwardNew)?;
+        let known = |port| n.client().src_mac(router(7)).sport(port).syn().frame();
+        decides(world, known(60_000).tagged(VLAN, 7), ForwardNew)?;
+        // A tag's priority makes no other hop, its number does.
+        decides(world, known(60_001).tagged(VLAN, 7 | 0xe000), ForwardNew)?;
+        decides(world, known(60_002).tagged(VLAN, 8), DropNoHop)?;
+        decides(world, known(60_003), DropNoHop)?;
         // All the clients give up; without connections their hops are unused, and the sweeps
         // collect them.
         let mut desired = n.desired();
@@ -211,7 +216,7 @@ fn syn(n: &Net, client: u16) -> Segment {
 }
 
 #[track_caller]
-fn decides(world: &World, segment: Segment, expected: Verdict) -> Result<()> {
+fn decides(world: &World, segment: impl Into<Frame>, expected: Verdict) -> Result<()> {
     let at = std::panic::Location::caller().line();
     let verdict = world.decide(segment)?.verdict;
     ensure!(verdict == expected, "line {at}: {verdict:?}, not {expected:?}");
@@ -223,7 +228,7 @@ fn translation(world: &World, syn: &Segment) -> Result<(Vec<u8>, u16)> {
     let done = world.decide(syn.clone())?;
     ensure!(done.verdict == ForwardNew, "{:?}", done.verdict);
     verify::check(&done.frame)?;
-    let tcp = verify::find(&done.frame)?.tcp_at;
+    let tcp = verify::find(&done.frame)?.at;
     let source = if syn.from.is_ipv4() { IP + 12..IP + 16 } else { IP + 8..IP + 24 };
     let port = u16::from_be_bytes([done.frame[tcp], done.frame[tcp + 1]]);
     Ok((done.frame[source].to_vec(), port))

@@ -10,7 +10,7 @@
 //! }),
 //! ```
 //!
-//! Who sends what is in [`net`], how it looks on the wire in [`frame`], and [`verify`] judges what
+//! Who sends what is in [`net`], how it looks on the wire in [`frame`] and [`message`], and [`verify`] judges what
 //! comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
 //! connections by sweeping, [`limits`] runs into every limit, and [`random`] tries what nobody
 //! thought of.
@@ -18,6 +18,7 @@
 mod frame;
 mod lifetime;
 mod limits;
+mod message;
 mod net;
 mod random;
 mod row;

@@ -8,7 +8,7 @@ use lb_daemon::{
     dataplane::{CounterReader, Dataplane, Reaper, Simulated, XdpAction},
 };
 use nix::net::if_::if_nametoindex;
-use tests::lab::{Dir, Family, Namespace, veth};
+use tests::lab::{Dir, Family, Interface, Namespace, veth};
 
 use crate::frame::Frame;
 
@@ -19,6 +19,7 @@ pub(crate) struct World {
     counters: CounterReader,
     /// Interfaces towards clients and backends.
     pub(crate) arms: (u32, u32),
+    links: (Interface, Interface),
 }
 
 /// What the program did with a frame.
@@ -51,14 +52,21 @@ impl World {
         };
         settings(&mut global);
         let namespace = Namespace::new("lb", &Dir::new()?)?;
-        // Never used: the program wants an interface's number for each frame.
-        veth((&namespace, "front"), (&namespace, "back"))?;
+        // Never sent by: the program wants an interface's number for each
+        // frame, and asks for its MTU.
+        let links = veth((&namespace, "front"), (&namespace, "back"))?;
         namespace.enter(|| {
             let (dataplane, _) = Dataplane::open(&global)?;
             let counters = dataplane.counters()?;
             let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
-            story(&mut Self { dataplane, global, counters, arms })
+            story(&mut Self { dataplane, global, counters, arms, links })
         })
+    }
+
+    /// Sets the MTUs of the interfaces towards clients and backends.
+    pub(crate) fn set_mtus(&self, front: u32, back: u32) -> Result<()> {
+        self.links.0.set_mtu(front)?;
+        self.links.1.set_mtu(back)
     }
 
     pub(crate) fn apply(&mut self, desired: &Desired) -> Result<()> {

@@ -6,11 +6,13 @@ use lb_daemon::dataplane::{Simulated, XdpAction};
 use tests::lab::Family;
 
 use crate::{
-    frame::{ACK, FIN, Frame, IP, PSH, RST, SYN, Segment},
+    frame::{ACK, FIN, Frame, IP, PSH, QINQ, RST, SYN, Segment, TCP, VLAN},
+    message::Message,
     net::{BACKEND, Net},
+    verify,
 };
 
-/// Translations that are remembered, to answer as their backends.
+/// Translations that are remembered, to answer as their backends, and packets, for errors.
 const REMEMBERED: usize = 256;
 
 pub(super) struct Generator {
@@ -18,13 +20,15 @@ pub(super) struct Generator {
     random: Random,
     /// What backends see: the client's translation and the backend.
     translations: Vec<(SocketAddr, SocketAddr)>,
+    /// IP packets that were sent on.
+    sent: Vec<Vec<u8>>,
 }
 
 impl Generator {
     pub(super) fn new(nets: [Net; 2], seed: u64) -> Self {
         // Neighbouring seeds begin far from each other.
         let random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95));
-        Self { nets, random, translations: Vec::new() }
+        Self { nets, random, translations: Vec::new(), sent: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> Frame {
@@ -37,23 +41,55 @@ impl Generator {
         };
         let segment = self.vary(segment);
         let segment = if self.random.chance(8) { self.oddity(segment) } else { segment };
-        let frame = segment.frame();
+        let frame = if self.random.chance(15) { self.error() } else { segment.frame() };
+        let frame = if self.random.chance(15) { self.tag(frame) } else { frame };
         if self.random.chance(15) { self.mutate(frame) } else { frame }
     }
 
-    /// Remembers what a backend would answer to.
+    /// Remembers what a backend would answer to, and what an error may be about.
     pub(super) fn learn(&mut self, done: &Simulated) {
         let sent = matches!(done.action, XdpAction::Tx | XdpAction::Redirect);
-        if !sent || done.frame[..6] != BACKEND {
+        if !sent || verify::find(&done.frame).is_ok_and(|found| found.protocol != TCP) {
             return;
         }
-        let translation = ends(&done.frame);
-        if self.translations.len() < REMEMBERED {
-            self.translations.push(translation);
-        } else {
-            let place = self.random.below(REMEMBERED);
-            self.translations[place] = translation;
+        let ip_at = verify::ip_at(&done.frame).expect("the judge found it");
+        let packet = &done.frame[ip_at..];
+        self.random.keep(&mut self.sent, packet.to_vec());
+        if done.frame[..6] == BACKEND {
+            self.random.keep(&mut self.translations, ends(packet));
         }
+    }
+
+    /// An ICMP message about a packet that was sent on, to whom it seemed to come from.
+    fn error(&mut self) -> Frame {
+        let random = &mut self.random;
+        let Some(packet) = random.pick_any(&self.sent) else { return self.noise() };
+        let (from, to) = ends(packet);
+        let net = &self.nets[usize::from(from.is_ipv6())];
+        let mut outer = net.server();
+        (outer.from, outer.to) = (to, from);
+        if random.chance(50) {
+            outer = outer.src(net.elsewhere());
+        }
+        if random.chance(5) {
+            outer = outer.hops(random.byte() % 4);
+        }
+        let kinds: &[u8] = if from.is_ipv4() { &[3, 3, 11, 12, 5, 8] } else { &[1, 2, 3, 4, 128] };
+        let kind = (*random.pick(kinds), random.byte() % 16, random.word());
+        let message = Message::quoting(packet, outer, kind);
+        let quoted = random.below(60);
+        let message = if random.chance(60) { message.quotes(quoted) } else { message };
+        let wrong = random.chance(5);
+        if wrong { message.wrong_by(random.short()).frame() } else { message.frame() }
+    }
+
+    /// In one VLAN of a few, or in two.
+    fn tag(&mut self, frame: Frame) -> Frame {
+        let random = &mut self.random;
+        let mut number = || random.small(3) | random.small(8) << 13;
+        let (inner, outer) = (number(), number());
+        let frame = frame.tagged(VLAN, inner);
+        if random.chance(50) { frame.tagged(*random.pick(&[VLAN, QINQ]), outer) } else { frame }
     }
 
     /// What a backend is to answer to, now and then.
@@ -105,7 +141,7 @@ impl Generator {
             segment = segment.flags(random.byte());
         }
         if random.chance(50) {
-            let most = if random.chance(5) { 1400 } else { 40 };
+            let most = if random.chance(5) { 1600 } else { 40 };
             segment = segment.data(&random.bytes(most));
         }
         if random.chance(30) {
@@ -121,6 +157,9 @@ impl Generator {
         }
         let (id, label) = (random.short(), random.word() & 0xf_ffff);
         segment = segment.id(id).flow_label(label);
+        if random.chance(10) {
+            segment = segment.may_fragment();
+        }
         if random.chance(20) { segment.padding(random.below(12)) } else { segment }
     }
 
@@ -153,7 +192,7 @@ impl Generator {
         match random.below(5) {
             0 => frame.bytes.truncate(IP + random.below(length - IP)),
             1 => frame.bytes[IP + 2 + random.below(4)] = random.byte(),
-            2 => return frame.tagged(*random.pick(&[0x8100, 0x88a8]), random.short()),
+            2 => return frame.tagged(*random.pick(&[VLAN, QINQ]), random.short()),
             3 => {
                 // In the headers, where it matters.
                 for _ in 0..=random.below(3) {
@@ -185,21 +224,21 @@ impl Generator {
     }
 }
 
-/// Sender and receiver of a segment.
-fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+/// Sender and receiver of a segment in an IP packet.
+fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
     let address = |at: usize, family: Family| -> IpAddr {
         match family {
-            Family::V4 => <[u8; 4]>::try_from(&frame[at..at + 4]).expect("4 bytes").into(),
-            Family::V6 => <[u8; 16]>::try_from(&frame[at..at + 16]).expect("16 bytes").into(),
+            Family::V4 => <[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes").into(),
+            Family::V6 => <[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes").into(),
         }
     };
-    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    if frame[12] == 0x08 {
-        let ips = (address(IP + 12, Family::V4), address(IP + 16, Family::V4));
-        ((ips.0, port(IP + 20)).into(), (ips.1, port(IP + 22)).into())
+    let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    if packet[0] >> 4 == 4 {
+        let ips = (address(12, Family::V4), address(16, Family::V4));
+        ((ips.0, port(20)).into(), (ips.1, port(22)).into())
     } else {
-        let ips = (address(IP + 8, Family::V6), address(IP + 24, Family::V6));
-        ((ips.0, port(IP + 40)).into(), (ips.1, port(IP + 42)).into())
+        let ips = (address(8, Family::V6), address(24, Family::V6));
+        ((ips.0, port(40)).into(), (ips.1, port(42)).into())
     }
 }
 
@@ -244,6 +283,19 @@ impl Random {
 
     fn pick<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
         &choice[self.below(choice.len())]
+    }
+
+    fn pick_any<'a, T>(&mut self, choice: &'a [T]) -> Option<&'a T> {
+        if choice.is_empty() { None } else { Some(self.pick(choice)) }
+    }
+
+    /// Keeps it among the last few hundred.
+    fn keep<T>(&mut self, among: &mut Vec<T>, value: T) {
+        if among.len() < REMEMBERED {
+            among.push(value);
+        } else {
+            among[self.below(REMEMBERED)] = value;
+        }
     }
 
     fn exactly(&mut self, length: usize) -> Vec<u8> {

@@ -6,8 +6,11 @@ use lb_daemon::dataplane::{Simulated, XdpAction};
 use crate::{
     frame::{ACK, FIN, RST, SYN},
     row::keeps_sums,
-    verify::{self, Found},
+    verify::{self, Found, ICMP, TCP},
 };
+
+/// Of every link.
+const MTU: u32 = 1500;
 
 pub(super) fn judge(packet: &[u8], done: &Simulated) -> Result<()> {
     match done.action {
@@ -24,30 +27,57 @@ pub(super) fn judge(packet: &[u8], done: &Simulated) -> Result<()> {
 fn sent(packet: &[u8], out: &[u8]) -> Result<()> {
     let came = verify::find(packet).context("something malformed was sent on")?;
     let left = verify::find(out).context("something malformed was made")?;
-    let ((came_from, came_to), (left_from, left_to)) = (addresses(packet), addresses(out));
-    if came_from == left_to && came_to == left_from {
+    let (ip, ip_out) = (&packet[came.ip_at..], &out[left.ip_at..]);
+    let ((came_from, came_to), (left_from, left_to)) = (addresses(ip), addresses(ip_out));
+    let back = came_from == left_to && came_to == left_from;
+    if back && came.protocol == TCP {
         ensure!(packet[..6] == out[6..12] && packet[6..12] == out[..6], "sent to someone else");
-        return answered(&came, out, &left);
+        ensure!(vlans(packet, &came) == vlans(out, &left), "sent to another VLAN");
+        if left.protocol == TCP {
+            return answered(&came, out, &left);
+        }
+        return told(packet, &came, out, &left);
     }
     forwarded(packet, &came, out, &left)
+}
+
+/// The tags of a frame with their protocols, without priorities.
+fn vlans(frame: &[u8], found: &Found<'_>) -> Vec<u8> {
+    let mut tags = frame[12..found.ip_at - 2].to_vec();
+    tags.chunks_exact_mut(4).for_each(|tag| tag[2] &= 0x0f);
+    tags
+}
+
+/// The sender of a packet that is really too large learns the MTU and what its packet was.
+fn told(packet: &[u8], came: &Found<'_>, out: &[u8], left: &Found<'_>) -> Result<()> {
+    // The packet may have been wrong in itself; it is quoted as it came.
+    verify::check_own(left)?;
+    let header = came.at - came.ip_at;
+    let kind = if left.protocol == ICMP { [3, 4] } else { [2, 0] };
+    ensure!(left.body[..2] == kind && number(left.body, 4) == MTU, "a wrong error");
+    ensure!(header + came.body.len() > MTU as usize, "the packet was not too large");
+    ensure!(left.protocol != ICMP || packet[came.ip_at + 6] & 0x40 != 0, "without DF");
+    ensure!(left.body[8..] == packet[came.ip_at..came.at + 20], "a wrong quotation");
+    ensure!(out.len() == left.at + left.body.len(), "something follows the error");
+    Ok(())
 }
 
 /// The answer is a bare RST with the right numbers.
 fn answered(came: &Found<'_>, out: &[u8], left: &Found<'_>) -> Result<()> {
     verify::check(out)?;
-    ensure!(out.len() == left.tcp_at + 20, "the RST is not bare");
-    let flags = came.tcp[13];
+    ensure!(out.len() == left.at + 20, "the RST is not bare");
+    let flags = came.body[13];
     ensure!(flags & RST == 0, "a RST was answered");
-    ensure!(came.tcp[..2] == left.tcp[2..4] && came.tcp[2..4] == left.tcp[..2], "wrong ports");
-    let (seq, ack) = (number(left.tcp, 4), number(left.tcp, 8));
+    ensure!(came.body[..2] == left.body[2..4] && came.body[2..4] == left.body[..2], "wrong ports");
+    let (seq, ack) = (number(left.body, 4), number(left.body, 8));
     if flags & ACK != 0 {
-        ensure!(left.tcp[13] == RST && seq == number(came.tcp, 8) && ack == 0, "a wrong RST");
+        ensure!(left.body[13] == RST && seq == number(came.body, 8) && ack == 0, "a wrong RST");
         return Ok(());
     }
-    let data = came.tcp.len() - usize::from(came.tcp[12] >> 4) * 4;
+    let data = came.body.len() - usize::from(came.body[12] >> 4) * 4;
     let length = u32::try_from(data)? + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-    let right = left.tcp[13] == RST | ACK && seq == 0;
-    ensure!(right && ack == number(came.tcp, 4).wrapping_add(length), "a wrong RST with ACK");
+    let right = left.body[13] == RST | ACK && seq == 0;
+    ensure!(right && ack == number(came.body, 4).wrapping_add(length), "a wrong RST with ACK");
     Ok(())
 }
 
@@ -55,27 +85,52 @@ fn answered(came: &Found<'_>, out: &[u8], left: &Found<'_>) -> Result<()> {
 fn forwarded(packet: &[u8], came: &Found<'_>, out: &[u8], left: &Found<'_>) -> Result<()> {
     keeps_sums(packet, out)?;
     ensure!(came.hops > 1 && left.hops == came.hops - 1, "hop limit {}: {}", came.hops, left.hops);
-    ensure!(out.len() == packet.len(), "{} bytes have become {}", packet.len(), out.len());
-    ensure!(came.tcp_at == left.tcp_at, "the IP header has another length");
-    // Ports and checksum may differ; the words between them, and everything after, may not.
-    let kept = |tcp: &[u8]| [&tcp[4..16], &tcp[18..]].concat();
-    ensure!(kept(came.tcp) == kept(left.tcp), "the segment has changed");
-    let end = came.tcp_at + came.tcp.len();
-    ensure!(packet[end..] == out[end..], "the padding has changed");
-    let v4 = out[12] == 0x08;
-    let before_hops = if v4 { 14..22 } else { 14..21 };
-    ensure!(packet[before_hops.clone()] == out[before_hops], "the IP header has changed");
-    ensure!(!v4 || packet[23] == out[23], "the protocol has changed");
+    ensure!(came.protocol == left.protocol, "the protocol has changed");
+    let (ip, ip_out) = (&packet[came.ip_at..came.at], &out[left.ip_at..left.at]);
+    ensure!(ip.len() == ip_out.len(), "the IP header has another length");
+    ensure!(kept_of_ip(ip) == kept_of_ip(ip_out), "the IP header has changed");
+    ensure!(came.body.len() == left.body.len(), "the packet has another length");
+    if came.protocol == TCP {
+        ensure!(ip.len() + came.body.len() <= MTU as usize, "too large for the next link");
+        ensure!(kept_of_tcp(came.body) == kept_of_tcp(left.body), "the segment has changed");
+    } else {
+        quotes_alike(came, left)?;
+    }
+    let end = |found: &Found<'_>| found.at + found.body.len();
+    ensure!(packet[end(came)..] == out[end(left)..], "the padding has changed");
     Ok(())
 }
 
+/// Nothing of the error itself has changed, and of what it quotes only what full NAT changes.
+fn quotes_alike(came: &Found<'_>, left: &Found<'_>) -> Result<()> {
+    let (before, after) = (verify::quote(came)?, verify::quote(left)?);
+    ensure!(came.body[..2] == left.body[..2], "the error is another");
+    ensure!(came.body[4..8] == left.body[4..8], "what comes with the error has changed");
+    let header = |found: &Found<'_>, tcp: &[u8]| {
+        let ip = &found.body[8..found.body.len() - tcp.len()];
+        let hops = if found.protocol == ICMP { ip[8] } else { ip[7] };
+        (kept_of_ip(ip), hops)
+    };
+    let same = header(came, before.tcp) == header(left, after.tcp);
+    ensure!(same, "the quoted IP header has changed");
+    ensure!(kept_of_tcp(before.tcp) == kept_of_tcp(after.tcp), "the quoted segment has changed");
+    Ok(())
+}
+
+/// What stays of an IP header: all but addresses, hop limit and checksum.
+fn kept_of_ip(ip: &[u8]) -> Vec<u8> {
+    if ip[0] >> 4 == 4 { [&ip[..8], &ip[9..10], &ip[20..]].concat() } else { ip[..7].to_vec() }
+}
+
+/// What stays of a segment, which may be cut off behind its ports: all but these and the checksum.
+fn kept_of_tcp(tcp: &[u8]) -> Vec<u8> {
+    let stays = |at: usize| at >= 4 && !(16..18).contains(&at);
+    tcp.iter().enumerate().filter(|(at, _)| stays(*at)).map(|(_, byte)| *byte).collect()
+}
+
 /// Source and destination of an IP packet.
-fn addresses(frame: &[u8]) -> (&[u8], &[u8]) {
-    if frame[12] == 0x08 {
-        (&frame[26..30], &frame[30..34])
-    } else {
-        (&frame[22..38], &frame[38..54])
-    }
+fn addresses(ip: &[u8]) -> (&[u8], &[u8]) {
+    if ip[0] >> 4 == 4 { (&ip[12..16], &ip[16..20]) } else { (&ip[8..24], &ip[24..40]) }
 }
 
 fn number(tcp: &[u8], at: usize) -> u32 {

@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lb_common::verdict::Verdict;
+use lb_common::{
+    maps::{Tag, Tags},
+    verdict::Verdict,
+};
 use lb_daemon::{
     config::{Balance, Global, Timeouts},
     core::{Desired, DesiredService, Slots},
@@ -21,7 +24,12 @@ use lb_daemon::{
 use tests::lab::Family;
 
 use self::generate::Generator;
-use crate::{net::Net, row::hex, world::World};
+use crate::{
+    frame::{QINQ, VLAN},
+    net::Net,
+    row::hex,
+    world::World,
+};
 
 const PACKETS: u64 = 1_000_000;
 const SEED: u64 = 1;
@@ -147,6 +155,8 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
             let mut backend = net.desired().backends.remove(&number).expect("its own");
             backend.sources.push(net.elsewhere());
             backend.weight = number;
+            // Some are in a VLAN, or in a VLAN in a VLAN.
+            backend.hop.tags = tags(number - first);
             // One is not resolved.
             if number == first {
                 backend.hop.ifindex = 0;
@@ -170,6 +180,15 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
         }
     }
     desired
+}
+
+fn tags(vlans: u16) -> Tags {
+    let tag = |protocol: u16, vlan: u16| Tag { protocol: protocol.to_be(), vlan: vlan.to_be() };
+    match vlans {
+        3 => Tags([tag(VLAN, 5), Tag::default()]),
+        4 => Tags([tag(QINQ, 6), tag(VLAN, 7)]),
+        _ => Tags::default(),
+    }
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {

@@ -2,6 +2,7 @@
 
 mod checksums;
 mod ending;
+mod errors;
 mod fields;
 mod hops;
 mod lengths;
@@ -9,15 +10,25 @@ mod odd;
 mod opening;
 mod passing;
 mod strangers;
+mod too_big;
+mod vlan;
 
 use anyhow::{Result, bail};
 use tests::lab::Family;
 
-use crate::row::{self, Named};
+use crate::{
+    row::{self, Named},
+    world::World,
+};
 
 /// Runs a table for IPv4 and IPv6, for the latter even if the former fails.
 fn both(rows: &[Named]) -> Result<()> {
-    match [Family::V4, Family::V6].map(|family| row::run(family, rows)) {
+    both_where(rows, |_| Ok(()))
+}
+
+/// The same in a world that was changed first.
+fn both_where(rows: &[Named], change: fn(&World) -> Result<()>) -> Result<()> {
+    match [Family::V4, Family::V6].map(|family| row::run_where(family, rows, change)) {
         [Err(v4), Err(v6)] => bail!("{v4}\n{v6}"),
         [v4, v6] => v4.and(v6),
     }
@@ -30,6 +41,9 @@ fn there_are_more_than_a_hundred_rows_and_their_names_differ() {
         checksums::BOTH,
         checksums::V4,
         ending::BOTH,
+        errors::BOTH,
+        errors::V4,
+        errors::V6,
         fields::BOTH,
         fields::V4,
         fields::V6,
@@ -45,6 +59,11 @@ fn there_are_more_than_a_hundred_rows_and_their_names_differ() {
         passing::V4,
         passing::V6,
         strangers::BOTH,
+        too_big::BOTH,
+        too_big::V4,
+        too_big::NARROW,
+        too_big::JUMBO,
+        vlan::BOTH,
     ];
     let mut names: Vec<&str> = tables.iter().flat_map(|table| *table).map(|row| row.0).collect();
     let rows = names.len();

@@ -98,11 +98,6 @@ pub(super) const BOTH: &[Named] = &[
             .when(n.client().plain().data(&[0xc3; 1440]))
             .forwards(ForwardClient, n.to_backend().plain().data(&[0xc3; 1440]))
     }),
-    ("a segment of a jumbo frame goes through", |n| {
-        n.given(n.established())
-            .when(n.server().plain().data(&[0x3c; 3000]))
-            .forwards(ForwardServer, n.to_client().plain().data(&[0x3c; 3000]))
-    }),
     ("a SYN on an established connection is the backend's to answer", |n| {
         n.given(n.established())
             .when(n.client().syn().seq(77))

@@ -2,18 +2,15 @@
 
 use anyhow::Result;
 use lb_common::verdict::Verdict::{
-    PassNoService, PassNotIp, PassNotOurs, PassNotTcp, PassTruncated, PassVlan,
+    PassIcmp, PassNoService, PassNotIp, PassNotOurs, PassNotTcp, PassTruncated, PassVlan,
 };
 use tests::lab::Family;
 
 use crate::{
-    frame::Frame,
+    frame::{Frame, QINQ, VLAN},
     net::Net,
     row::{self, Named},
 };
-
-const VLAN: u16 = 0x8100;
-const QINQ: u16 = 0x88a8;
 
 #[test]
 fn what_is_not_ours_passes() -> Result<()> {
@@ -29,17 +26,23 @@ pub(super) const BOTH: &[Named] = &[
         n.when(of_type(n, 0x0026)).passes(PassNotIp)
     }),
     ("a frame of type 0 passes", |n| n.when(of_type(n, 0)).passes(PassNotIp)),
-    ("a frame of a VLAN passes", |n| {
-        n.when(n.client().syn().frame().tagged(VLAN, 7)).passes(PassVlan)
+    ("a frame of three VLAN tags passes", |n| {
+        let frame = n.client().syn().frame();
+        n.when(frame.tagged(VLAN, 6).tagged(VLAN, 7).tagged(QINQ, 8)).passes(PassVlan)
     }),
-    ("a frame with a priority tag passes", |n| {
-        n.when(n.client().syn().frame().tagged(VLAN, 0xe000)).passes(PassVlan)
+    ("ARP in a VLAN passes", |n| n.when(of_type(n, 0x0806).tagged(VLAN, 7)).passes(PassNotIp)),
+    ("a frame of a VLAN that ends before its tag passes", |n| {
+        n.when(n.client().syn().frame().tagged(VLAN, 7).cut(14)).passes(PassTruncated)
     }),
-    ("a frame of a VLAN in a VLAN passes", |n| {
-        n.when(n.client().syn().frame().tagged(VLAN, 7).tagged(QINQ, 8)).passes(PassVlan)
+    ("a frame of a VLAN that ends in its tag passes", |n| {
+        n.when(n.client().syn().frame().tagged(VLAN, 7).cut(17)).passes(PassTruncated)
     }),
     ("a frame of a VLAN that ends with its tag passes", |n| {
-        n.when(n.client().syn().frame().tagged(VLAN, 7).cut(18)).passes(PassVlan)
+        n.when(n.client().syn().frame().tagged(VLAN, 7).cut(18)).passes(PassTruncated)
+    }),
+    ("a frame of a VLAN in a VLAN that ends with the first tag passes", |n| {
+        let frame = n.client().syn().frame();
+        n.when(frame.tagged(VLAN, 7).tagged(QINQ, 8).cut(18)).passes(PassTruncated)
     }),
     ("UDP to a service passes", |n| n.when(n.client().protocol(17)).passes(PassNotTcp)),
     ("VRRP passes", |n| n.when(n.client().protocol(112)).passes(PassNotTcp)),
@@ -86,29 +89,29 @@ pub(super) const BOTH: &[Named] = &[
 
 pub(super) const V4: &[Named] = &[
     ("IPv4: ICMP to the virtual address passes", |n| {
-        n.when(n.client().protocol(1).frame().set(34, &[8, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(1).frame().set(34, &[8, 0])).passes(PassIcmp)
     }),
     ("IPv4: an ICMP error to the virtual address passes", |n| {
-        n.when(n.client().protocol(1).frame().set(34, &[3, 4])).passes(PassNotTcp)
+        n.when(n.client().protocol(1).frame().set(34, &[3, 4])).passes(PassIcmp)
     }),
     ("IPv4: IPv6 in IPv4 passes", |n| n.when(n.client().protocol(41)).passes(PassNotTcp)),
 ];
 
 pub(super) const V6: &[Named] = &[
     ("IPv6: a router advertisement passes", |n| {
-        n.when(n.client().protocol(58).hops(255).frame().set(54, &[134, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(58).hops(255).frame().set(54, &[134, 0])).passes(PassIcmp)
     }),
     ("IPv6: a neighbour solicitation passes", |n| {
-        n.when(n.client().protocol(58).hops(255).frame().set(54, &[135, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(58).hops(255).frame().set(54, &[135, 0])).passes(PassIcmp)
     }),
     ("IPv6: a neighbour advertisement passes", |n| {
-        n.when(n.client().protocol(58).hops(255).frame().set(54, &[136, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(58).hops(255).frame().set(54, &[136, 0])).passes(PassIcmp)
     }),
     ("IPv6: an echo request to the virtual address passes", |n| {
-        n.when(n.client().protocol(58).frame().set(54, &[128, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(58).frame().set(54, &[128, 0])).passes(PassIcmp)
     }),
     ("IPv6: a packet too big passes", |n| {
-        n.when(n.client().protocol(58).frame().set(54, &[2, 0])).passes(PassNotTcp)
+        n.when(n.client().protocol(58).frame().set(54, &[2, 0])).passes(PassIcmp)
     }),
     ("IPv6: no next header passes", |n| n.when(n.client().protocol(59)).passes(PassNotTcp)),
 ];
