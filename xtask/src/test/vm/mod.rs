@@ -85,7 +85,8 @@ fn prepare() -> Result<(Machine, PathBuf)> {
     let machine = Machine::find()?;
     let toolchain = Toolchain::find()?;
     let target = workspace::ebpf_target_directory();
-    let object = ebpf::build(workspace::root(), &toolchain, &target, Stdio::inherit())?;
+    let object =
+        ebpf::build(ebpf::TANDEM, workspace::root(), &toolchain, &target, Stdio::inherit())?;
 
     let path = target.with_file_name("vm").join("archive.cpio");
     let directory = path.parent().context("the archive is in a directory")?;
