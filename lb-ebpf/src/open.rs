@@ -64,12 +64,11 @@ pub fn open<F: Family>(
     opening.flow.last_seen = created(life);
     opening.flow.direction = REVERSE;
     opening.flow.renew = maps::TIMEOUTS.get(service.id).map_or(0, renewal);
-    opening.flow.to = Translation {
-        hop: client_hop,
-        backend: number,
-        service: service.id as u16,
-        ..Default::default()
-    };
+    // Field by field: a whole translation would be put together on the stack first. `allocate`
+    // sets the rest.
+    opening.flow.to.hop = client_hop;
+    opening.flow.to.backend = number;
+    opening.flow.to.service = service.id as u16;
     allocate::<F>()?;
 
     opening.flow.direction = FORWARD;

@@ -94,27 +94,27 @@ fn frames(log: &str) -> Option<Vec<u32>> {
 }
 
 fn functions(program: &[bpf_insn]) -> Functions {
-    let called = program.iter().enumerate().filter_map(|(at, i)| callee(at, i));
+    let called = program.iter().enumerate().filter_map(|(at, i)| callee(at, *i));
     let mut functions: Functions =
         called.chain([0]).map(|begin| (begin, Function::default())).collect();
     for (at, instruction) in program.iter().enumerate() {
         let function = functions.range_mut(..=at).next_back();
         let (_, function) = function.expect("a function begins at 0");
-        function.callees.extend(callee(at, instruction));
-        function.loops |= is(instruction, BPF_JMP | BPF_CALL, 0) && instruction.imm == BPF_LOOP;
+        function.callees.extend(callee(at, *instruction));
+        function.loops |= is(*instruction, BPF_JMP | BPF_CALL, 0) && instruction.imm == BPF_LOOP;
     }
     functions
 }
 
 /// Where the function begins that the instruction number `at` calls, or hands to a helper.
-fn callee(at: usize, instruction: &bpf_insn) -> Option<usize> {
+fn callee(at: usize, instruction: bpf_insn) -> Option<usize> {
     let refers = is(instruction, BPF_JMP | BPF_CALL, BPF_PSEUDO_CALL)
         || is(instruction, BPF_LD | BPF_IMM | BPF_DW, BPF_PSEUDO_FUNC);
     let offset = isize::try_from(instruction.imm).ok()? + 1;
     refers.then(|| at.checked_add_signed(offset)).flatten()
 }
 
-fn is(instruction: &bpf_insn, code: u32, source: u32) -> bool {
+fn is(instruction: bpf_insn, code: u32, source: u32) -> bool {
     u32::from(instruction.code) == code && u32::from(instruction.src_reg()) == source
 }
 

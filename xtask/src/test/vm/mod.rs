@@ -120,7 +120,10 @@ fn build(test: &Test) -> Result<PathBuf> {
     cargo.args(["--package", test.package, "--test", test.name]);
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the test {} does not compile", test.name);
-    ebpf::executable(&String::from_utf8_lossy(&output.stdout))
+    // The package's other programs are built along with it.
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let tests = messages.lines().filter(|line| line.contains(r#""kind":["test"]"#));
+    ebpf::executable(&tests.collect::<Vec<_>>().join("\n"))
         .with_context(|| format!("cargo names no executable of the test {}", test.name))
 }
 
