@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 messages: errors about segments, mostly.
+//! ICMP and `ICMPv6` messages: errors about segments, mostly.
 
 use std::net::IpAddr;
 

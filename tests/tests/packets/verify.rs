@@ -97,7 +97,7 @@ pub(crate) fn quote<'a>(found: &Found<'a>) -> Result<Quote<'a>> {
     let (header, total) = if found.protocol == ICMP {
         ensure!(matches!(found.body[0], 3 | 11 | 12), "ICMP type {} quotes nothing", found.body[0]);
         ensure!(quoted.len() >= 28 && quoted[0] == 0x45 && quoted[9] == TCP, "quotes no TCP");
-        ensure!(word(quoted, 6) & 0x1fff == 0, "quotes a later fragment");
+        ensure!(word(quoted, 6).is_multiple_of(0x2000), "quotes a later fragment");
         (20, usize::from(word(quoted, 2)))
     } else {
         ensure!((1..=4).contains(&found.body[0]), "ICMPv6 type {} quotes nothing", found.body[0]);

@@ -5,7 +5,7 @@ use lb_common::verdict::Verdict::{DropTooBig, ForwardClient, ForwardServer, Repl
 use tests::lab::Family;
 
 use crate::{
-    frame::{FIN, QINQ, Segment, VLAN},
+    frame::{FIN, Frame, QINQ, VLAN},
     net::{And as _, Net},
     row::{self, Named},
 };
@@ -174,6 +174,6 @@ fn up_to(n: &Net, length: u32) -> Vec<u8> {
     (0..=250).cycle().take(length as usize - headers).collect()
 }
 
-fn two(segment: Segment) -> crate::frame::Frame {
-    segment.frame().tagged(VLAN, 7).tagged(QINQ, 8)
+fn two(packet: impl Into<Frame>) -> Frame {
+    packet.into().tagged(VLAN, 7).tagged(QINQ, 8)
 }

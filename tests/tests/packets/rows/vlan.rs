@@ -148,13 +148,13 @@ pub(super) const BOTH: &[Named] = &[
 ];
 
 /// In a VLAN.
-fn one(segment: Segment, vlan: u16) -> Frame {
-    segment.frame().tagged(VLAN, vlan)
+fn one(packet: impl Into<Frame>, vlan: u16) -> Frame {
+    packet.into().tagged(VLAN, vlan)
 }
 
 /// In a VLAN that is in another.
-fn two(segment: Segment, inner: u16, outer: u16) -> Frame {
-    one(segment, inner).tagged(QINQ, outer)
+fn two(packet: impl Into<Frame>, inner: u16, outer: u16) -> Frame {
+    one(packet, inner).tagged(QINQ, outer)
 }
 
 /// SYNs of two clients with the same router's address, each in a VLAN of its own.
