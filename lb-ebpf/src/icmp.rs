@@ -84,6 +84,10 @@ pub fn relay<F: Family>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     if !packet.reaches(offset + ip.payload()) {
         return Err(Verdict::PassIcmp);
     }
+    // Who complains about a packet complains to whom it came from.
+    if ip.dst() != quoted.src() {
+        return Err(Verdict::PassIcmp);
+    }
     let key =
         FlowKey { src: quoted.dst(), dst: quoted.src(), sport: inner.dport, dport: inner.sport };
     let entry = F::flows().get_ptr(&key).ok_or(Verdict::PassIcmp)?;

@@ -77,6 +77,7 @@ fn verify_object() -> Result<()> {
 fn run_test(test: &Test) -> Result<()> {
     let status = Command::new(test.path())
         .args(test.arguments)
+        .envs(test.environment.iter().copied())
         .env("PATH", PATH)
         .current_dir("/")
         .status()

@@ -44,9 +44,16 @@ struct Test {
     name: &'static str,
     package: &'static str,
     arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
 }
 
-const TESTS: &[Test] = &[Test { name: "packets", package: "tests", arguments: &[] }];
+/// A million random packets would take an emulated processor half an hour.
+const TESTS: &[Test] = &[Test {
+    name: "packets",
+    package: "tests",
+    arguments: &[],
+    environment: &[("TANDEM_PACKETS", "20000")],
+}];
 
 /// What the tests call. It is at the same path in the machine.
 const PROGRAMS: [&str; 3] = ["ip", "tc", "ethtool"];
