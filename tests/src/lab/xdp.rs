@@ -64,7 +64,11 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
             count: u32::try_from(program.len()).expect("it is short"),
             instructions: program.as_ptr() as u64,
             license: c"MIT".as_ptr() as u64,
-            rest: [0; 12],
+            log: [0; 2],
+            kernel: 0,
+            // Without this, an interface with the program takes no frame larger than a page.
+            flags: BPF_F_XDP_HAS_FRAGS,
+            rest: [0; 9],
         },
     )
 }
@@ -92,6 +96,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
@@ -125,7 +130,10 @@ struct Load {
     count: u32,
     instructions: u64,
     license: u64,
-    rest: [u64; 12],
+    log: [u64; 2],
+    kernel: u32,
+    flags: u32,
+    rest: [u64; 9],
 }
 
 /// `union bpf_attr` of `BPF_LINK_CREATE`
