@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Namespace;
+use super::{Dir, Namespace};
 
 /// A network interface in a namespace.
 #[derive(Clone, Debug)]
@@ -109,6 +109,18 @@ impl Interface {
         self.ip(&format!("link add link {} name {} {kind}", self.name, vlan.name))?;
         vlan.up()?;
         Ok(vlan)
+    }
+
+    /// Whether the kernel can make a [VLAN's interface](Self::vlan); some small ones can not.
+    pub fn kernel_has_vlans() -> Result<bool> {
+        let dir = Dir::new()?;
+        let namespace = Namespace::new("vlans", &dir)?;
+        let (end, _) = veth((&namespace, "near"), (&namespace, "far"))?;
+        match end.vlan("802.1Q", 1) {
+            Ok(_) => Ok(true),
+            Err(error) if error.to_string().contains("Unknown device type") => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes it a port of a bridge of its namespace.
