@@ -84,7 +84,7 @@ pub struct ServiceKey<A> {
     pub zero: u16,
 }
 
-/// How a service chooses its backends. Replaced as a whole, so a reader never sees a mixture.
+/// How a service chooses its backends. Replaced as a whole, never changed in place.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {

@@ -23,7 +23,7 @@ use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Global, Parsed},
     core::{Core, Counters, Desired, Effect, Event, InterfaceStatus, Inventory, Level, Status},
-    dataplane::{self, CounterReader, Dataplane, Reaper},
+    dataplane::{self, CounterReader, Dataplane, Reaper, Sweep},
     netlink::Netlink,
     probe,
 };
@@ -184,9 +184,9 @@ impl Runtime {
                 });
             }
             Effect::Resolve(target) => self.netlink.resolve(target),
-            Effect::Moved { ifindex, from, to } => {
-                info!(ifindex, %from, %to, "a neighbour moved to another link-layer address");
-                if let Err(error) = self.dataplane.neighbour_moved(ifindex, from, to) {
+            Effect::Moved { links, from, to } => {
+                info!(%from, %to, "a neighbour moved to another link-layer address");
+                if let Err(error) = self.dataplane.neighbour_moved(&links, from, to) {
                     error!("cannot follow a neighbour that moved: {error:#}");
                 }
             }
@@ -316,9 +316,10 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
         while !events.is_closed() {
             let pause = match reaper.sweep() {
                 Ok(sweep) => {
+                    let pause = pause_after(&sweep);
                     let (backends, services) = (sweep.backends, sweep.services);
                     let _ = events.send(Event::Walked { backends, services });
-                    rest_after(sweep.took)
+                    pause
                 }
                 Err(error) => {
                     error!("cannot walk the flow tables: {error:#}");
@@ -338,6 +339,14 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
 /// How long the walker of the flow tables rests after a walk that took so long.
 pub fn rest_after(walk: Duration) -> Duration {
     SWEEP_PAUSE.max(walk * SWEEP_REST)
+}
+
+/// How long to wait after a walk: not long while much is there to be ended. Else connections would
+/// come to an end faster than they are removed.
+fn pause_after(sweep: &Sweep) -> Duration {
+    const MUCH: u64 = 8;
+    // Two entries a connection.
+    if sweep.reaped * 2 * MUCH >= sweep.entries { SWEEP_PAUSE } else { rest_after(sweep.took) }
 }
 
 /// Settings that differ but cannot change while the daemon runs.

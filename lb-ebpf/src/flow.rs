@@ -5,8 +5,8 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::flow::{
-    CLIENT_FIN, DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, RESET, SERVER_FIN, SYN_ACK, age,
-    created, is_closed, is_expired, is_half_open, state, ticks,
+    CLIENT_FIN, DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, RESET, SERVER_FIN, SYN_ACK, Silence,
+    age, born, created, is_closed, is_expired, is_half_open, state, ticks,
 };
 
 use crate::{
@@ -41,6 +41,9 @@ pub fn follow<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow {
         let is_change = flags & (SYN | FIN | RST) != 0;
         if is_change || age(now, (*entry).last_seen) > (*entry).renew {
             (*entry).last_seen = now;
+        }
+        if flags & (FIN | RST) != 0 {
+            (*entry).renew = 0;
         }
     }
     // SAFETY: as above; the direction never changes.
@@ -79,7 +82,7 @@ fn follow_client<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow 
     if flags & ACK != 0 && state & SYN_ACK != 0 {
         seen |= ESTABLISHED;
     }
-    change::<F>(entry, seen);
+    change::<F>(entry, born(life), seen);
     Follow::Forward
 }
 
@@ -97,9 +100,9 @@ fn follow_server<F: Family>(entry: Entry<F>, flags: u8) -> Follow {
     }
     if seen != 0 {
         // SAFETY: readable as in `follow`; the translation never changes.
-        let owner = unsafe { (*entry).to.pair_key() };
+        let (owner, birth) = unsafe { ((*entry).to.pair_key(), born((*entry).life)) };
         match F::flows().get_ptr_mut(owner) {
-            Some(owner) => change::<F>(owner, seen),
+            Some(owner) => change::<F>(owner, birth, seen),
             None => return Follow::Dying,
         }
     }
@@ -110,44 +113,46 @@ fn follow_server<F: Family>(entry: Entry<F>, flags: u8) -> Follow {
 /// it did.
 #[inline(always)]
 pub fn reap<F: Family>(key: &Key<F>) -> bool {
+    let now = now();
     let Some(entry) = F::flows().get_ptr_mut(key) else {
         return false;
     };
     // SAFETY: readable after a lookup in this run; these fields never change, or, `last_seen`,
     // change in one store.
-    let (direction, client_seen, to) =
-        unsafe { ((*entry).direction, (*entry).last_seen, &(*entry).to) };
+    let (direction, client, to) =
+        unsafe { ((*entry).direction, silence(&*entry, now), &(*entry).to) };
     if direction != FORWARD {
         return false;
     }
     let life_then = life_of::<F>(entry).load();
-    let server_seen = match F::flows().get_ptr(to.pair_key()) {
+    let server = match F::flows().get_ptr(to.pair_key()) {
         // SAFETY: as above.
-        Some(pair) => unsafe { (*pair).last_seen },
-        None => client_seen,
+        Some(pair) => unsafe { silence(&*pair, now) },
+        None => client,
     };
     let Some(timeouts) = maps::TIMEOUTS.get(to.service.into()) else {
         return false;
     };
-    let now = now();
-    let expired = is_expired(
-        state(life_then),
-        age(now, created(life_then)),
-        age(now, client_seen),
-        age(now, server_seen),
-        timeouts,
-    );
+    let age = age(now, created(life_then));
+    let expired = is_expired(state(life_then), age, client, server, timeouts);
     expired && state(life_then) & DEAD == 0 && end::<F>(entry, life_then, key)
 }
 
-/// Sets state bits in the owner's life word and settles what follows from it.
 #[inline(always)]
-fn change<F: Family>(owner: Entry<F>, seen: u8) {
+fn silence<A>(flow: &Flow<A>, now: u32) -> Silence {
+    Silence { idle: age(now, flow.last_seen), renew: flow.renew }
+}
+
+/// Sets state bits in the owner's life word and settles what follows from it, if it still is the
+/// connection that was born at `birth`. Each failed attempt means that another processor set a bit,
+/// and there are fewer bits than attempts.
+#[inline(always)]
+fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
     let word = life_of::<F>(owner);
     for _ in 0..CHANGE_ATTEMPTS {
         let before = word.load();
         let after = before | u64::from(seen);
-        if after == before || state(before) & DEAD != 0 {
+        if after == before || born(before) != birth || state(before) & DEAD != 0 {
             return;
         }
         if word.replace(before, after) {

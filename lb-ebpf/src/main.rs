@@ -165,6 +165,10 @@ fn miss<F: Family>(
     segment: &mut Segment<'_, F>,
 ) -> Result<Outcome, Verdict> {
     let service = service::find::<F>(key)?;
+    // The kernel, too, answers nothing that was sent to everybody.
+    if segment.link.ethernet.dst.0[0] & 1 != 0 {
+        return Err(Verdict::PassNotOurs);
+    }
     let flags = segment.tcp.flags;
     if flags & RST != 0 {
         return Err(Verdict::DropStrayReset);

@@ -11,8 +11,8 @@ use aya_ebpf::{
 use lb_common::{
     addr::{Address, Port},
     flow::{
-        DEAD, FORWARD, Flow, FlowKey, REVERSE, Translation, born, created, is_closed, is_half_open,
-        renewal, state,
+        DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, REVERSE, Translation, born, created, is_closed,
+        is_half_open, renewal, state,
     },
     maps::{HalfOpen, MAX_SOURCES, Service, Settings},
     verdict::Verdict,
@@ -75,12 +75,18 @@ pub fn open<F: Family>(
     // A backend's next hop has the backend's number.
     opening.flow.to.hop = number.into();
     opening.flow.to.set(&opening.key, &opening.reverse.answer());
+    // Before the connection can be found: whoever ends it lowers the counts.
+    count::<F>(number, 1);
     match F::flows().insert(&opening.key, &opening.flow, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
-            count::<F>(number);
+            if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(number.into()) {
+                // SAFETY: this processor's own copy.
+                unsafe { (*stats).connections += 1 };
+            }
             Ok(())
         }
         Err(error) => {
+            count::<F>(number, u64::MAX);
             let _ = F::flows().remove(opening.reverse);
             // Another processor may have been faster with the same SYN; its flow is as good.
             if error == EEXIST { Ok(()) } else { Err(Verdict::DropTableFull) }
@@ -106,9 +112,11 @@ fn make_room<F: Family>(key: &Key<F>, life: u64, settings: &Settings) -> Result<
         if let Some(entry) = F::flows().get_ptr_mut(old_key) {
             let old_life = life_of::<F>(entry).load();
             if born(old_life) == old.born
-                && state(old_life) & DEAD == 0
-                && is_half_open(state(old_life))
+                // Also one that was reset before it came to anything: else a flood of SYNs, each
+                // with a RST, would fill the table.
+                && state(old_life) & (DEAD | ESTABLISHED) == 0
                 && end::<F>(entry, old_life, &old_key)
+                && is_half_open(state(old_life))
             {
                 evicted.add(1);
             }
@@ -224,6 +232,11 @@ fn evict_closed<F: Family>() -> bool {
     *other = unsafe { (*pair).to.pair_key() };
     let Some(entry) = F::flows().get_ptr_mut(&*other) else { return false };
     let life = life_of::<F>(entry).load();
+    // Two processors that open the same connection each insert a reverse entry; only one is its.
+    // SAFETY: readable after a lookup in this run; the birth of an entry never changes.
+    if born(life) != born(unsafe { (*pair).life }) {
+        return false;
+    }
     let gone = state(life) & DEAD == 0 && is_closed(state(life)) && claim::<F>(entry, life);
     if gone {
         remove::<F>(other, reverse);
@@ -231,22 +244,18 @@ fn evict_closed<F: Family>() -> bool {
     gone
 }
 
-/// Raises the counts that a new connection enters.
+/// Adds to the counts that a new connection enters; all ones take one away.
 #[inline(always)]
-fn count<F: Family>(backend: u16) {
+fn count<F: Family>(backend: u16, by: u64) {
     if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
         // SAFETY: live elements of an array map; only ever accessed atomically.
         unsafe {
-            Word::new(&raw mut (*table).connections).add(1);
-            Word::new(&raw mut (*table).half_open).add(1);
+            Word::new(&raw mut (*table).connections).add(by);
+            Word::new(&raw mut (*table).half_open).add(by);
         }
     }
     if let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into()) {
         // SAFETY: as above.
-        unsafe { Word::new(&raw mut (*state).active) }.add(1);
-    }
-    if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(backend.into()) {
-        // SAFETY: this processor's own copy.
-        unsafe { (*stats).connections += 1 };
+        unsafe { Word::new(&raw mut (*state).active) }.add(by);
     }
 }

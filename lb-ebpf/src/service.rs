@@ -12,8 +12,9 @@ use crate::maps::Family;
 #[inline(always)]
 pub fn find<F: Family>(key: &FlowKey<F::Address>) -> Result<&'static Service, Verdict> {
     let bind = ServiceKey { address: key.dst, port: key.dport, zero: 0 };
-    // SAFETY: the daemon replaces services, never changes them in place; one that is removed while
-    // it is read here stays readable until this run of the program ends.
+    // SAFETY: the daemon replaces services, never changes them in place, and what is replaced stays
+    // readable. (Its memory may hold another service a few updates later; a SYN that is held up
+    // that long in here goes to a backend of that one, and is reset by it.)
     match unsafe { F::services().get(bind) } {
         Some(service) => Ok(service),
         None if is_virtual::<F>(key.dst) => Err(Verdict::PassNoService),

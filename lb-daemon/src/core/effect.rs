@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use lb_common::{addr::Mac, maps::NextHop};
+use lb_common::{
+    addr::Mac,
+    maps::{NextHop, Tags},
+};
 
 use super::{event::ProbeId, notice::Notice};
 use crate::config::{Balance, CheckKind, Timeouts};
@@ -26,8 +29,8 @@ pub enum Effect {
     /// Data plane: a neighbour has another link-layer address now. Frames back to clients that
     /// came by it go there.
     Moved {
-        /// Interface it is on.
-        ifindex: u32,
+        /// Where its frames come in: interface and VLAN tags.
+        links: BTreeSet<(u32, Tags)>,
         /// Its address until now.
         from: Mac,
         /// Its address from now on.

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::{addr::Mac, maps::NextHop};
+use lb_common::{
+    addr::Mac,
+    maps::{NextHop, Tags},
+};
 
 use super::event::Route;
 
@@ -106,7 +109,21 @@ impl Hops {
                 *known = mac;
             }
         }
-        old.filter(|old| *old != new).map(|old| (old, new))
+        let old = old.filter(|old| *old != new)?;
+        // A station with several addresses has not moved because one of them has.
+        let is_left = |((link, _), mac): (&(u32, IpAddr), &Mac)| *link == ifindex && *mac == old;
+        (!self.neighbours.iter().any(is_left)).then_some((old, new))
+    }
+
+    /// Where frames of an interface's neighbours come in, as far as is known: on the interface
+    /// itself, and if it is a VLAN's, on the one below with the VLAN's tag.
+    pub(super) fn links(&self, ifindex: u32) -> BTreeSet<(u32, Tags)> {
+        let routes = self.ways.values().filter_map(|way| match way {
+            Way::Routed { route, .. } if route.ifindex == ifindex => Some(route),
+            _ => None,
+        });
+        let exits = routes.flat_map(|route| &route.exits).map(|exit| (exit.ifindex, exit.tags));
+        exits.chain([(ifindex, Tags::default())]).collect()
     }
 
     /// The next hop towards `target`, and the source address the kernel would use.
@@ -162,7 +179,7 @@ impl Hops {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::maps::{Tag, Tags};
+    use lb_common::maps::Tag;
 
     use super::*;
     use crate::core::event::Exit;
@@ -236,6 +253,15 @@ mod tests {
 
         hops.attach(["eth2".to_owned()].into());
         assert_eq!(hops.hop(TARGET), Err(Unreachable::NotAttached("eth1.20".to_owned())));
+    }
+
+    #[test]
+    fn a_station_moves_when_the_last_of_its_addresses_does() {
+        let mut hops = hops();
+        assert_eq!(hops.neighbour(7, ROUTER, Some(OURS)), None);
+        assert_eq!(hops.neighbour(7, TARGET, Some(OURS)), None);
+        assert_eq!(hops.neighbour(7, TARGET, Some(THEIRS)), None, "one address of two");
+        assert_eq!(hops.neighbour(7, ROUTER, Some(THEIRS)), Some((OURS, THEIRS)));
     }
 
     #[test]

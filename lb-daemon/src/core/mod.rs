@@ -100,7 +100,7 @@ impl Core {
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
-                    effects.push(Effect::Moved { ifindex, from, to });
+                    effects.push(Effect::Moved { links: self.hops.links(ifindex), from, to });
                 }
             }
             Event::RoutesChanged => {

@@ -42,7 +42,9 @@ impl ClientHops {
             self.recount(used, &known)?;
         }
         for hop in std::mem::take(&mut self.limbo) {
-            if used.has(hop) {
+            if known.contains_key(&hop) {
+                // It only seemed to be gone while its neighbour moved.
+            } else if used.has(hop) {
                 self.limbo.insert(hop);
             } else {
                 self.free.push(hop, 0)?;

@@ -29,7 +29,7 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::addr::Mac;
-use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings};
+use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings, Tags};
 use tracing::{error, info, warn};
 
 pub use self::{
@@ -151,8 +151,13 @@ impl Dataplane {
     }
 
     /// Sends frames back to clients to a neighbour's new link-layer address.
-    pub fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
-        self.reconciler.neighbour_moved(ifindex, from, to)
+    pub fn neighbour_moved(
+        &mut self,
+        links: &BTreeSet<(u32, Tags)>,
+        from: Mac,
+        to: Mac,
+    ) -> Result<()> {
+        self.reconciler.neighbour_moved(links, from, to)
     }
 
     /// Puts those settings in force that can change while connections live.

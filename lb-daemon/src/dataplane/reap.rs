@@ -18,7 +18,7 @@ use aya::{
 };
 use lb_common::{
     addr::{V4, V6},
-    flow::{FORWARD, Flow, FlowKey, Timeouts, age, created, is_expired, state, ticks},
+    flow::{FORWARD, Flow, FlowKey, Silence, Timeouts, age, created, is_expired, state, ticks},
     maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -39,6 +39,8 @@ pub struct Reaper {
 pub struct Sweep {
     /// Connections that had expired and are gone.
     pub reaped: u64,
+    /// Entries of the tables, two a connection.
+    pub entries: u64,
     /// Numbers of the backends that connections remain for, closed ones included.
     pub backends: BTreeSet<u16>,
     /// Numbers of the services that connections remain for.
@@ -54,6 +56,7 @@ struct Table<A: Family> {
 
 /// The numbers that entries of the flow tables refer to.
 struct Seen {
+    entries: u64,
     backends: Marks,
     services: Marks,
     hops: Marks,
@@ -103,6 +106,7 @@ impl Reaper {
         let timeouts =
             (0..MAX_SERVICES).map(|n| self.timeouts.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = Seen {
+            entries: 0,
             backends: Marks::new(MAX_BACKENDS),
             services: Marks::new(MAX_SERVICES),
             hops: Marks::new(MAX_HOPS),
@@ -112,6 +116,7 @@ impl Reaper {
         self.hops.walked(&seen.hops)?;
         Ok(Sweep {
             reaped,
+            entries: seen.entries,
             backends: seen.backends.numbers(),
             services: seen.services.numbers(),
             took: start.elapsed(),
@@ -128,6 +133,7 @@ impl<A: Family> Table<A> {
         let now = now()?;
         let mut candidates = Vec::new();
         batch::walk(self.flows.fd(), |key: FlowKey<A>, flow: Flow<A>| {
+            seen.entries += 1;
             seen.backends.mark(flow.to.backend.into());
             seen.services.mark(flow.to.service.into());
             seen.hops.mark(flow.to.hop);
@@ -135,8 +141,10 @@ impl<A: Family> Table<A> {
             let idle = age(now, flow.last_seen);
             if flow.direction == FORWARD {
                 let age = age(now, created(flow.life));
+                let client = Silence { idle, renew: flow.renew };
                 // The other side's silence is judged at its own entry.
-                if is_expired(state(flow.life), age, idle, idle.min(timeouts.server), timeouts) {
+                let server = Silence { idle: idle.min(timeouts.server), ..client };
+                if is_expired(state(flow.life), age, client, server, timeouts) {
                     candidates.push(key);
                 }
             } else if idle > timeouts.server {

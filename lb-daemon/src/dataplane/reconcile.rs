@@ -115,12 +115,15 @@ impl Reconciler {
 
     /// Redirects the client-side hops by the neighbour `from` to `to`. New frames from `from`, if
     /// any come, are somebody else's and get a hop of their own.
-    pub(super) fn neighbour_moved(&mut self, ifindex: u32, from: Mac, to: Mac) -> Result<()> {
+    pub(super) fn neighbour_moved(
+        &mut self,
+        links: &BTreeSet<(u32, Tags)>,
+        from: Mac,
+        to: Mac,
+    ) -> Result<()> {
         let entries: Vec<(HopKey, u32)> = self.client_hops.iter().collect::<Result<_, _>>()?;
         for (key, hop) in entries {
-            // A VLAN's neighbours are known on the VLAN's interface, its frames on the one below.
-            let is_there = key.ifindex == ifindex || key.tags != Tags::default();
-            if key.theirs != from || !is_there {
+            if key.theirs != from || !links.contains(&(key.ifindex, key.tags)) {
                 continue;
             }
             let next = self.next_hops.get(&hop, 0)?;

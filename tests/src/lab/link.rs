@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Namespace;
+use super::{Dir, Namespace};
 
 /// A network interface in a namespace.
 #[derive(Clone, Debug)]
@@ -15,7 +15,8 @@ pub struct Interface {
 ///
 /// Checksums are computed and segments cut by the sender and nothing is taken on trust by the
 /// receiver, as between real machines: an XDP program that rewrites a header sees and must keep
-/// a whole checksum. GRO stays on, since it is what makes a veth take frames that arrive by
+/// a whole checksum. VLAN tags are in the frames rather than beside them, where a program would not
+/// see them. GRO stays on, since it is what makes a veth take frames that arrive by
 /// `XDP_REDIRECT` or `XDP_TX` at all; without it they vanish in silence.
 pub fn veth(
     (a, a_name): (&Namespace, &str),
@@ -94,6 +95,36 @@ impl Interface {
         self.ip(&format!("link set {} mtu {bytes}", self.name))
     }
 
+    /// Lets it send no faster than so many megabits a second, so that a transfer takes its time.
+    pub fn slow_down(&self, megabits: u32) -> Result<()> {
+        let rate = format!("{megabits}mbit");
+        let queue = ["qdisc", "replace", "dev", &self.name, "root", "tbf", "rate", &rate];
+        let tc = self.namespace.command("tc").args(queue).args(["burst", "64k", "limit", "10m"]);
+        tc.plain().run().map(drop)
+    }
+
+    /// Makes a VLAN's interface on top of it, up and without addresses. `protocol` is `802.1Q`, or
+    /// `802.1ad` for the outer tag of two.
+    pub fn vlan(&self, protocol: &str, number: u16) -> Result<Self> {
+        let vlan = Self::new(&self.namespace, &format!("{}.{number}", self.name));
+        let kind = format!("type vlan protocol {protocol} id {number}");
+        self.ip(&format!("link add link {} name {} {kind}", self.name, vlan.name))?;
+        vlan.up()?;
+        Ok(vlan)
+    }
+
+    /// Whether the kernel can make a [VLAN's interface](Self::vlan); some small ones can not.
+    pub fn kernel_has_vlans() -> Result<bool> {
+        let dir = Dir::new()?;
+        let namespace = Namespace::new("vlans", &dir)?;
+        let (end, _) = veth((&namespace, "near"), (&namespace, "far"))?;
+        match end.vlan("802.1Q", 1) {
+            Ok(_) => Ok(true),
+            Err(error) if error.to_string().contains("Unknown device type") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes it a port of a bridge of its namespace.
     pub fn plug_into(&self, bridge: &Interface) -> Result<()> {
         self.ip(&format!("link set {} master {}", self.name, bridge.name))
@@ -110,7 +141,9 @@ impl Interface {
         // instead of losing frames of a burst.
         let queue = ["qdisc", "add", "dev", &self.name, "root", "pfifo", "limit", "10000"];
         self.namespace.command("tc").args(queue).plain().run()?;
-        self.offloads(&["rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "on"])
+        self.offloads(&["rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "on"])?;
+        self.offloads(&["rxvlan", "off", "txvlan", "off"])?;
+        self.offloads(&["rx-vlan-stag-hw-parse", "off", "tx-vlan-stag-hw-insert", "off"])
     }
 
     fn ip(&self, arguments: &str) -> Result<()> {

@@ -65,8 +65,14 @@ impl Service {
 
     /// Adds a backend with settings of its own, such as `weight = 2`.
     #[must_use]
-    pub fn backend_with(mut self, host: &Host, family: Family, port: u16, settings: &str) -> Self {
-        let (name, address) = (host.name(), host.at(family, port));
+    pub fn backend_with(self, host: &Host, family: Family, port: u16, settings: &str) -> Self {
+        self.backend_at(host, host.at(family, port), settings)
+    }
+
+    /// Adds a backend at another address of its host than the lab gave it.
+    #[must_use]
+    pub fn backend_at(mut self, host: &Host, address: SocketAddr, settings: &str) -> Self {
+        let name = host.name();
         let lines = [
             "",
             "[[service.backend]]",

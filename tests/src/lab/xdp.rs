@@ -33,8 +33,8 @@ impl Attached {
     /// Puts a program on an interface.
     pub fn new(interface: &Interface, fate: EveryFrame<'_>) -> Result<Self> {
         let attach = || {
-            let program = load(&program(fate)?)?;
-            link(&program, if_nametoindex(interface.name())?)
+            let program = load(BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, &program(fate)?)?;
+            link(&program, interface, BPF_XDP, XDP_FLAGS_DRV_MODE)
         };
         let link = interface.namespace().enter(attach).with_context(|| {
             let name = interface.namespace().name();
@@ -56,22 +56,32 @@ fn program(fate: EveryFrame<'_>) -> io::Result<Vec<Instruction>> {
     })
 }
 
-fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
+pub(super) fn load(kind: u32, flags: u32, program: &[Instruction]) -> io::Result<OwnedFd> {
     bpf(
         BPF_PROG_LOAD,
         &mut Load {
-            kind: BPF_PROG_TYPE_XDP,
+            kind,
             count: u32::try_from(program.len()).expect("it is short"),
             instructions: program.as_ptr() as u64,
             license: c"MIT".as_ptr() as u64,
-            rest: [0; 12],
+            log: [0; 2],
+            kernel: 0,
+            flags,
+            rest: [0; 9],
         },
     )
 }
 
-fn link(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
+/// Attaches a program to an interface of the namespace that this thread is in.
+pub(super) fn link(
+    program: &OwnedFd,
+    interface: &Interface,
+    kind: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let ifindex = if_nametoindex(interface.name())?;
     let program = program.as_raw_fd().cast_unsigned();
-    bpf(BPF_LINK_CREATE, &mut Link { program, ifindex, kind: BPF_XDP, flags: XDP_FLAGS_DRV_MODE })
+    bpf(BPF_LINK_CREATE, &mut Link { program, ifindex, kind, flags })
 }
 
 /// Makes one of the `bpf` system calls that return a descriptor.
@@ -92,6 +102,8 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+/// Without this, an interface with the program takes no frame larger than a page.
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const XDP_PASS: i32 = 2;
 const XDP_TX: i32 = 3;
@@ -99,7 +111,7 @@ const XDP_TX: i32 = 3;
 /// `struct bpf_insn`
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Instruction {
+pub(super) struct Instruction {
     code: u8,
     registers: u8,
     offset: i16,
@@ -108,12 +120,22 @@ struct Instruction {
 
 impl Instruction {
     /// Returns what is in register 0.
-    const EXIT: Self = Self { code: 0x95, registers: 0, offset: 0, value: 0 };
+    pub(super) const EXIT: Self = Self { code: 0x95, registers: 0, offset: 0, value: 0 };
     /// Calls `bpf_redirect` with registers 1 and 2; the answer is in register 0.
     const CALL_REDIRECT: Self = Self { code: 0x85, registers: 0, offset: 0, value: 23 };
 
+    /// Calls a helper of the kernel; the answer is in register 0.
+    pub(super) const fn call(helper: i32) -> Self {
+        Self { code: 0x85, registers: 0, offset: 0, value: helper }
+    }
+
+    /// Copies a register.
+    pub(super) const fn copy(to: u8, from: u8) -> Self {
+        Self { code: 0xbf, registers: from << 4 | to, offset: 0, value: 0 }
+    }
+
     /// Puts a value into a register.
-    const fn load(register: u8, value: i32) -> Self {
+    pub(super) const fn load(register: u8, value: i32) -> Self {
         Self { code: 0xb7, registers: register, offset: 0, value }
     }
 }
@@ -125,7 +147,10 @@ struct Load {
     count: u32,
     instructions: u64,
     license: u64,
-    rest: [u64; 12],
+    log: [u64; 2],
+    kernel: u32,
+    flags: u32,
+    rest: [u64; 9],
 }
 
 /// `union bpf_attr` of `BPF_LINK_CREATE`
