@@ -192,3 +192,34 @@ fn in_both_families(story: impl Fn(&mut World, &Net) -> Result<()> + Send + Sync
     }
     Ok(())
 }
+
+#[test]
+fn a_reset_that_nobody_believes_ends_nothing() -> Result<()> {
+    in_both_families(|world, net| {
+        set(world, net, UNLIMITED)?;
+        let forgeries: [Story; 2] =
+            [|n| vec![n.client().rst().frame()], |n| vec![n.server().rst().frame()]];
+        for (forgery, i) in forgeries.into_iter().zip(0..) {
+            let mut n = net.clone();
+            n.client.set_port(40_000 + i);
+            n.source.set_port(FIRST_PORT + i);
+            tell(world, n.established())?;
+            tell(world, forgery(&n))?;
+            let mut reaper = world.reaper()?;
+            // Longer than a connection lingers that was really reset.
+            let end = Instant::now() + Duration::from_millis(2500);
+            while Instant::now() < end {
+                tell(world, vec![n.client().plain().frame(), n.server().plain().frame()])?;
+                ensure!(reaper.sweep()?.reaped == 0, "a connection was ended that goes on");
+                thread::sleep(Duration::from_millis(50));
+            }
+            // Silent at last, it goes.
+            let patience = Instant::now() + PATIENCE;
+            while reaper.sweep()?.reaped == 0 {
+                ensure!(Instant::now() < patience, "a connection that was reset stays");
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    })
+}
