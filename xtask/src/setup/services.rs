@@ -37,7 +37,7 @@ impl Quiet {
         if !services.is_empty() {
             println!(
                 "  (meanwhile {POLICY} forbids starting services; {} will not start at boot either)",
-                services.join(" and ")
+                services.join(", ")
             );
         }
         let quiet = Self { services: services.to_vec(), handlers: catch_signals()? };
