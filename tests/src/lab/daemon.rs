@@ -107,6 +107,14 @@ impl Tandem {
         Ok(lab.balancer().command(binary()?))
     }
 
+    /// A copy of the program that users who are not root can reach: they may be kept out of the
+    /// directory cargo builds in, below `/root` say.
+    pub fn copy_for_everybody(lab: &Lab) -> Result<PathBuf> {
+        let copy = lab.dir().join("tandem");
+        fs::copy(binary()?, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        Ok(copy)
+    }
+
     /// Another verb of the command, such as `["check", "/some/file"]`, inside the namespace.
     pub fn verb(&self, arguments: &[&str]) -> Command {
         self.namespace.command(&self.binary).args(arguments)

@@ -48,9 +48,11 @@ fn a_user_who_is_not_root_is_told_so_whatever_else_would_fail() -> Result<()> {
     let config = lab.dir().join("tandem.toml");
     let mut tandem = Tandem::start(&lab, "")?;
     tandem.stop()?;
-    let run = Tandem::command(&lab)?.arg("run").arg("--config").arg(&config).user("nobody")?;
+    let program = Tandem::copy_for_everybody(&lab)?;
+    let nobody = || lab.balancer().command(&program).user("nobody");
+    let run = nobody()?.arg("run").arg("--config").arg(&config);
     refused(&run.output(Duration::from_secs(10))?, &["not privileged", "run as root"])?;
-    let detach = Tandem::command(&lab)?.arg("detach").user("nobody")?;
+    let detach = nobody()?.arg("detach");
     refused(&detach.output(Duration::from_secs(10))?, &["not privileged", "run as root"])?;
     lab.no_traces()
 }

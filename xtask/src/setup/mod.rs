@@ -15,6 +15,10 @@ use anyhow::{Context as _, Result};
 
 use crate::ebpf::{linker, toolchain::Compiler};
 
+/// For those whose packages bring no compiler of the XDP program, or one that is too old.
+const COMPILER_HINT: &str = "Debian 12 has it in bookworm-security; \
+    `rustup toolchain install nightly --component rust-src` does as well";
+
 /// Runs the verb.
 pub(crate) fn run() -> Result<()> {
     let mut installed = install_to_build()?;
@@ -46,7 +50,7 @@ fn say_if_complete(installed: bool) -> Result<()> {
 
 fn compiler() -> Result<Compiler> {
     Compiler::find().map_err(|reasons| {
-        anyhow::anyhow!("no compiler for the XDP program: {}", reasons.join("; "))
+        anyhow::anyhow!("no compiler for the XDP program: {}; {COMPILER_HINT}", reasons.join("; "))
     })
 }
 

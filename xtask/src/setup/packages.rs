@@ -6,9 +6,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
-use super::{log, services};
+use super::{COMPILER_HINT, log, services};
 use crate::{
     ebpf::toolchain::{Compiler, Origin},
     step,
@@ -124,8 +124,17 @@ fn install(missing: &[&Package]) -> Result<()> {
         apt_get()
             .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
             .args(missing.iter().map(|package| package.name)),
-    )?;
+    )
+    .map_err(|error| {
+        let hint = format!("\nif apt-get lacks the compiler: {COMPILER_HINT}");
+        let helps = missing.iter().any(|package| is_of_compiler(package));
+        anyhow!("{error:#}{}", if helps { &hint } else { "" })
+    })?;
     quiet.end()
+}
+
+fn is_of_compiler(package: &Package) -> bool {
+    COMPILER.iter().any(|other| other.name == package.name)
 }
 
 pub(super) fn apt_get() -> Command {

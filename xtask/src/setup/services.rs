@@ -5,7 +5,7 @@
 //! packages are installed, one that says no stands there; afterwards everything is as it was.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -37,7 +37,7 @@ impl Quiet {
         if !services.is_empty() {
             println!(
                 "  (meanwhile {POLICY} forbids starting services; {} will not start at boot either)",
-                services.join(" and ")
+                services.join(", ")
             );
         }
         let quiet = Self { services: services.to_vec(), handlers: catch_signals()? };
@@ -46,15 +46,9 @@ impl Quiet {
     }
 
     /// Keeps the new services from starting at boot, and permits starting services again.
-    pub(super) fn end(self) -> Result<()> {
-        for service in &self.services {
-            let status = Command::new("update-rc.d")
-                .args([service, "disable"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if !status.is_ok_and(|status| status.success()) {
+    pub(super) fn end(mut self) -> Result<()> {
+        for service in mem::take(&mut self.services) {
+            if !disable(service) {
                 bail!(
                     "cannot keep {service} from starting at boot: `update-rc.d {service} disable` fails"
                 );
@@ -70,6 +64,10 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
+        // Some may be there although the installation failed; the next one would not look again.
+        for service in &self.services {
+            disable(service);
+        }
         if let Err(error) = permit() {
             eprintln!("warning: cannot put {POLICY} back as it was: {error}");
         }
@@ -78,6 +76,17 @@ impl Drop for Quiet {
             let _ = unsafe { sigaction(*signal, action) };
         }
     }
+}
+
+/// Whether it will not start at boot; false if there is no such service.
+fn disable(service: &str) -> bool {
+    let status = Command::new("update-rc.d")
+        .args([service, "disable"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn forbid() -> io::Result<()> {
