@@ -57,7 +57,7 @@ impl Balancer {
     pub(super) fn new(lane: &Lane) -> Result<Self> {
         let global = global(CAPACITY, &lane.name);
         let (mut dataplane, _) = Dataplane::open(&global)?;
-        dataplane.apply(&desired(lane, Duration::from_secs(24 * 3600)))?;
+        dataplane.apply(&desired(lane, Duration::from_secs(120)))?;
         dataplane.attach(&global)?;
         let flows = MapData::from_pin(map_path(&global.bpffs, "FLOWS_V4"))?;
         let gauge = Gauge::find("tandem", flows.info()?.id())?;
