@@ -2,7 +2,7 @@
 //!
 //! It is older than the kernel of many a developer's machine, and its verifier pickier. It boots
 //! in qemu's software emulation, which every machine has, from an archive made here; the first
-//! process is this program, as [`guest`]. What is printed inside comes out by the serial line.
+//! process is this program, as [`mod@guest`]. What is printed inside comes out by the serial line.
 //!
 //! ```text
 //!   archive ──► qemu ──► kernel ──► guest ──┬─► verify
