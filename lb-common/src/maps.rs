@@ -12,12 +12,13 @@
 //! | `BACKEND_STATE` | array | backend → [`BackendState`] | program |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
-//! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon removes |
-//! | `FREE_HOPS` | queue | hop | daemon pushes, program pops |
+//! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon moves and removes |
+//! | `FREE_HOPS` | queue | hop | daemon fills; program takes, and gives back what it did not use |
 //! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`] → [`Flow`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | program |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
+//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},

@@ -104,7 +104,8 @@ verdicts! {
     DropNoHop = Drop, "drop_no_hop";
     /// A packet of a flow that another processor is just removing.
     DropDying = Drop, "drop_dying";
-    /// The program met a map entry it cannot explain. Always a bug; please report it.
+    /// The program met a map entry it cannot explain, or the driver left no room to change a
+    /// frame's length. Please report it.
     DropInternal = Drop, "drop_internal";
 }
 

@@ -95,7 +95,8 @@ pub fn open<F: Family>(
 }
 
 /// Enters a new connection in the ring of half-open ones, and ends the one whose place it takes if
-/// that is still half open: so a flood of SYNs evicts the oldest of its own kind and nothing else.
+/// that never was established: so a flood of SYNs evicts the oldest of its own kind and nothing
+/// else.
 #[inline(never)]
 fn make_room<F: Family>(key: &Key<F>, life: u64, settings: &Settings) -> Result<(), Verdict> {
     let table = maps::TABLES.get_ptr_mut(F::TABLE).ok_or(Verdict::DropInternal)?;
