@@ -9,21 +9,21 @@
 //! | `TURNS` | array | service → turns taken, `u64` | program |
 //! | `TIMEOUTS` | array | service → [`Timeouts`] | daemon |
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
-//! | `BACKEND_STATE` | array | backend → [`BackendState`] | program |
+//! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon corrects once |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
 //! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon moves and removes |
 //! | `FREE_HOPS` | queue | hop | daemon fills; program takes, and gives back what it did not use |
-//! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`] → [`Flow`] | program |
+//! | `FLOWS_V4`, `_V6` | array, mapped by the daemon | group → [`Group`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
-//! | `TABLES` | array | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | program |
+//! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
-    flow::{Flow, FlowKey, Timeouts},
-    hash::MAGLEV_SIZE,
+    flow::{Flow, FlowKey, GROUP, Group, Timeouts},
+    hash::{MAGLEV_SIZE, Seed},
 };
 
 /// Services (bound addresses share their service's number).
@@ -43,10 +43,13 @@ pub const MAX_HOPS: u32 = 16384;
 pub const SLOTS: usize = 8192;
 /// Slot tables: two for each service, so that one is filled while the other is in use.
 pub const MAX_SLOT_TABLES: u32 = MAX_SERVICES * 2;
-/// Keys one run of a `reap_*` program takes; a power of two.
-pub const REAP_BATCH: usize = 64;
-/// Bytes before the keys in a reap program's input: a frame is at least an Ethernet header long.
+/// Numbers of places that one run of a `reap_*` program takes; a power of two.
+pub const REAP_BATCH: usize = 512;
+/// Bytes before the numbers in a reap program's input: a frame is at least an Ethernet header long.
 pub const REAP_HEADER: usize = 16;
+/// Set in a number for a `reap_*` program: a connection that was being removed long ago already is
+/// at that place.
+pub const REAP_STUCK: u32 = 1 << 31;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -66,6 +69,12 @@ pub struct Settings {
     pub half_open: u32,
     /// What becomes of a packet without a flow that is not a SYN: [`MISS_RESET`] or [`MISS_DROP`].
     pub miss: u32,
+    /// Of the flow tables' hash. This and what follows stays as long as the maps do.
+    pub seed: Seed,
+    /// Groups of each family's flow table.
+    pub groups: u32,
+    /// Most connections of a family.
+    pub connections: u32,
 }
 
 /// Answer an unknown packet with a RST.
@@ -212,17 +221,11 @@ pub struct HopKey {
 /// A place in the ring of half-open connections.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct HalfOpen<A> {
-    /// The connection's life word at birth; zero for a place never used.
+pub struct HalfOpen {
+    /// The connection's life word at birth; zero for a place that is not in use.
     pub born: u64,
-    /// Key of its forward entry.
-    pub src: A,
-    /// Second part of the key.
-    pub dst: A,
-    /// Third part of the key.
-    pub sport: Port,
-    /// Last part of the key.
-    pub dport: Port,
+    /// Where its forward entry is in the flow table.
+    pub entry: u32,
     /// Always zero.
     pub zero: u32,
 }
@@ -246,15 +249,16 @@ pub struct TableState {
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        1,
+        2,
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),
         size_of::<Flow<V6>>(),
         size_of::<Backend<V4>>(),
         size_of::<Backend<V6>>(),
-        size_of::<HalfOpen<V4>>(),
-        size_of::<HalfOpen<V6>>(),
+        size_of::<HalfOpen>(),
+        GROUP,
+        crate::flow::LEVELS as usize,
         size_of::<Settings>(),
         size_of::<Service>(),
         size_of::<BackendState>(),
@@ -285,19 +289,21 @@ const _: () = {
     assert!(size_of::<FlowKey<V4>>() == 12);
     assert!(size_of::<FlowKey<V6>>() == 36);
     assert!(size_of::<Flow<V4>>() == 64);
-    assert!(size_of::<Flow<V6>>() == 88);
+    assert!(size_of::<Flow<V6>>() == 128);
+    assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
+    assert!(size_of::<Settings>() == 40);
     assert!(size_of::<ServiceKey<V4>>() == 8);
     assert!(size_of::<ServiceKey<V6>>() == 20);
     assert!(size_of::<Backend<V4>>() == 28);
     assert!(size_of::<Backend<V6>>() == 88);
-    assert!(size_of::<HalfOpen<V4>>() == 24);
-    assert!(size_of::<HalfOpen<V6>>() == 48);
+    assert!(size_of::<HalfOpen>() == 16);
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<HopKey>() == 24);
     assert!(MAGLEV_SIZE as usize <= SLOTS);
     assert!(MAX_LEASTCONN as usize <= SLOTS);
     assert!(MAX_BACKENDS < MAX_HOPS);
     assert!(MAX_BACKENDS <= 1 << 16);
+    assert!(MAX_HOPS <= 1 << 16);
     assert!(SLOTS.is_power_of_two());
 };
 
@@ -333,7 +339,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for HopKey {}
     // SAFETY: as above.
-    unsafe impl<A: Address> aya::Pod for HalfOpen<A> {}
+    unsafe impl aya::Pod for HalfOpen {}
     // SAFETY: as above.
     unsafe impl aya::Pod for TableState {}
 }

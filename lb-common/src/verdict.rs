@@ -104,6 +104,10 @@ verdicts! {
     DropNoHop = Drop, "drop_no_hop";
     /// A packet of a flow that another processor is just removing.
     DropDying = Drop, "drop_dying";
+    /// A new connection, but another processor was just opening it too, or was for too long inserting
+    /// one that shares its place
+    /// in the flow table. The client sends its SYN again.
+    DropBusy = Drop, "drop_busy";
     /// The program met a map entry it cannot explain, or the driver left no room to change a
     /// frame's length. Please report it.
     DropInternal = Drop, "drop_internal";

@@ -23,7 +23,7 @@ use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Global, Parsed},
     core::{Core, Counters, Desired, Effect, Event, InterfaceStatus, Inventory, Level, Status},
-    dataplane::{self, CounterReader, Dataplane, Reaper, Sweep},
+    dataplane::{self, CounterReader, Dataplane, Drift, Reaper, Sweep},
     netlink::Netlink,
     probe,
 };
@@ -313,9 +313,16 @@ impl Runtime {
 /// Walks the flow tables on a thread of its own for as long as somebody listens.
 fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> {
     let run = move || {
+        let drift = reaper.recount();
+        if drift != Drift::default() {
+            warn!("counts did not agree with the flow tables, and were corrected: {drift}");
+        }
         while !events.is_closed() {
             let pause = match reaper.sweep() {
                 Ok(sweep) => {
+                    if sweep.healed != 0 {
+                        warn!(entries = sweep.healed, "broken entries of the flow tables removed");
+                    }
                     let pause = pause_after(&sweep);
                     let (backends, services) = (sweep.backends, sweep.services);
                     let _ = events.send(Event::Walked { backends, services });

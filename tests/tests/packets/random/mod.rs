@@ -51,7 +51,10 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
         for verdict in Verdict::ALL {
             let count = verdicts[verdict.label()];
             match verdict {
-                Verdict::DropInternal | Verdict::DropDying | Verdict::DropNoFlow => {
+                Verdict::DropInternal
+                | Verdict::DropDying
+                | Verdict::DropBusy
+                | Verdict::DropNoFlow => {
                     ensure!(count == 0, "{count} packets were {}", verdict.label());
                 }
                 _ => ensure!(
