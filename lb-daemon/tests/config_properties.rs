@@ -167,6 +167,9 @@ fn config() -> impl Strategy<Value = Config> {
         global,
         admin,
         log,
+        groups: Vec::new(),
+        scripts: Vec::new(),
+        processes: Vec::new(),
         services: services.into_iter().map(Arc::new).collect(),
     })
 }
@@ -218,6 +221,7 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
         move |(name, binds, balance, allbackups, timeout, sources, backends)| Service {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             bind: (0..binds).map(|n| SocketAddr::new(address(v6, 2, index), port(n))).collect(),
+            group: None,
             balance,
             allbackups,
             timeout,

@@ -20,6 +20,7 @@ mod backend;
 mod check;
 mod diagnostic;
 mod duration;
+mod group_model;
 mod http_check;
 mod ledger;
 mod model;
@@ -33,9 +34,13 @@ mod tcp_check;
 mod to_toml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
+pub use group_model::{
+    Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track, Tracked,
+    Vrrp, VrrpVersion,
+};
 pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    MAX_GROUPS, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 
 use ledger::Ledger;
@@ -118,6 +123,9 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
             global: global?,
             admin,
             log,
+            groups: Vec::new(),
+            scripts: Vec::new(),
+            processes: Vec::new(),
             services: services.into_iter().collect::<Read<_>>()?,
         })
     })

@@ -10,6 +10,8 @@ use std::{
 
 use regex::bytes::Regex;
 
+use super::group_model::{Group, Process, Script};
+
 /// A whole configuration file, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -19,9 +21,18 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`
     pub log: Log,
+    /// `[[group]]`, in the order of the file; names are unique. At most [`MAX_GROUPS`].
+    pub groups: Vec<Arc<Group>>,
+    /// `[[script]]`, in the order of the file; names are unique.
+    pub scripts: Vec<Arc<Script>>,
+    /// `[[process]]`, in the order of the file; names are unique.
+    pub processes: Vec<Arc<Process>>,
     /// `[[service]]`, in the order of the file; names are unique.
     pub services: Vec<Arc<Service>>,
 }
+
+/// Groups in one file.
+pub const MAX_GROUPS: usize = 63;
 
 /// What concerns the whole node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +100,9 @@ pub struct Service {
     pub name: String,
     /// Addresses and ports clients connect to; at least one, none bound twice in the file.
     pub bind: Vec<SocketAddr>,
+    /// Index in [`Config::groups`] of the group that holds its addresses, all of them; none if the
+    /// host has them for itself.
+    pub group: Option<usize>,
     /// How a backend is chosen.
     pub balance: Balance,
     /// When all active backends are down: all backups share (true) or the first one serves.

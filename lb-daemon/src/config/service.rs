@@ -115,6 +115,7 @@ pub(super) fn read(
             bind: bind?.into_iter().map(Spanned::into_inner).collect(),
             balance: keys.balance.unwrap_or(Balance::RoundRobin),
             allbackups: keys.allbackups.unwrap_or(false),
+            group: None,
             timeout: keys.timeouts(),
             source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
             backends: backends.into_iter().map(|placed| placed.backend).collect(),

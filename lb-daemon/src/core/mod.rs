@@ -5,6 +5,7 @@
 mod balance;
 mod effect;
 mod event;
+pub mod group;
 mod health;
 mod hops;
 mod maglev;

@@ -1,0 +1,205 @@
+//! Groups of virtual addresses, and what decides which host holds them. The names are those of
+//! keepalived and of FreeBSD's CARP.
+
+use std::{net::IpAddr, time::Duration};
+
+/// Virtual addresses that move together between two hosts: those clients connect to, and those
+/// that the backends see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Unique name.
+    pub name: String,
+    /// Interface that adverts are sent and received by. If it is down, the group is in fault.
+    pub interface: String,
+    /// How the hosts agree on who holds it.
+    pub protocol: Protocol,
+    /// `virtual_ipaddress`, then `virtual_ipaddress_excluded`. May be empty. No address is in two
+    /// groups.
+    pub addresses: Vec<GroupAddress>,
+    /// Whether the host with the higher priority takes over from a working one with a lower.
+    pub preempt: bool,
+    /// How long it waits before that, once it could.
+    pub preempt_delay: Duration,
+    /// What must be well for this host to hold the group.
+    pub track: Track,
+    /// What is run when its role changes.
+    pub hooks: Hooks,
+    /// How addresses are announced to the neighbours.
+    pub announce: Announce,
+}
+
+/// An address of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Length of its prefix, in bits; 32 or 128 by default, as in keepalived.
+    pub prefix: u8,
+    /// Interface that has it; the group's own by default.
+    pub interface: String,
+    /// Whether adverts list it.
+    pub advertised: bool,
+}
+
+/// A protocol of election. VRRP's and CARP's identifiers are spaces of their own, each per
+/// interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 3768 and RFC 9568.
+    Vrrp(Vrrp),
+    /// As OpenBSD and FreeBSD speak it.
+    Carp(Carp),
+}
+
+/// What VRRP needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vrrp {
+    /// Version of the protocol.
+    pub version: VrrpVersion,
+    /// Virtual router identifier, 1 to 255; unique per interface, version's family and protocol.
+    pub virtual_router_id: u8,
+    /// 1 to 254; 255 is for the owner of the addresses.
+    pub priority: u8,
+    /// Time between adverts: whole seconds to 255 s in version 2, whole centiseconds to 40.95 s in
+    /// version 3.
+    pub advert_int: Duration,
+    /// Family of the adverts, that is, of the advertised addresses: IPv6 only in version 3.
+    pub family: Family,
+    /// Source address of adverts (`mcast_src_ip`, `unicast_src_ip`); the interface's first address
+    /// of the family (link-local for IPv6) if none.
+    pub source: Option<IpAddr>,
+    /// Hosts that adverts are sent to one by one, and accepted from; multicast if empty.
+    pub unicast_peers: Vec<IpAddr>,
+    /// Simple password of version 2, 1 to 8 bytes; none for no authentication.
+    pub auth_pass: Option<String>,
+    /// Whether the checksum sent in version 3 over IPv4 covers a pseudo-header, as keepalived's does
+    /// by default and RFC 9568 says it does not. Both forms are accepted.
+    pub pseudo_header: bool,
+    /// Whether the addresses live on a macvlan interface with the protocol's MAC
+    /// (00-00-5E-00-01-ID, 00-00-5E-00-02-ID).
+    pub use_vmac: bool,
+}
+
+/// Version of VRRP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VrrpVersion {
+    /// RFC 3768: IPv4, whole seconds.
+    V2,
+    /// RFC 9568: both families, centiseconds.
+    V3,
+}
+
+/// Family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What CARP needs. Adverts are multicast over IPv4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carp {
+    /// Virtual host identifier, 1 to 255.
+    pub vhid: u8,
+    /// Key of the HMAC: at most 20 bytes, filled up with zeros; empty for none.
+    pub pass: String,
+    /// Seconds between adverts, 1 to 255, ...
+    pub advbase: u8,
+    /// ... and 256ths of a second on top, 0 to 254: the lower, the more preferred.
+    pub advskew: u8,
+}
+
+/// What must be well for a host to hold a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Track {
+    /// Interfaces that must be up and have a carrier, the group's own and those of its addresses
+    /// among them.
+    pub interfaces: Vec<Tracked>,
+    /// Names of [`Config::scripts`](super::Config::scripts).
+    pub scripts: Vec<Tracked>,
+    /// Names of [`Config::processes`](super::Config::processes).
+    pub processes: Vec<Tracked>,
+    /// Names of services that must have an eligible backend.
+    pub services: Vec<Tracked>,
+}
+
+/// Something tracked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Its name.
+    pub name: String,
+    /// What it adds to the priority: a negative weight while it is failed, a positive one while it
+    /// is well, -253 to 253. With zero, its failure is a fault: the host gives the group up. (In
+    /// CARP a failure adds the weight's amount to the demotion, and so to `advskew`.)
+    pub weight: i16,
+}
+
+/// A command that is run every now and then to see whether something is well: `vrrp_script`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Unique name.
+    pub name: String,
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Time from one start to the next.
+    pub interval: Duration,
+    /// When a run is ended and counts as failed.
+    pub timeout: Duration,
+    /// Successes in a row that make it well.
+    pub rise: u32,
+    /// Failures in a row that make it failed.
+    pub fall: u32,
+    /// User it runs as.
+    pub user: String,
+}
+
+/// A process that must be running: `vrrp_track_process`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Unique name.
+    pub name: String,
+    /// Its command: the base name of its program or its own name (`comm`).
+    pub process: String,
+    /// Processes of that name that must be running, at least.
+    pub quorum: u32,
+    /// How long it may be absent, or must be back, before that counts.
+    pub delay: Duration,
+}
+
+/// Commands that are run when a group's role changes, in the order of the changes, one at a time.
+/// Each is given keepalived's arguments after its own: `INSTANCE`, the group's name, the new state
+/// (`MASTER`, `BACKUP`, `FAULT`, `STOP`), and the priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// On becoming master, and again after a conflict has healed.
+    pub notify_master: Option<Vec<String>>,
+    /// On becoming backup.
+    pub notify_backup: Option<Vec<String>>,
+    /// On a fault.
+    pub notify_fault: Option<Vec<String>>,
+    /// On a stop of the daemon.
+    pub notify_stop: Option<Vec<String>>,
+    /// On each of these.
+    pub notify: Option<Vec<String>>,
+    /// User they run as.
+    pub user: String,
+    /// When one is ended that does not end by itself.
+    pub timeout: Duration,
+}
+
+/// How a new master makes its addresses known: gratuitous ARP requests and unsolicited neighbour
+/// advertisements. The names are keepalived's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Announcements of each address at once on taking over (`garp_master_repeat`).
+    pub repeat: u32,
+    /// When they are sent once more; zero for never (`garp_master_delay`).
+    pub delay: Duration,
+    /// Time between announcements for as long as it is master; zero for none
+    /// (`garp_master_refresh`).
+    pub refresh: Duration,
+    /// Announcements of each address at each refresh (`garp_master_refresh_repeat`).
+    pub refresh_repeat: u32,
+}
