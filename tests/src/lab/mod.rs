@@ -2,6 +2,7 @@
 
 mod ask;
 mod bulk;
+mod churn;
 mod command;
 mod daemon;
 mod dir;
@@ -28,6 +29,7 @@ mod xdp;
 
 pub use ask::{Ask, Close, Tally};
 pub use bulk::{Bulk, BulkServer};
+pub use churn::{Churn, ChurnServer, Churned, Ending};
 pub use command::{Command, Output};
 pub use daemon::{Settings, Tandem};
 pub use dir::Dir;

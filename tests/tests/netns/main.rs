@@ -5,6 +5,7 @@ mod attachment;
 mod balance;
 mod connections;
 mod health;
+mod load;
 mod mysql;
 mod operation;
 mod paths;
