@@ -6,6 +6,7 @@ mod balance;
 mod connections;
 mod health;
 mod load;
+mod moves;
 mod mysql;
 mod operation;
 mod paths;
