@@ -43,6 +43,34 @@ fn an_interface_without_native_xdp_runs_generic_with_one_warning_by_default() ->
 }
 
 #[test]
+fn an_mtu_that_cannot_be_had_in_native_mode_is_named_with_what_is_done_instead() -> Result<()> {
+    const NAMED: [&str; 3] = ["MTU of 9000", "several buffers", "ip link set spare0 mtu 1500"];
+    let lab = Lab::two_arm(1)?;
+    let _server = IdentServer::start(&lab.backends()[0], 80)?;
+    // A driver that takes the program but not on this interface: its far end has more queues.
+    lab.balancer().ip("link add spare0 numrxqueues 1 type veth peer spare1 numtxqueues 4")?;
+    lab.balancer().command("ethtool").args(["-L", "spare1", "tx", "4"]).run()?;
+    for end in ["spare0", "spare1"] {
+        lab.balancer().ip(&format!("link set {end} mtu 9000 up"))?;
+    }
+    let mut settings = Settings::new(&lab, &unchecked(&lab));
+    settings.interfaces.push("spare0".to_owned());
+    let native = settings.clone().global(r#"xdp_mode = "native""#);
+    refused(&Tandem::run_to_its_end(&lab, &native)?, &NAMED)?;
+    lab.no_traces()?;
+
+    let tandem = Tandem::start_with(&lab, &settings)?;
+    let log = fs::read_to_string(tandem.process().log())?;
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    let [warning] = warnings[..] else { panic!("not one warning: {warnings:#?}") };
+    for word in NAMED.iter().chain(&["spare0", "slower generic mode"]) {
+        assert!(warning.contains(word), "no {word:?} in {warning}");
+    }
+    println!("{warning}");
+    answers(&lab)
+}
+
+#[test]
 fn a_user_who_is_not_root_is_told_so_whatever_else_would_fail() -> Result<()> {
     let lab = Lab::two_arm(0)?;
     let config = lab.dir().join("tandem.toml");
