@@ -219,7 +219,9 @@ enum Refusal {
          `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
     )]
     Busy { interface: String },
-    #[error("{interface}: its driver has no {mode} XDP{at}: set xdp_mode = \"auto\" or \"generic\"")]
+    #[error(
+        "{interface}: its driver has no {mode} XDP{at}: set xdp_mode = \"auto\" or \"generic\""
+    )]
     NoDriver { interface: String, mode: Mode, at: String },
 }
 

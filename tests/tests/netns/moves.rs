@@ -110,7 +110,8 @@ fn a_gateway_that_does_not_announce_its_new_link_layer_address_is_followed_when_
         let interface = stage.interface();
         let ip = if family == Family::V4 { "ipv4" } else { "ipv6" };
         // With its defaults the kernel takes up to 54 s.
-        for (setting, value) in [("base_reachable_time_ms", "2000"), ("delay_first_probe_time", "1")]
+        for (setting, value) in
+            [("base_reachable_time_ms", "2000"), ("delay_first_probe_time", "1")]
         {
             let name = format!("net.{ip}.neigh.{}.{setting}", interface.name());
             interface.namespace().sysctl(&name, value)?;
