@@ -2,6 +2,7 @@
 
 mod ask;
 mod bulk;
+mod churn;
 mod command;
 mod daemon;
 mod dir;
@@ -16,6 +17,7 @@ mod nginx;
 mod pattern;
 pub mod plan;
 mod process;
+mod pulse;
 mod scripted;
 mod service;
 mod socket;
@@ -28,6 +30,7 @@ mod xdp;
 
 pub use ask::{Ask, Close, Tally};
 pub use bulk::{Bulk, BulkServer};
+pub use churn::{Churn, ChurnServer, Churned, Ending};
 pub use command::{Command, Output};
 pub use daemon::{Settings, Tandem};
 pub use dir::Dir;
@@ -41,6 +44,7 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use plan::Family;
 pub use process::Process;
+pub use pulse::Pulse;
 pub use scripted::{ScriptedServer, Step};
 pub use service::Service;
 pub(crate) use socket::dial;
