@@ -212,8 +212,15 @@ fn log() -> impl Strategy<Value = Log> {
 /// Addresses follow from the numbers of service, bind and backend, so that none is there twice.
 fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let balance = vec![Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash];
-    let timeout = (timeout(), timeout(), timeout())
-        .prop_map(|(connect, client, server)| Timeouts { connect, client, server });
+    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
+        |[connect, client, server, client_fin, server_fin]| Timeouts {
+            connect,
+            client,
+            server,
+            client_fin,
+            server_fin,
+        },
+    );
     let backends = (1..6_usize).prop_flat_map(move |count| {
         (0..count).map(|backend_index| backend(backend_index, v6)).collect::<Vec<_>>()
     });

@@ -29,6 +29,8 @@ pub(super) struct ServiceKeys {
     connect: Option<Duration>,
     client: Option<Duration>,
     server_timeout: Option<Duration>,
+    client_fin: Option<Duration>,
+    server_fin: Option<Duration>,
     server: ServerKeys,
 }
 
@@ -53,12 +55,24 @@ impl ServiceKeys {
         });
         let allbackups = table.optional("allbackups", Field::boolean);
         let source = table.optional("source", sources);
-        let [connect, client, server_timeout] = table.table("timeout", timeout).read(|table| {
-            ["connect", "client", "server"]
-                .map(|key| table.optional(key, |field| duration::read(field, &duration::TIMEOUT)))
-        });
+        let [connect, client, server_timeout, client_fin, server_fin] =
+            table.table("timeout", timeout).read(|table| {
+                ["connect", "client", "server", "client_fin", "server_fin"].map(|key| {
+                    table.optional(key, |field| duration::read(field, &duration::TIMEOUT))
+                })
+            });
         let server = table.table("server", server).read(|table| ServerKeys::read(table, check));
-        Self { balance, allbackups, source, connect, client, server_timeout, server }
+        Self {
+            balance,
+            allbackups,
+            source,
+            connect,
+            client,
+            server_timeout,
+            client_fin,
+            server_fin,
+            server,
+        }
     }
 
     /// These keys, and where they are silent the inherited ones.
@@ -70,16 +84,22 @@ impl ServiceKeys {
             connect: self.connect.or(inherited.connect),
             client: self.client.or(inherited.client),
             server_timeout: self.server_timeout.or(inherited.server_timeout),
+            client_fin: self.client_fin.or(inherited.client_fin),
+            server_fin: self.server_fin.or(inherited.server_fin),
             server: self.server.or(&inherited.server),
         }
     }
 
     fn timeouts(&self) -> Timeouts {
         const THREE_HOURS: Duration = Duration::from_secs(3 * 3600);
+        let client = self.client.unwrap_or(THREE_HOURS);
+        let server = self.server_timeout.unwrap_or(THREE_HOURS);
         Timeouts {
             connect: self.connect.unwrap_or(Duration::from_secs(5)),
-            client: self.client.unwrap_or(THREE_HOURS),
-            server: self.server_timeout.unwrap_or(THREE_HOURS),
+            client,
+            server,
+            client_fin: self.client_fin.unwrap_or(client),
+            server_fin: self.server_fin.unwrap_or(server),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     duration,
     model::{
         Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-        LogFormat, Role, Service, TcpStep, XdpMode,
+        LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
     },
 };
 
@@ -74,14 +74,22 @@ fn service(out: &mut Writer, service: &Service) {
     out.line("balance", quote(balance));
     out.line("allbackups", service.allbackups);
     out.line("source", list(service.source.iter().map(quote)));
-    let [connect, client, server] =
-        [service.timeout.connect, service.timeout.client, service.timeout.server]
-            .map(|timeout| quote(duration::format(timeout)));
-    let timeout = format!("{{ connect = {connect}, client = {client}, server = {server} }}");
-    out.line("timeout", timeout);
+    out.line("timeout", timeouts(&service.timeout));
     for each in &service.backends {
         backend(out, each);
     }
+}
+
+fn timeouts(timeouts: &Timeouts) -> String {
+    let keys = [
+        ("connect", timeouts.connect),
+        ("client", timeouts.client),
+        ("server", timeouts.server),
+        ("client_fin", timeouts.client_fin),
+        ("server_fin", timeouts.server_fin),
+    ];
+    let keys = keys.map(|(key, timeout)| format!("{key} = {}", quote(duration::format(timeout))));
+    format!("{{ {} }}", keys.join(", "))
 }
 
 fn backend(out: &mut Writer, backend: &Backend) {
