@@ -13,6 +13,7 @@ use super::{
     address::{self, family},
     backend::{self, PlacedBackend, ServerKeys},
     duration,
+    group_ledger::GroupLedger,
     ledger::Ledger,
     model::{Balance, Role, Service, Timeouts},
     node,
@@ -109,6 +110,7 @@ pub(super) fn read(
     table: Table<'_>,
     defaults: &ServiceKeys,
     ledger: &mut Ledger<'_>,
+    groups: &GroupLedger<'_>,
 ) -> Read<Service> {
     table.read(|table| {
         let name = table.required("name", "give the service a name: name = \"mysql\"", |field| {
@@ -120,12 +122,13 @@ pub(super) fn read(
         let keys = ServiceKeys::read(table, titles).or(defaults);
         let (backends, failed) = backends(table, &keys);
 
-        if let Ok(name) = &name {
-            ledger.service(name);
-        }
+        ledger.service(&name);
+        let mut group = None;
         if let Ok(bind) = &bind {
+            let sources = keys.source.as_deref().unwrap_or_default();
             ledger.binds(bind);
-            check_families(table, bind, keys.source.as_deref().unwrap_or_default(), &backends);
+            group = groups.of_service(bind, sources);
+            check_families(table, bind, sources, &backends);
         }
         ledger.backends(&backends);
         failed?;
@@ -135,7 +138,7 @@ pub(super) fn read(
             bind: bind?.into_iter().map(Spanned::into_inner).collect(),
             balance: keys.balance.unwrap_or(Balance::RoundRobin),
             allbackups: keys.allbackups.unwrap_or(false),
-            group: None,
+            group,
             timeout: keys.timeouts(),
             source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
             backends: backends.into_iter().map(|placed| placed.backend).collect(),
