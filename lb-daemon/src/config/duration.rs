@@ -84,8 +84,11 @@ fn within(
         let what = if duration < *range.start() { "short" } else { "long" };
         let message = format!("`{key}` is too {what}: {}", field.source());
         let (shortest, longest) = (format(*range.start()), format(*range.end()));
-        let hint =
-            format!("it can be \"{shortest}\" to \"{longest}\"; a bare number is milliseconds");
+        let bare = match field.as_integer() {
+            Some(_) => "; a bare number is milliseconds",
+            None => "",
+        };
+        let hint = format!("it can be \"{shortest}\" to \"{longest}\"{bare}");
         return Err(field.error(message, hint));
     }
     Ok(duration)

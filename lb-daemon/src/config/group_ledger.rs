@@ -190,10 +190,14 @@ impl<'a> GroupLedger<'a> {
         ours
     }
 
-    /// Compares what can only be compared when all is entered.
-    pub(super) fn close(self, services: &mut Names) {
+    /// Compares what can only be compared when all is entered; `complete` if every group could be
+    /// read.
+    pub(super) fn close(self, services: &mut Names, complete: bool) {
         for service in &self.services {
             services.refer(service, self.report);
+        }
+        if !complete {
+            return;
         }
         let why = "is tracked by no group";
         let hint = "name it in `track_script` of a group; until then it is not run";

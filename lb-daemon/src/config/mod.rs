@@ -136,7 +136,7 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
             .into_iter()
             .map(|table| service::read(table, &defaults, &mut ledger, &pair).map(Arc::new))
             .collect();
-        pair.close(&mut ledger.close(metrics.as_ref()));
+        pair.close(&mut ledger.close(metrics.as_ref()), groups.is_ok());
 
         Ok(Config {
             global: global?,

@@ -17,6 +17,8 @@ pub(super) struct Names {
     /// Whether there is one whose name could not be read.
     incomplete: bool,
     referred_to: HashSet<String>,
+    /// Whether something refers to one that is not there.
+    dangling: bool,
 }
 
 impl Names {
@@ -26,6 +28,7 @@ impl Names {
             places: BTreeMap::new(),
             incomplete: false,
             referred_to: HashSet::new(),
+            dangling: false,
         }
     }
 
@@ -58,7 +61,10 @@ impl Names {
     pub(super) fn refer(&mut self, name: &Spanned<String>, report: &Report<'_>) {
         if self.places.contains_key(name.get_ref()) {
             self.referred_to.insert(name.get_ref().clone());
-        } else if !self.incomplete {
+            return;
+        }
+        self.dangling = true;
+        if !self.incomplete {
             let what = self.what.0;
             let known: Vec<_> = self.places.keys().map(String::as_str).collect();
             let message = format!("there is no {what} called {:?}", name.get_ref());
@@ -71,8 +77,11 @@ impl Names {
         }
     }
 
-    /// Warns of those that nobody refers to.
+    /// Warns of those that nobody refers to, unless a reference that is wrong may have meant them.
     pub(super) fn warn_of_unused(&self, report: &Report<'_>, why: &str, hint: &str) {
+        if self.dangling {
+            return;
+        }
         for (name, place) in &self.places {
             if !self.referred_to.contains(name) {
                 let message = format!("the {} {name:?} {why}", self.what.0);

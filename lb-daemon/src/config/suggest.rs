@@ -62,7 +62,7 @@ fn of_keepalived(word: &str) -> Option<&'static str> {
         "dev" => "write `interface`",
         "command" | "cmd" => "what a script runs is `script`",
         "decrement" => "write a negative `weight`",
-        "init_fail" => "remove it; see docs/configuration.md for a script that has not run yet",
+        "init_fail" => "remove it: nothing is taken for well before it was looked at",
         "script_user" => "a script has its `user`, a group its `notify_user`",
         "garp_lower_prio_delay" | "garp_lower_prio_repeat" => {
             "after a conflict the winner announces its addresses again; remove it"

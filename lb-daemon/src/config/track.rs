@@ -25,7 +25,7 @@ pub(super) struct PlacedTrack {
 /// Reads what the group tracks.
 pub(super) fn read(table: &mut Table<'_>) -> PlacedTrack {
     let mut list = |key, name: fn(&Field<'_>) -> Read<String>| {
-        table.optional(key, |field| entries(field, name)).unwrap_or_default()
+        table.optional(key, |field| Ok(entries(field, name))).unwrap_or_default()
     };
     PlacedTrack {
         interfaces: list("track_interface", node::interface),
@@ -73,20 +73,19 @@ fn plain(entries: Vec<Spanned<Tracked>>) -> Vec<Tracked> {
     entries.into_iter().map(Spanned::into_inner).collect()
 }
 
-fn entries(field: &Field<'_>, name: fn(&Field<'_>) -> Read<String>) -> Read<Vec<Spanned<Tracked>>> {
+/// The entries of a list. One with an error is left out here; its error is reported.
+fn entries(field: &Field<'_>, name: fn(&Field<'_>) -> Read<String>) -> Vec<Spanned<Tracked>> {
     let mut entries: Vec<Spanned<Tracked>> = Vec::new();
-    let mut failed = Ok(());
     for item in field.items() {
-        match entry(&item, name) {
-            Ok(tracked) if entries.iter().any(|e| e.get_ref().name == tracked.get_ref().name) => {
-                let message = format!("`{}` has {:?} twice", field.key(), tracked.get_ref().name);
-                failed = Err(item.error(message, "keep one"));
-            }
-            Ok(tracked) => entries.push(tracked),
-            Err(reported) => failed = Err(reported),
+        let Ok(tracked) = entry(&item, name) else { continue };
+        if entries.iter().any(|entry| entry.get_ref().name == tracked.get_ref().name) {
+            let message = format!("`{}` has {:?} twice", field.key(), tracked.get_ref().name);
+            item.error(message, "keep one");
+        } else {
+            entries.push(tracked);
         }
     }
-    failed.map(|()| entries)
+    entries
 }
 
 fn entry(field: &Field<'_>, name: fn(&Field<'_>) -> Read<String>) -> Read<Spanned<Tracked>> {

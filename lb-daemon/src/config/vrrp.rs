@@ -117,18 +117,19 @@ fn priority(field: &Field<'_>) -> Read<u8> {
 
 fn interval(field: &Field<'_>, version: VrrpVersion) -> Read<Duration> {
     let (range, step, what) = match version {
-        VrrpVersion::V2 => (&INTERVALS_V2, 1_000, "version 2 of VRRP counts whole seconds"),
-        VrrpVersion::V3 => (&INTERVALS_V3, 10, "version 3 of VRRP counts hundredths of a second"),
+        VrrpVersion::V2 => (INTERVALS_V2, 1_000, "version 2 of VRRP has whole seconds, 1 to 255"),
+        VrrpVersion::V3 => {
+            (INTERVALS_V3, 10, "version 3 of VRRP has hundredths of a second, 1 to 4095")
+        }
     };
-    let interval = duration::with_unit(field, range)?;
-    if interval.as_micros().is_multiple_of(step * 1_000) {
+    let interval = duration::with_unit(field, &duration::CHECK)?;
+    let steps = u64::try_from(interval.as_millis()).expect("20 days are few") / step;
+    let nearest = Duration::from_millis(steps * step).clamp(*range.start(), *range.end());
+    if interval == nearest {
         return Ok(interval);
     }
-    let down = Duration::from_micros(
-        u64::try_from(interval.as_micros() / (step * 1_000) * (step * 1_000)).unwrap_or(u64::MAX),
-    );
     let message = format!("`advert_int` can't be {}: {what}", field.source());
-    Err(field.error(message, format!("write \"{}\", for example", duration::format(down))))
+    Err(field.error(message, format!("the nearest is \"{}\"", duration::format(nearest))))
 }
 
 /// Where adverts come from, and which of the two keys said so.
