@@ -9,7 +9,9 @@ use super::{
     node,
     reader::{Field, Table},
     report::Read,
-    track, virtual_address, vrrp,
+    track,
+    virtual_address::{self, PlacedAddress},
+    vrrp,
 };
 
 /// As far as keepalived's delays go.
@@ -85,10 +87,7 @@ fn group(table: Table<'_>, ledger: &mut GroupLedger<'_>) -> Read<Group> {
     })
 }
 
-fn protocol(
-    table: &mut Table<'_>,
-    addresses: &[virtual_address::PlacedAddress],
-) -> Read<(Protocol, Identifier)> {
+fn protocol(table: &mut Table<'_>, addresses: &[PlacedAddress]) -> Read<(Protocol, Identifier)> {
     let mut failed = Ok(Speaks::Vrrp);
     let speaks = table.optional("protocol", |field| {
         failed = field.choice(&[("vrrp", Speaks::Vrrp), ("carp", Speaks::Carp)]);

@@ -9,7 +9,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    group_model::Family,
+    group_model::{Family, Tracked},
     model::MAX_GROUPS,
     names::Names,
     report::{Read, Report, Span},
@@ -207,6 +207,6 @@ impl<'a> GroupLedger<'a> {
     }
 }
 
-fn named(tracked: &Spanned<super::group_model::Tracked>) -> Spanned<String> {
+fn named(tracked: &Spanned<Tracked>) -> Spanned<String> {
     Spanned::new(tracked.span(), tracked.get_ref().name.clone())
 }

@@ -15,10 +15,10 @@ use super::{
 /// An address, and its place.
 pub(super) struct PlacedAddress {
     pub(super) ip: Spanned<IpAddr>,
-    pub(super) advertised: bool,
+    prefix: u8,
     /// Where it is if not on the group's own interface.
     pub(super) interface: Option<Spanned<String>>,
-    prefix: u8,
+    pub(super) advertised: bool,
 }
 
 impl PlacedAddress {

@@ -85,7 +85,7 @@ pub(super) fn connect(config: &mut Config) {
         }
         let entries = &mut group.track.interfaces;
         let first = group.addresses.first().map_or("lo", |address| &address.interface);
-        entries[0].name = first.to_owned();
+        first.clone_into(&mut entries[0].name);
         if first == group.interface {
             entries[0].weight = 0;
         }
