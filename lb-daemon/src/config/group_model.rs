@@ -175,7 +175,7 @@ pub struct Process {
 
 /// Commands that are run when a group's role changes, in the order of the changes, one at a time.
 /// Each is given keepalived's arguments after its own: `INSTANCE`, the group's name, the new state
-/// (`MASTER`, `BACKUP`, `FAULT`, `STOP`), and the priority. Programs are named as in [`Script`].
+/// (`MASTER`, `BACKUP`, `FAULT`, `STOP`), and the priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     /// On becoming master, and again after a conflict has healed.
