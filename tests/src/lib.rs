@@ -65,7 +65,9 @@
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
 //!   in the temporary directory, which the next lab removes: namespaces have no names in the file
 //!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
-//! - Every wait has a limit, and what fails says what it saw last.
+//! - Every wait has a limit, and what fails says what it saw last. On a machine that is ten times
+//!   slower than most, `TANDEM_LAB_STRETCH=10` makes the limits ten times longer.
+//! - A scenario that this machine's kernel cannot run says so by [`skip`](lab::skip).
 //! - `tandem` is taken from beside the test program (`cargo build --package lb-daemon` puts it
 //!   there; `cargo test` alone does not) or from `TANDEM_BIN`.
 //! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a

@@ -15,8 +15,10 @@ use nix::sys::{
     time::TimeVal,
 };
 
-/// Connects, from a given address if there is one. `limit` holds for the connect and then for
-/// every read and write.
+use super::wait::stretched;
+
+/// Connects, from a given address if there is one. `limit`, [`stretched`] for this machine, holds
+/// for the connect and then for every read and write.
 pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -26,6 +28,7 @@ pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io:
         bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     }
     // On Linux the send timeout limits the connect too.
+    let limit = stretched(limit);
     let whole = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
     let time = TimeVal::new(whole, limit.subsec_micros().into());
     setsockopt(&socket, sockopt::SendTimeout, &time)?;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use lb_daemon::core::{State, Status};
 use tests::lab::{
     Ask, Bulk, BulkServer, Family, Host, IdentServer, Interface, Lab, Namespace, Service, Settings,
-    Shape, Tagged, Tandem, wait::until,
+    Shape, Tagged, Tandem, skip, wait::until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -275,7 +275,9 @@ fn vlan(ends: [(&Interface, u8); 2], net: u8, tags: &[(&str, u16)]) -> Result<()
 }
 
 fn carries_by_vlans(before: &[(&str, u16)], behind: &[(&str, u16)]) -> Result<()> {
-    ensure!(Interface::kernel_has_vlans()?, "this kernel is built without CONFIG_VLAN_8021Q");
+    if !Interface::kernel_has_vlans()? {
+        return skip("needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q)");
+    }
     for family in Family::BOTH {
         let lab = Lab::two_arm(1)?;
         let [front, back] = lab.interfaces() else { panic!("it has two arms") };
@@ -299,24 +301,25 @@ fn carries_by_vlans(before: &[(&str, u16)], behind: &[(&str, u16)]) -> Result<()
         let service = Service::new("bulk", (lab.vip(family), 80));
         let service = service.backend_at(backend, at, "");
         let stage = Stage::serve(lab, family, &service)?;
+        // Not much: emulated machines have to do this, too.
+        let bytes = 10 * MEGABYTE;
         for direction in Direction::BOTH {
-            stage.transfer(direction, 20 * MEGABYTE)?;
+            stage.transfer(direction, bytes)?;
         }
         let status = stage.tandem.status()?;
         let forwarded = status.verdicts["forward_client"] + status.verdicts["forward_server"];
-        ensure!(forwarded > 20_000, "the kernel carried it: {:?}", status.verdicts);
+        // The data alone fills as many frames.
+        ensure!(forwarded > 2 * bytes / 1500, "the kernel carried it: {:?}", status.verdicts);
     }
     Ok(())
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn backends_are_on_a_vlan() -> Result<()> {
     carries_by_vlans(&[], &[("802.1Q", 20)])
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn clients_are_on_a_vlan() -> Result<()> {
     carries_by_vlans(&[("802.1Q", 30)], &[])
 }
@@ -344,13 +347,11 @@ fn frames_of_clients_with_one_or_two_tags_are_answered_with_the_same_tags() -> R
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn clients_and_backends_are_on_different_vlans() -> Result<()> {
     carries_by_vlans(&[("802.1Q", 30)], &[("802.1Q", 20)])
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn backends_are_on_a_vlan_within_a_vlan() -> Result<()> {
     carries_by_vlans(&[], &[("802.1ad", 40), ("802.1Q", 20)])
 }
