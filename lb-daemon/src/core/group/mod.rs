@@ -10,6 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::VrrpVersion;
 
+mod announcements;
+mod backup;
+mod carp;
+mod lease;
+mod machine;
+mod master;
+mod record;
+mod replay;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod vrrp;
+
+pub use machine::Group;
+pub use record::{Counts, Discard, Past};
+
 /// Role of this host for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
