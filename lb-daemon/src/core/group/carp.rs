@@ -114,6 +114,11 @@ impl Rules for Carp {
         })
     }
 
+    /// Peers go by the longer of their `advbase` and this one anyway.
+    fn last_word(&mut self, _interval: Duration) -> Advert {
+        self.advert()
+    }
+
     fn farewell(&mut self) -> Advert {
         let (advbase, advskew) = FAREWELL;
         let (_, demotion) = self.skew_and_demotion();

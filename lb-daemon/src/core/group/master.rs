@@ -101,7 +101,7 @@ impl Group {
         out: &mut Vec<Output>,
     ) {
         if claim.wins {
-            let last = self.rules.advert();
+            let last = self.rules.last_word(claim.interval);
             out.extend([Output::Lease(None), Output::Send(last), Output::Hold(false)]);
             self.record.counts.sent += 1;
             self.heard = Some((rival, claim.interval));

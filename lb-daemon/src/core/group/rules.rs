@@ -41,7 +41,11 @@ pub(super) trait Rules: fmt::Debug + Send {
     /// The next advert of a master.
     fn advert(&mut self) -> Advert;
 
-    /// The advert that says that this host is master no longer.
+    /// The last advert of a master that gives way to one that advertises every `interval`. Whoever
+    /// else hears it must not wait for that one with less patience.
+    fn last_word(&mut self, interval: Duration) -> Advert;
+
+    /// The advert that says that nobody is master now.
     fn farewell(&mut self) -> Advert;
 
     /// What an advert means for a host with this address.

@@ -30,18 +30,14 @@ impl Vrrp {
         Self { config, addresses: advertised(group), adjustment: 0 }
     }
 
-    fn advert_with(&self, priority: u8) -> Advert {
+    fn advert_with(&self, priority: u8, interval: Duration) -> Advert {
         Advert::Vrrp(VrrpAdvert {
             version: self.config.version,
             virtual_router_id: self.config.virtual_router_id,
             priority,
-            interval: self.centiseconds(),
+            interval: centiseconds(interval),
             addresses: self.addresses.clone(),
         })
-    }
-
-    fn centiseconds(&self) -> u16 {
-        u16::try_from(self.config.advert_int.as_millis() / 10).unwrap_or(u16::MAX)
     }
 
     /// Whether an advert lists our addresses. Neither RFC demands that one that does not is
@@ -111,11 +107,15 @@ impl Rules for Vrrp {
     }
 
     fn advert(&mut self) -> Advert {
-        self.advert_with(self.priority())
+        self.advert_with(self.priority(), self.interval())
+    }
+
+    fn last_word(&mut self, interval: Duration) -> Advert {
+        self.advert_with(self.priority(), self.interval().max(interval))
     }
 
     fn farewell(&mut self) -> Advert {
-        self.advert_with(FAREWELL)
+        self.advert_with(FAREWELL, self.interval())
     }
 
     fn judge(&mut self, received: &Received, source: IpAddr) -> Verdict {
@@ -131,7 +131,7 @@ impl Rules for Vrrp {
             return Verdict::Discard(Discard::Protocol, what);
         }
         // RFC 3768, 7.1: an advert with another interval MUST be discarded.
-        let own = self.centiseconds();
+        let own = centiseconds(self.interval());
         if self.config.version == VrrpVersion::V2 && advert.interval != own {
             let seconds = |centiseconds| f32::from(centiseconds) / 100.0;
             let (theirs, ours) = (seconds(advert.interval), seconds(own));
@@ -152,6 +152,10 @@ impl Rules for Vrrp {
             complaint: self.complaint(advert),
         })
     }
+}
+
+fn centiseconds(interval: Duration) -> u16 {
+    u16::try_from(interval.as_millis() / 10).unwrap_or(u16::MAX)
 }
 
 /// RFC 9568, 6.4.3 compares primary addresses as unsigned integers in network byte order.

@@ -60,10 +60,12 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Before {
     role: Role,
-    /// What it knew to be wrong about what it is about to hear, if it is a master.
+    /// Who claims to be master in what it is about to hear.
     heard: Option<Rank>,
     rank: Rank,
     interval: Duration,
+    /// Adverts it did not heed because they came again, or after later ones.
+    replays: u64,
 }
 
 /// How much a host is preferred, the most preferred being the greatest; written down here once
@@ -154,7 +156,13 @@ impl Watch {
             }
             _ => None,
         };
-        Before { role: daemon.role(), heard, rank: own_rank(daemon), interval: interval(daemon) }
+        Before {
+            role: daemon.role(),
+            heard,
+            rank: own_rank(daemon),
+            interval: interval(daemon),
+            replays: replays(daemon),
+        }
     }
 
     /// Looks at what a daemon did.
@@ -163,11 +171,14 @@ impl Watch {
         hosts: &[Host],
         now: u64,
         number: usize,
-        before: Before,
+        mut before: Before,
         outputs: &[Output],
     ) {
         let host = &hosts[number];
         let Some(daemon) = &host.daemon else { return };
+        if replays(daemon) > before.replays {
+            before.heard = None;
+        }
         for output in outputs {
             if !matches!(output, Output::Lease(Some(_)) | Output::Hold(_)) {
                 self.say(now, format_args!("{number}: {output:?}"));
@@ -393,6 +404,10 @@ fn own_rank(daemon: &Group) -> Rank {
     let mut twin = rules::of(daemon.config(), 0);
     twin.adjust(daemon.standing.adjustment);
     rank(&twin.advert(), daemon.source())
+}
+
+fn replays(daemon: &Group) -> u64 {
+    daemon.counts().discarded.get(&Discard::Replay).copied().unwrap_or_default()
 }
 
 fn interval(daemon: &Group) -> Duration {

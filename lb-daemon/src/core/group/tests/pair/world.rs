@@ -108,7 +108,7 @@ impl World {
             hosts.push(Host {
                 daemon: None,
                 config: Arc::new(config),
-                source: super::super::host(10 + number),
+                source: host(10 + number),
                 standing: well(),
                 link: true,
                 stalled: None,
