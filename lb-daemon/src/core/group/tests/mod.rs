@@ -9,7 +9,10 @@ use std::{
 use super::*;
 use crate::config::{self, Announce, Carp, Family, Hooks, Protocol, Track, Vrrp};
 
+mod bench;
+mod carp_table;
 mod pair;
+mod vrrp_table;
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

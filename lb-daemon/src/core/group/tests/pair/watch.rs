@@ -285,7 +285,9 @@ impl Watch {
     }
 
     /// Nobody begins to serve while another does, unless the network kept it from knowing, or to
-    /// take over from a weaker one that works, and hears of it.
+    /// take over from a weaker one that works, and hears of it. What the protocols cannot do is
+    /// excused: with unequal intervals a backup may know of the wrong one, and one of three hosts
+    /// takes another's farewell for the master's.
     pub(super) fn begins_to_serve(&mut self, hosts: &[Host], now: u64, number: usize) {
         let Some(daemon) = &hosts[number].daemon else { return };
         let why = daemon.why().to_owned();
@@ -302,7 +304,11 @@ impl Watch {
             let is_excused = match self.fates.get(&(other, number)) {
                 Some((_, Some(Fate::Heard))) => {
                     let sender = host.source.to_string();
+                    let waited_for_another =
+                        why.starts_with("nothing more") && !why.ends_with(&sender);
                     why.ends_with("is weaker")
+                        // Who waits for one master waits by that one's interval.
+                        || (!are_alike && waited_for_another)
                         || (why.ends_with("gave the group up") && !why.starts_with(&sender))
                 }
                 Some((_, Some(Fate::NobodyThere))) => !are_alike,
