@@ -20,7 +20,7 @@ pub enum Discard {
     Own,
     /// It is of another protocol, version or identifier.
     Protocol,
-    /// Its interval is not ours (version 2 only).
+    /// Its interval is not ours (VRRP version 2), or zero (version 3).
     Interval,
     /// It lists other addresses. It is heeded all the same.
     Addresses,

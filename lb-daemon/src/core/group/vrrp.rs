@@ -40,12 +40,31 @@ impl Vrrp {
         })
     }
 
+    /// What is wrong with an advert's interval. RFC 3768, 7.1: one that is not ours MUST be
+    /// discarded. RFC 9568, 7.1 (erratum 8301): one of zero MUST be discarded.
+    fn wrong_interval(&self, advert: &VrrpAdvert) -> Option<String> {
+        let own = centiseconds(self.interval());
+        match self.config.version {
+            VrrpVersion::V2 if advert.interval != own => {
+                let (theirs, ours) = (advert.interval / 100, own / 100);
+                Some(format!("has an interval of {theirs} s rather than {ours} s"))
+            }
+            VrrpVersion::V3 if advert.interval == 0 => Some("has an interval of zero".to_owned()),
+            VrrpVersion::V2 | VrrpVersion::V3 => None,
+        }
+    }
+
     /// Whether an advert lists our addresses. Neither RFC demands that one that does not is
     /// discarded, and two hosts that ignored each other would both be masters.
     fn complaint(&self, advert: &VrrpAdvert) -> Option<(Discard, String)> {
         let set = |list: &[IpAddr]| list.iter().copied().collect::<BTreeSet<_>>();
         (set(&advert.addresses) != set(&self.addresses)).then(|| {
-            let what = format!("lists {:?} rather than {:?}", advert.addresses, self.addresses);
+            let list = |list: &[IpAddr]| {
+                let texts: Vec<_> = list.iter().map(ToString::to_string).collect();
+                if texts.is_empty() { "no address".to_owned() } else { texts.join(", ") }
+            };
+            let (theirs, ours) = (list(&advert.addresses), list(&self.addresses));
+            let what = format!("lists {theirs} rather than {ours}");
             (Discard::Addresses, what)
         })
     }
@@ -130,12 +149,7 @@ impl Rules for Vrrp {
             let what = format!("is for virtual router {}", advert.virtual_router_id);
             return Verdict::Discard(Discard::Protocol, what);
         }
-        // RFC 3768, 7.1: an advert with another interval MUST be discarded.
-        let own = centiseconds(self.interval());
-        if self.config.version == VrrpVersion::V2 && advert.interval != own {
-            let seconds = |centiseconds| f32::from(centiseconds) / 100.0;
-            let (theirs, ours) = (seconds(advert.interval), seconds(own));
-            let what = format!("has an interval of {theirs} s rather than {ours} s");
+        if let Some(what) = self.wrong_interval(advert) {
             return Verdict::Discard(Discard::Interval, what);
         }
         if advert.priority == FAREWELL {
@@ -147,8 +161,7 @@ impl Rules for Vrrp {
             wins: priority.then(compare(received.source, source)) == Ordering::Greater,
             is_weaker: priority == Ordering::Less,
             is_too_slow: false,
-            // Nothing could be sent every 0 s, and nobody would wait for it.
-            interval: Duration::from_millis(10) * u32::from(advert.interval.max(1)),
+            interval: Duration::from_millis(10) * u32::from(advert.interval),
             complaint: self.complaint(advert),
         })
     }

@@ -9,9 +9,14 @@ use std::{
 use super::*;
 use crate::config::{self, Announce, Carp, Family, Hooks, Protocol, Track, Vrrp};
 
+mod announcements;
 mod bench;
 mod carp_table;
+mod lease;
 mod pair;
+mod rfc3768;
+mod rfc9568;
+mod standing;
 mod vrrp_table;
 
 const fn seconds(seconds: u64) -> Duration {
