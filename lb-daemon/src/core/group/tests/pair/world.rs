@@ -72,6 +72,9 @@ pub(super) struct World {
     doubling: u64,
     /// The longest interval of any host.
     pub(super) interval: u64,
+    /// The shortest interval that a host may have. No packet is under way for longer: a farewell
+    /// would be taken for one of its sender's next time as a master.
+    shortest: u64,
     /// Whether nothing befalls anyone, since then.
     quiet_since: Option<u64>,
     /// When the weather changes.
@@ -118,11 +121,11 @@ impl World {
                 epoch,
             });
         }
-        let interval = match kind {
-            0 => 1_000_000_000,
-            1 => 10_000_000,
-            2 => 250_000_000,
-            _ => 2_000_000_000,
+        let (shortest, interval) = match kind {
+            0 => (1_000_000_000, 1_000_000_000),
+            1 => (10_000_000, 10_000_000),
+            2 => (50_000_000, 250_000_000),
+            _ => (1_000_000_000, 2_000_000_000),
         };
         let mut world = Self {
             now: interval,
@@ -132,9 +135,10 @@ impl World {
             random,
             flying: Vec::new(),
             loss: 0,
-            delay: interval / 1000,
+            delay: shortest / 1000,
             doubling: 0,
             interval,
+            shortest,
             quiet_since: None,
             changes_at: 0,
             befalls_at: 0,
@@ -308,7 +312,7 @@ impl World {
         if self.quiet_since.is_some() {
             self.quiet_since = None;
             self.loss = self.random.pick(&[0, 5, 20, 50]);
-            self.delay = self.interval / self.random.pick(&[1, 4, 100, 1000]);
+            self.delay = self.shortest / self.random.pick(&[1, 4, 100, 1000]);
             self.doubling = self.random.pick(&[0, 10]);
             self.befalls_at = self.now;
             self.changes_at = self.now + self.interval * (5 + self.random.below(60));
@@ -323,7 +327,7 @@ impl World {
     fn calm(&mut self) {
         self.loss = 0;
         self.doubling = 0;
-        self.delay = self.interval / 1000;
+        self.delay = self.shortest / 1000;
         self.parted.fill(false);
         self.watch.say(self.now, format_args!("quiet"));
         let spared = self.random.below(self.hosts.len() as u64);
