@@ -26,5 +26,5 @@ use std::time::Duration;
 /// Time from the sending of an advert to the end of the lease that goes with it, when peers wait
 /// for at least three times `interval`.
 pub(super) fn span(interval: Duration) -> Duration {
-    3 * interval - interval / 16
+    interval * (3 * 16 - 1) / 16
 }

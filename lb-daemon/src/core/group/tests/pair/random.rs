@@ -1,6 +1,6 @@
 //! Chance that can be repeated.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Debug)]
 pub(super) struct Random(u64);
 

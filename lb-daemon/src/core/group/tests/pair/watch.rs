@@ -68,6 +68,24 @@ pub(super) struct Before {
     replays: u64,
 }
 
+impl Before {
+    pub(super) fn of(daemon: &Group, input: &Input) -> Self {
+        let heard = match input {
+            Input::Advert(received) if !is_farewell(&received.advert) => {
+                Some(rank(&received.advert, received.source))
+            }
+            _ => None,
+        };
+        Self {
+            role: daemon.role(),
+            heard,
+            rank: own_rank(daemon),
+            interval: interval(daemon),
+            replays: replays(daemon),
+        }
+    }
+}
+
 /// How much a host is preferred, the most preferred being the greatest; written down here once
 /// more so that the machine is not measured by itself.
 type Rank = (i32, i32, i32, i64);
@@ -149,22 +167,6 @@ impl Watch {
         self.debts[number] = None;
     }
 
-    pub(super) fn before(&self, daemon: &Group, input: &Input) -> Before {
-        let heard = match input {
-            Input::Advert(received) if !is_farewell(&received.advert) => {
-                Some(rank(&received.advert, received.source))
-            }
-            _ => None,
-        };
-        Before {
-            role: daemon.role(),
-            heard,
-            rank: own_rank(daemon),
-            interval: interval(daemon),
-            replays: replays(daemon),
-        }
-    }
-
     /// Looks at what a daemon did.
     pub(super) fn after(
         &mut self,
@@ -185,9 +187,9 @@ impl Watch {
             }
         }
         let role = daemon.role();
-        self.in_order(outputs);
-        self.expect(host.lease == daemon.lease(), "the map has the lease of the machine");
-        self.expect(
+        in_order(outputs);
+        expect(host.lease == daemon.lease(), "the map has the lease of the machine");
+        expect(
             host.lease.is_some() == (role == Role::Master),
             "a master, and only a master, has a lease",
         );
@@ -202,30 +204,16 @@ impl Watch {
         match before.heard {
             Some(heard) if was_master && !lapsed && heard > before.rank => {
                 self.tally.yields += 1;
-                self.expect(role == Role::Backup, "a master gives way to a better one");
+                expect(role == Role::Backup, "a master gives way to a better one");
             }
             Some(_) if was_master && !lapsed => {
-                self.expect(role == Role::Master, "a master does not give way to a worse one");
+                expect(role == Role::Master, "a master does not give way to a worse one");
             }
             _ => {}
         }
         self.keep_debts(daemon, host, now, number, &before, outputs);
         if role == Role::Master && !was_master {
             self.tally.takeovers += 1;
-        }
-    }
-
-    /// Leases come before what depends on them, and go before anyone is told that they may serve.
-    fn in_order(&self, outputs: &[Output]) {
-        let place = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted);
-        let lease = place(&|output| matches!(output, Output::Lease(_)));
-        let send = place(&|output| matches!(output, Output::Send(_)));
-        let hold = place(&|output| matches!(output, Output::Hold(_)));
-        let announce = place(&|output| matches!(output, Output::Announce { .. }));
-        self.expect(send.is_none() || lease < send, "no advert without its lease before it");
-        if hold.is_some() {
-            self.expect(lease < hold, "addresses move after the lease");
-            self.expect(announce.is_none() || hold < announce, "announced are addresses on hand");
         }
     }
 
@@ -245,7 +233,7 @@ impl Watch {
             if let (Some(last), false) = (self.last_sent[number], is_farewell(advert)) {
                 // A nanosecond each for the two roundings of its clock.
                 let due = last + before.interval + Duration::from_nanos(2);
-                self.expect(local <= due, "an advert is never late");
+                expect(local <= due, "an advert is never late");
             }
             self.last_sent[number] = Some(local);
         }
@@ -315,7 +303,7 @@ impl Watch {
                 Some((_, Some(Fate::Lost) | None)) => true,
                 None => false,
             };
-            self.expect(is_excused, "nobody begins to serve while another does");
+            expect(is_excused, "nobody begins to serve while another does");
         }
     }
 
@@ -325,11 +313,11 @@ impl Watch {
             if host.stalled.is_some() || host.daemon.is_none() {
                 self.last_sent[number] = None;
             } else if host.serves_at(from) {
-                self.expect(host.serves_at(to), "no running master lets its lease lapse");
+                expect(host.serves_at(to), "no running master lets its lease lapse");
             }
         }
         if self.server.is_some_and(|server| !hosts[server].serves_at(to)) {
-            self.expect(false, "once settled, the group is served without a break");
+            expect(false, "once settled, the group is served without a break");
         }
     }
 
@@ -340,15 +328,15 @@ impl Watch {
                 self.tally.settled += 1;
                 let debt = self.debts[server].take();
                 let is_paid = debt.is_none_or(|debt| !debt.announce && !debt.report);
-                self.expect(is_paid, "the winner of a conflict has announced and reported it");
+                expect(is_paid, "the winner of a conflict has announced and reported it");
             }
             return;
         }
         let servers = (0..hosts.len()).filter(|&number| hosts[number].serves_at(now));
         let servers: Vec<_> = servers.collect();
-        self.expect(servers.len() == 1, "once settled, there is exactly one server");
+        expect(servers.len() == 1, "once settled, there is exactly one server");
         let server = servers[0];
-        self.expect(
+        expect(
             self.server.is_none_or(|before| before == server),
             "once settled, it is always the same server",
         );
@@ -361,12 +349,26 @@ impl Watch {
         if is_free {
             let best = ranks.map(|daemon| preference(own_rank(daemon))).max();
             let own = hosts[server].daemon.as_ref().map(|daemon| preference(own_rank(daemon)));
-            self.expect(own == best, "once settled, the most preferred host serves");
+            expect(own == best, "once settled, the most preferred host serves");
         }
     }
+}
 
-    fn expect(&self, holds: bool, what: &str) {
-        assert!(holds, "it does not hold that {what}");
+fn expect(holds: bool, what: &str) {
+    assert!(holds, "it does not hold that {what}");
+}
+
+/// Leases come before what depends on them, and go before anyone is told that they may serve.
+fn in_order(outputs: &[Output]) {
+    let place = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted);
+    let lease = place(&|output| matches!(output, Output::Lease(_)));
+    let send = place(&|output| matches!(output, Output::Send(_)));
+    let hold = place(&|output| matches!(output, Output::Hold(_)));
+    let announce = place(&|output| matches!(output, Output::Announce { .. }));
+    expect(send.is_none() || lease < send, "no advert without its lease before it");
+    if hold.is_some() {
+        expect(lease < hold, "addresses move after the lease");
+        expect(announce.is_none() || hold < announce, "announced are addresses on hand");
     }
 }
 

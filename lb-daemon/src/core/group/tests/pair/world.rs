@@ -3,7 +3,7 @@
 use super::{
     super::*,
     random::Random,
-    watch::{Fate, Watch},
+    watch::{Before, Fate, Watch},
 };
 
 /// A daemon and the data plane of its host.
@@ -240,21 +240,21 @@ impl World {
         let host = &mut self.hosts[number];
         let local = host.local(self.now);
         let Some(daemon) = &mut host.daemon else { return };
-        let before = self.watch.before(daemon, &input);
+        let before = Before::of(daemon, &input);
         let outputs = daemon.handle(input, local);
-        self.perform(number, before, outputs);
+        self.perform(number, before, &outputs);
     }
 
-    fn perform(&mut self, number: usize, before: super::watch::Before, outputs: Vec<Output>) {
+    fn perform(&mut self, number: usize, before: Before, outputs: &[Output]) {
         let served = self.hosts[number].serves_at(self.now);
-        for output in &outputs {
+        for output in outputs {
             match output {
                 Output::Lease(lease) => self.hosts[number].lease = *lease,
                 Output::Send(advert) => self.send(number, advert),
                 Output::Hold(_) | Output::Announce { .. } | Output::Changed(_) => {}
             }
         }
-        self.watch.after(&self.hosts, self.now, number, before, &outputs);
+        self.watch.after(&self.hosts, self.now, number, before, outputs);
         if !served && self.hosts[number].serves_at(self.now) {
             self.watch.begins_to_serve(&self.hosts, self.now, number);
         }
@@ -441,9 +441,9 @@ impl World {
         host.config = Arc::new(config);
         self.watch.say(self.now, format_args!("{number} reloads: {rank}"));
         if let Some(daemon) = &mut host.daemon {
-            let before = self.watch.before(daemon, &Input::Tick);
+            let before = Before::of(daemon, &Input::Tick);
             let outputs = daemon.reconfigure(Arc::clone(&host.config), local);
-            self.perform(number, before, outputs);
+            self.perform(number, before, &outputs);
         }
     }
 }
