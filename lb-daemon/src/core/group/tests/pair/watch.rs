@@ -1,6 +1,9 @@
 //! What must hold in the simulated world.
 
-use std::{collections::BTreeMap, fmt, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, thread,
+};
 
 use super::{
     super::*,
@@ -287,8 +290,8 @@ impl Watch {
                 continue;
             }
             self.tally.overlaps += 1;
-            let intervals = hosts.iter().filter_map(|host| host.daemon.as_ref()).map(interval_of);
-            let are_alike = intervals.collect::<std::collections::BTreeSet<_>>().len() < 2;
+            let intervals = hosts.iter().map(|host| rules::of(&host.config, 0).patience());
+            let are_alike = intervals.collect::<BTreeSet<_>>().len() < 2;
             let is_excused = match self.fates.get(&(other, number)) {
                 Some((_, Some(Fate::Heard))) => {
                     let sender = host.source.to_string();
@@ -420,8 +423,4 @@ fn replays(daemon: &Group) -> u64 {
 
 fn interval(daemon: &Group) -> Duration {
     daemon.rules.interval()
-}
-
-fn interval_of(daemon: &Group) -> Duration {
-    daemon.rules.patience()
 }
