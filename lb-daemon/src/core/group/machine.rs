@@ -43,6 +43,10 @@ use crate::config;
 ///   for another interval.
 /// - A master that gives way sends its last advert after its lease is gone (ucarp does too): so the
 ///   other learns that there was a conflict, and announces the addresses again.
+///
+/// What remains: neither protocol has a word for "I have stopped serving", so a host that takes over
+/// from a weaker master that works serves together with it until that one has heard its first
+/// advert, and two hosts that do not hear each other both serve.
 #[derive(Debug)]
 pub struct Group {
     pub(super) config: Arc<config::Group>,
