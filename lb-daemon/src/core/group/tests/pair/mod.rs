@@ -11,7 +11,9 @@
 
 use std::env;
 
+mod host;
 mod random;
+mod rank;
 mod watch;
 mod world;
 

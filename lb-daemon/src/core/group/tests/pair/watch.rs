@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     super::*,
-    world::{Host, Packet},
+    host::{Host, Packet},
+    rank::{Rank, is_farewell, own_rank, preference, rank},
 };
 
 /// What became of a packet for one host.
@@ -88,10 +89,6 @@ impl Before {
         }
     }
 }
-
-/// How much a host is preferred, the most preferred being the greatest; written down here once
-/// more so that the machine is not measured by itself.
-type Rank = (i32, i32, i32, i64);
 
 /// What a host owes after hearing a weaker master.
 #[derive(Debug)]
@@ -384,37 +381,6 @@ impl Drop for Watch {
             eprintln!("{story}\nTANDEM_PAIR_SEED={seed} replays this");
         }
     }
-}
-
-fn is_farewell(advert: &Advert) -> bool {
-    match advert {
-        Advert::Vrrp(advert) => advert.priority == 0,
-        Advert::Carp(advert) => advert.advskew == 255,
-    }
-}
-
-fn rank(advert: &Advert, source: IpAddr) -> Rank {
-    let IpAddr::V4(address) = source else { unreachable!("the hosts have IPv4 addresses") };
-    let address = i64::from(u32::from(address));
-    match advert {
-        Advert::Vrrp(advert) => (advert.priority.into(), 0, 0, address),
-        Advert::Carp(advert) => {
-            let [base, skew, demotion] = [advert.advbase, advert.advskew, advert.demotion];
-            (-i32::from(base), -i32::from(skew), -i32::from(demotion), -address)
-        }
-    }
-}
-
-/// A rank without the address, which only masters compare.
-fn preference((first, second, third, _): Rank) -> (i32, i32, i32) {
-    (first, second, third)
-}
-
-/// What a daemon would say of itself.
-fn own_rank(daemon: &Group) -> Rank {
-    let mut twin = rules::of(daemon.config(), 0);
-    twin.adjust(daemon.standing.adjustment);
-    rank(&twin.advert(), daemon.source())
 }
 
 fn replays(daemon: &Group) -> u64 {
