@@ -273,9 +273,8 @@ impl Watch {
     }
 
     /// Nobody begins to serve while another does, unless the network kept it from knowing, or to
-    /// take over from a weaker one that works, and hears of it. What the protocols cannot do is
-    /// excused: with unequal intervals a backup may know of the wrong one, and one of three hosts
-    /// takes another's farewell for the master's.
+    /// take over from a weaker one that works, and hears of it.
+    /// What the protocols cannot do is excused.
     pub(super) fn begins_to_serve(&mut self, hosts: &[Host], now: u64, number: usize) {
         let Some(daemon) = &hosts[number].daemon else { return };
         let why = daemon.why().to_owned();
@@ -289,20 +288,22 @@ impl Watch {
             self.tally.overlaps += 1;
             let intervals = hosts.iter().map(|host| rules::of(&host.config, 0).patience());
             let are_alike = intervals.collect::<BTreeSet<_>>().len() < 2;
-            let is_excused = match self.fates.get(&(other, number)) {
-                Some((_, Some(Fate::Heard))) => {
-                    let sender = host.source.to_string();
-                    let waited_for_another =
-                        why.starts_with("nothing more") && !why.ends_with(&sender);
-                    why.ends_with("is weaker")
-                        // Who waits for one master waits by that one's interval.
-                        || (!are_alike && waited_for_another)
-                        || (why.ends_with("gave the group up") && !why.starts_with(&sender))
-                }
-                Some((_, Some(Fate::NobodyThere))) => !are_alike,
-                Some((_, Some(Fate::Lost) | None)) => true,
-                None => false,
-            };
+            let sender = host.source.to_string();
+            // One of three hosts takes another's farewell for the master's.
+            let heard_anothers_farewell =
+                why.ends_with("gave the group up") && !why.starts_with(&sender);
+            let is_excused = heard_anothers_farewell
+                || match self.fates.get(&(other, number)) {
+                    Some((_, Some(Fate::Heard))) => {
+                        let waited_for_another =
+                            why.starts_with("nothing more") && !why.ends_with(&sender);
+                        why.ends_with("is weaker") || (!are_alike && waited_for_another)
+                    }
+                    // With unequal intervals it may have begun with a shorter one.
+                    Some((_, Some(Fate::NobodyThere))) => !are_alike,
+                    Some((_, Some(Fate::Lost) | None)) => true,
+                    None => false,
+                };
             expect(is_excused, "nobody begins to serve while another does");
         }
     }
