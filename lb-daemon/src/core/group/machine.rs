@@ -32,8 +32,9 @@ use crate::config;
 /// The owner of the addresses (VRRP's priority 255) becomes master without waiting as a backup.
 ///
 /// All that [`handle`](Self::handle) returns is to be done in its order, and at once. `now` is read
-/// after waiting and before anything is done: leases and intervals count from it. Adverts that have
-/// come in are to be handed over before a [`Input::Tick`].
+/// after waiting and before anything is done: leases and intervals count from it. An advert by itself
+/// lets no time run out: all that have come in are to be handed over, and then, if
+/// [`next_deadline`](Self::next_deadline) is not in the future, an [`Input::Tick`].
 ///
 /// Three things are done beyond the RFCs, so that no two hosts serve:
 ///
@@ -105,7 +106,11 @@ impl Group {
         let mut out = Vec::new();
         self.notice_lapse(now, &mut out);
         match input {
-            Input::Advert(received) => self.hear(&received, now, &mut out),
+            Input::Advert(received) => {
+                self.hear(&received, now, &mut out);
+                // Others may have come in with it, which change what is due.
+                return out;
+            }
             Input::Standing(standing) => self.stand(standing, now, &mut out),
             Input::Failover => self.hand_over(now, &mut out),
             Input::Stop => self.stop(now, &mut out),

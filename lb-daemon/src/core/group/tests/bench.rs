@@ -47,8 +47,13 @@ impl Bench {
         self.group.handle(input, self.now)
     }
 
+    /// Hands an advert over, and lets the machine do what is due then.
     pub(super) fn hear(&mut self, from: u8, advert: Advert) -> Vec<Output> {
-        self.tell(Input::Advert(Received { source: host(from), advert }))
+        let mut outputs = self.tell(Input::Advert(Received { source: host(from), advert }));
+        if self.group.next_deadline().is_some_and(|due| due <= self.now) {
+            outputs.extend(self.tell(Input::Tick));
+        }
+        outputs
     }
 
     /// Lets time pass, in which the machine is left alone.

@@ -15,6 +15,8 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Heard,
+    /// It came in, but the daemon is stalled.
+    Waiting,
     /// The network lost it.
     Lost,
     /// The host's daemon was not running.
@@ -273,8 +275,7 @@ impl Watch {
     }
 
     /// Nobody begins to serve while another does, unless the network kept it from knowing, or to
-    /// take over from a weaker one that works, and hears of it.
-    /// What the protocols cannot do is excused.
+    /// take over from a weaker one that works, and hears of it. What the protocols cannot do is excused.
     pub(super) fn begins_to_serve(&mut self, hosts: &[Host], now: u64, number: usize) {
         let Some(daemon) = &hosts[number].daemon else { return };
         let why = daemon.why().to_owned();
@@ -292,12 +293,15 @@ impl Watch {
             // One of three hosts takes another's farewell for the master's.
             let heard_anothers_farewell =
                 why.ends_with("gave the group up") && !why.starts_with(&sender);
-            let is_excused = heard_anothers_farewell
+            // Its successor may not have been heard by it either.
+            let preempts = why.ends_with("is weaker");
+            let is_excused = preempts
+                || heard_anothers_farewell
                 || match self.fates.get(&(other, number)) {
-                    Some((_, Some(Fate::Heard))) => {
+                    Some((_, Some(Fate::Heard | Fate::Waiting))) => {
                         let waited_for_another =
                             why.starts_with("nothing more") && !why.ends_with(&sender);
-                        why.ends_with("is weaker") || (!are_alike && waited_for_another)
+                        !are_alike && waited_for_another
                     }
                     // With unequal intervals it may have begun with a shorter one.
                     Some((_, Some(Fate::NobodyThere))) => !are_alike,

@@ -153,8 +153,9 @@ impl World {
     fn wake(&mut self, number: usize) {
         if self.hosts[number].stalled.take().is_some() {
             self.watch.say(self.now, format_args!("{number} goes on"));
-            // The driver hands over what came in first, but is not trusted to.
-            if self.random.chance(30) {
+            // The driver hands over what came in first. A machine that was held up for long enough to
+            // know it does not rely on that.
+            if self.is_late_by_an_interval(number) && self.random.chance(50) {
                 self.tell(number, Input::Tick);
             }
             for (packet, received) in std::mem::take(&mut self.hosts[number].queue) {
@@ -162,6 +163,12 @@ impl World {
             }
         }
         self.tell(number, Input::Tick);
+    }
+
+    fn is_late_by_an_interval(&self, number: usize) -> bool {
+        let host = &self.hosts[number];
+        let due = host.daemon.as_ref().and_then(Group::next_deadline);
+        due.is_some_and(|due| host.world(due) + self.interval < self.now)
     }
 
     fn arrive(&mut self) {
@@ -172,6 +179,7 @@ impl World {
             self.watch.settle(packet, number, Fate::Lost);
         } else if host.stalled.is_some() && host.daemon.is_some() {
             host.queue.push((packet, received));
+            self.watch.settle(packet, number, Fate::Waiting);
         } else if host.daemon.is_some() {
             self.deliver(number, packet, received);
         } else {
