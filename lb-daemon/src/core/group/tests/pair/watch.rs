@@ -275,7 +275,8 @@ impl Watch {
     }
 
     /// Nobody begins to serve while another does, unless the network kept it from knowing, or to
-    /// take over from a weaker one that works, and hears of it. What the protocols cannot do is excused.
+    /// take over from a weaker one that works, and hears of it. What the protocols cannot do is
+    /// excused.
     pub(super) fn begins_to_serve(&mut self, hosts: &[Host], now: u64, number: usize) {
         let Some(daemon) = &hosts[number].daemon else { return };
         let why = daemon.why().to_owned();
