@@ -75,13 +75,14 @@ fn vrrp(version: VrrpVersion, priority: u8, interval: Duration) -> Protocol {
         source: None,
         unicast_peers: Vec::new(),
         auth_pass: None,
+        auth_pass_file: None,
         pseudo_header: true,
         use_vmac: false,
     })
 }
 
 fn carp(advbase: u8, advskew: u8) -> Protocol {
-    Protocol::Carp(Carp { vhid: 1, pass: String::new(), advbase, advskew })
+    Protocol::Carp(Carp { vhid: 1, pass: String::new(), pass_file: None, advbase, advskew })
 }
 
 /// A host that is well and may take over.

@@ -291,13 +291,13 @@ impl Watch {
             let intervals = hosts.iter().map(|host| rules::of(&host.config, 0).patience());
             let are_alike = intervals.collect::<BTreeSet<_>>().len() < 2;
             let sender = host.source.to_string();
-            // One of three hosts takes another's farewell for the master's.
-            let heard_anothers_farewell =
-                why.ends_with("gave the group up") && !why.starts_with(&sender);
+            // It was another's of three hosts, or came after its sender had taken over anew. (Who
+            // bids farewell has no lease: that is looked at where it happens.)
+            let heard_farewell = why.ends_with("gave the group up");
             // Its successor may not have been heard by it either.
             let preempts = why.ends_with("is weaker");
             let is_excused = preempts
-                || heard_anothers_farewell
+                || heard_farewell
                 || match self.fates.get(&(other, number)) {
                     Some((_, Some(Fate::Heard | Fate::Waiting))) => {
                         let waited_for_another =
