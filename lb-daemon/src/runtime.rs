@@ -22,10 +22,15 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Global, Parsed},
-    core::{Core, Counters, Desired, Effect, Event, InterfaceStatus, Inventory, Level, Status},
+    core::{
+        Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
+        Status,
+    },
     dataplane::{self, CounterReader, Dataplane, Reaper, Sweep},
+    hooks::Hooks,
     netlink::Netlink,
     probe,
+    tracking::{self, ProcessWatcher},
 };
 
 /// Walks of the flow tables are at least this far apart, ...
@@ -93,6 +98,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     };
     info!("{why}: detaching the XDP program and stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    runtime.hooks.finish().await;
     dataplane::detach(&bpffs)?;
     Ok(())
 }
@@ -109,6 +115,8 @@ struct Runtime {
     unapplied: Option<(Instant, Desired)>,
     counters: CounterReader,
     netlink: Netlink,
+    processes: ProcessWatcher,
+    hooks: Hooks,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -143,6 +151,8 @@ impl Runtime {
             unapplied: None,
             counters,
             netlink,
+            processes: ProcessWatcher::start(events.clone()),
+            hooks: Hooks::new(),
             events,
             started: now,
             last_error: None,
@@ -190,6 +200,16 @@ impl Runtime {
                     error!("cannot follow a neighbour that moved: {error:#}");
                 }
             }
+            Effect::RunScript(request) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let (run, outcome) = tracking::run_script(request).await;
+                    let _ = events.send(Event::Ran { run, outcome });
+                });
+            }
+            Effect::WatchProcesses(names) => self.processes.watch(names),
+            Effect::Election(command) => error!(?command, "this daemon takes part in no election"),
+            Effect::Hook(request) => self.hooks.run(request),
             Effect::Notify(notice) => match notice.level() {
                 Level::Info => info!("{notice}"),
                 Level::Warn => warn!("{notice}"),
@@ -212,6 +232,13 @@ impl Runtime {
                 Ok(status) => Response::Status(Box::new(status)),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
+            Request::Failover { group } => match self.core.failover(&group) {
+                Ok(effect) => {
+                    self.run(effect);
+                    Response::FailingOver
+                }
+                Err(error) => Response::Failed(error.to_string()),
+            },
             Request::Reload => match self.reload() {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
@@ -223,7 +250,7 @@ impl Runtime {
 
     fn status(&self) -> Result<Status> {
         let counters = self.counters.read(self.core.backends())?;
-        let mut status = self.core.status(&counters, Instant::now());
+        let mut status = self.core.status(&counters, &Elections::default(), Instant::now());
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
         status.uptime_seconds = self.started.elapsed().as_secs();
         status.config.path = self.path.display().to_string();
@@ -271,7 +298,7 @@ impl Runtime {
             format!("{setting} differs from what the daemon runs with: it takes a new start")
         }));
         self.put_in_force(Arc::new(config), &warnings);
-        let status = self.core.status(&Counters::default(), Instant::now());
+        let status = self.core.status(&Counters::default(), &Elections::default(), Instant::now());
         Ok(Reloaded { generation: status.config.generation, warnings })
     }
 

@@ -12,8 +12,12 @@ use lb_common::{
     maps::{NextHop, Tags},
 };
 
-use super::{event::ProbeId, notice::Notice};
-use crate::config::{Balance, CheckKind, Timeouts};
+use super::{
+    event::{ProbeId, RunId},
+    group::Command,
+    notice::Notice,
+};
+use crate::config::{Balance, CheckKind, Script, Timeouts};
 
 /// Something an adapter is to do.
 #[derive(Clone, Debug)]
@@ -36,6 +40,15 @@ pub enum Effect {
         /// Its address from now on.
         to: Mac,
     },
+    /// Tracking: run this script and answer with [`Event::Ran`](super::Event::Ran).
+    RunScript(RunRequest),
+    /// Tracking: count the processes of these names from now on, and no others; answer with
+    /// [`Event::Processes`](super::Event::Processes).
+    WatchProcesses(BTreeSet<String>),
+    /// Election: this is new.
+    Election(Command),
+    /// Hooks: run these commands after those of the same group that were asked for before.
+    Hook(HookRequest),
     /// Log: tell the operator.
     Notify(Notice),
 }
@@ -62,6 +75,28 @@ pub struct ProbeRequest {
     /// What to ask.
     pub kind: CheckKind,
     /// When to give up: for the whole probe.
+    pub timeout: Duration,
+}
+
+/// A script to run once, now.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// To be named in the answer.
+    pub id: RunId,
+    /// What to run.
+    pub script: Arc<Script>,
+}
+
+/// Commands to run because a group's role changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRequest {
+    /// Name of the group.
+    pub group: String,
+    /// Programs with all their arguments, to be run one after the other, whether they fail or not.
+    pub commands: Vec<Vec<String>>,
+    /// User they run as.
+    pub user: String,
+    /// When each is ended that does not end by itself.
     pub timeout: Duration,
 }
 

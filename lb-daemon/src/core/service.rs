@@ -174,6 +174,11 @@ impl ServiceState {
         })
     }
 
+    /// Whether a backend is eligible; nothing until that can be said.
+    pub(super) fn is_up(&self) -> Option<bool> {
+        self.was_up
+    }
+
     pub(super) fn status(&self, hops: &Hops, counters: &Counters, now: Instant) -> ServiceStatus {
         let eligible = self.arranged.as_ref().map(|arranged| {
             balance::eligible(&arranged.candidates, arranged.allbackups)
