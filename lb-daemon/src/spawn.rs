@@ -5,6 +5,9 @@
 //! in its environment but a `PATH`, with an empty standard input, and in a process group of its own,
 //! which is killed as a whole if it does not end in time.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{
     io::{self, ErrorKind},
     os::unix::process::ExitStatusExt as _,

@@ -40,8 +40,10 @@ pub(super) struct Groups {
     links: Option<BTreeMap<String, Link>>,
     /// What groups track, as it was when the operator was last told.
     facts: Facts,
-    /// Names of processes that are watched.
+    /// Names of processes that are watched, ...
     watched: BTreeSet<String>,
+    /// ... and how many of each run, as far as that is known.
+    counts: BTreeMap<String, u32>,
     next_run: u64,
 }
 
@@ -124,10 +126,15 @@ impl Groups {
             .map(|process| {
                 let old = before.iter().position(|old| old.config.name == process.name);
                 let old = old.map(|at| before.swap_remove(at));
-                ProcessState::new(process.clone(), old, now)
+                ProcessState::new(process.clone(), old)
             })
             .collect();
-        let watched = self.processes.iter().map(|process| process.config.process.clone()).collect();
+        let watched: BTreeSet<String> =
+            self.processes.iter().map(|process| process.config.process.clone()).collect();
+        self.counts.retain(|name, _| watched.contains(name));
+        for process in &mut self.processes {
+            process.counted(&self.counts, now);
+        }
         if self.watched != watched {
             self.watched.clone_from(&watched);
             effects.push(Effect::WatchProcesses(watched));
@@ -153,11 +160,10 @@ impl Groups {
     }
 
     /// Takes in how many processes run, by name.
-    pub(super) fn counted(&mut self, counts: &BTreeMap<String, u32>, now: Instant) {
+    pub(super) fn counted(&mut self, counts: BTreeMap<String, u32>, now: Instant) {
+        self.counts = counts;
         for process in &mut self.processes {
-            if let Some(count) = counts.get(&process.config.process) {
-                process.counted(*count, now);
-            }
+            process.counted(&self.counts, now);
         }
     }
 

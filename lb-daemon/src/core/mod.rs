@@ -125,7 +125,7 @@ impl Core {
             }
             Event::Links(links) => self.groups.links(links),
             Event::Ran { run, outcome } => self.groups.ran(run, &outcome, now),
-            Event::Processes(counts) => self.groups.counted(&counts, now),
+            Event::Processes(counts) => self.groups.counted(counts, now),
             Event::Group { name, transition } => {
                 self.groups.changed(&name, transition, now, &mut effects);
             }

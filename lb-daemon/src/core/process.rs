@@ -1,6 +1,6 @@
 //! A tracked process over time: whether enough of it run, and for long enough.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::standing::Fact;
 use crate::config::Process;
@@ -12,8 +12,6 @@ use crate::config::Process;
 #[derive(Debug)]
 pub(super) struct ProcessState {
     pub(super) config: Arc<Process>,
-    /// How many run; nothing before the first count.
-    count: Option<u32>,
     /// Whether it is taken for well; nothing before the first count.
     is_well: Option<bool>,
     /// Since when the count says otherwise.
@@ -23,21 +21,20 @@ pub(super) struct ProcessState {
 impl ProcessState {
     /// The process of a new configuration, with the state of `old`, the process of that name before,
     /// if that watched the same command.
-    pub(super) fn new(config: Arc<Process>, old: Option<Self>, now: Instant) -> Self {
+    pub(super) fn new(config: Arc<Process>, old: Option<Self>) -> Self {
         match old {
-            Some(old) if old.config.process == config.process => {
-                let mut this = Self { config, ..old };
-                this.weigh(now);
-                this
-            }
-            _ => Self { config, count: None, is_well: None, turning: None },
+            Some(old) if old.config.process == config.process => Self { config, ..old },
+            _ => Self { config, is_well: None, turning: None },
         }
     }
 
-    /// Takes in how many of it run.
-    pub(super) fn counted(&mut self, count: u32, now: Instant) {
-        self.count = Some(count);
-        self.weigh(now);
+    /// Takes in how many of each command run, if its own is among them.
+    pub(super) fn counted(&mut self, counts: &BTreeMap<String, u32>, now: Instant) {
+        let Some(count) = counts.get(&self.config.process) else { return };
+        let has_enough = *count >= self.config.quorum;
+        let is_well = *self.is_well.get_or_insert(has_enough);
+        self.turning = (has_enough != is_well).then(|| self.turning.unwrap_or(now));
+        self.tick(now);
     }
 
     /// Lets a change count that has lasted for long enough.
@@ -63,14 +60,5 @@ impl ProcessState {
                 quorum => format!("fewer than {quorum} {} are running", self.config.process),
             }),
         }
-    }
-
-    /// Compares the count with the quorum.
-    fn weigh(&mut self, now: Instant) {
-        let Some(count) = self.count else { return };
-        let has_enough = count >= self.config.quorum;
-        let is_well = *self.is_well.get_or_insert(has_enough);
-        self.turning = (has_enough != is_well).then(|| self.turning.unwrap_or(now));
-        self.tick(now);
     }
 }

@@ -111,7 +111,11 @@ async fn follow(
         }
         tokio::select! {
             _ = timeout(PERIOD, ended.notified()) => {}
-            changed = asked.changed() => if changed.is_err() { return },
+            changed = asked.changed() => match changed {
+                // Whoever asks anew wants an answer, also if it is the same.
+                Ok(()) => told = None,
+                Err(_) => return,
+            },
         }
         sleep_until(started + SHORTEST_PERIOD).await;
     }
@@ -126,7 +130,9 @@ impl Waiting {
         let ended = ended.clone();
         let task = tokio::spawn(async move {
             // Without a handle to wait for, the next reading tells.
-            if let Ok(handle) = handle.and_then(AsyncFd::register)
+            let Ok(handle) = handle else { return };
+            // SAFETY: an `OwnedFd` names the same descriptor for as long as it lives.
+            if let Ok(handle) = unsafe { AsyncFd::register(handle) }
                 && handle.readable().await.is_ok()
             {
                 ended.notify_one();
