@@ -28,7 +28,8 @@ const REMEMBERED: usize = 10;
 /// All groups, and all that they track apart from services.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: Vec<GroupState>,
+    /// Those of the configuration in force, in its order.
+    list: Vec<GroupState>,
     /// Groups that a reload removed and that the election has not given up yet: their hooks are
     /// still to be run.
     departing: BTreeMap<String, Arc<Group>>,
@@ -86,9 +87,9 @@ pub enum CannotFailOver {
 impl Groups {
     /// Puts a configuration in force. Groups, scripts and processes that stay keep their state.
     pub(super) fn configure(&mut self, config: &Config, now: Instant, effects: &mut Vec<Effect>) {
-        let mut before = std::mem::take(&mut self.groups);
+        let mut before = std::mem::take(&mut self.list);
         let were: Vec<Arc<Group>> = before.iter().map(|group| group.config.clone()).collect();
-        self.groups = config
+        self.list = config
             .groups
             .iter()
             .map(|group| {
@@ -175,7 +176,7 @@ impl Groups {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        let group = self.groups.iter_mut().find(|group| group.config.name == name);
+        let group = self.list.iter_mut().find(|group| group.config.name == name);
         let config = match group {
             Some(group) => {
                 group.change(&transition, now);
@@ -210,7 +211,7 @@ impl Groups {
         }
         let facts = self.facts(services);
         effects.extend(news(&self.facts, &facts).map(Effect::Notify));
-        for group in &mut self.groups {
+        for group in &mut self.list {
             effects.extend(group.stand(&facts).map(Effect::Election));
         }
         self.facts = facts;
@@ -218,12 +219,12 @@ impl Groups {
 
     /// Has the election hand a group over.
     pub(super) fn failover(&self, name: &str) -> Result<Effect, CannotFailOver> {
-        if self.groups.is_empty() {
+        if self.list.is_empty() {
             return Err(CannotFailOver::NoGroups);
         }
-        let names = || self.groups.iter().map(|group| group.config.name.clone());
+        let names = || self.list.iter().map(|group| group.config.name.clone());
         let group = name.to_owned();
-        match self.groups.iter().find(|group| group.config.name == name).map(|group| group.role) {
+        match self.list.iter().find(|group| group.config.name == name).map(|group| group.role) {
             None => Err(CannotFailOver::Unknown { group, known: names().collect() }),
             Some(Role::Master) => Ok(Effect::Election(Command::Failover { group })),
             Some(role) => Err(CannotFailOver::NotMaster { group, role }),
@@ -232,12 +233,12 @@ impl Groups {
 
     /// What an operator sees of the groups.
     pub(super) fn status(&self, elections: &Elections, now: Instant) -> Vec<GroupStatus> {
-        self.groups.iter().map(|group| group.status(&self.facts, elections, now)).collect()
+        self.list.iter().map(|group| group.status(&self.facts, elections, now)).collect()
     }
 
     /// All that is tracked.
     fn tracked(&self) -> BTreeSet<(Kind, String)> {
-        let all = self.groups.iter().flat_map(|group| standing::tracked(&group.config));
+        let all = self.list.iter().flat_map(|group| standing::tracked(&group.config));
         all.map(|(kind, name, _)| (kind, name.to_owned())).collect()
     }
 

@@ -1,6 +1,9 @@
 //! Hooks as real processes.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::spawn::tests::{Scratch, sh, user};
@@ -26,7 +29,7 @@ async fn hooks_of_a_group_run_in_order_one_at_a_time_with_their_arguments() {
         ));
         command.extend(["hook", "INSTANCE", "gw", "MASTER", "110"].map(str::to_owned));
         hooks.run(request("gw", LONG, &[command]));
-        expected += &format!("begin {n} INSTANCE gw MASTER 110\nend {n}\n");
+        writeln!(expected, "begin {n} INSTANCE gw MASTER 110\nend {n}").unwrap();
     }
     hooks.finish().await;
     assert_eq!(scratch.read("log"), expected);

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,7 +16,7 @@ use super::*;
 use crate::{
     config::Script,
     core::Event,
-    spawn::tests::{sh, user},
+    spawn::tests::{Scratch, sh, user},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -49,30 +52,33 @@ async fn a_script_that_does_not_end_has_failed() {
     assert_eq!(outcome, RunOutcome { passed: false, detail });
 }
 
-/// A process that calls itself by another name, killed with its owner.
-struct Named(Child);
+/// A process of a name of its own, which ends with its owner.
+struct Named {
+    child: Child,
+    _link: Scratch,
+}
 
 impl Named {
     fn new(name: &str) -> Self {
-        // The shell's `exec -a` is bash's alone, so a name is given by the environment's own link.
-        let directory = std::env::temp_dir().join(format!("tandem-named-{}", std::process::id()));
-        let _ = std::fs::create_dir(&directory);
-        let path = directory.join(name);
-        let _ = std::os::unix::fs::symlink("/bin/sleep", &path);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let link = Scratch::new(&format!("named-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path = link.0.join(name);
+        std::os::unix::fs::symlink("/bin/sleep", &path).unwrap();
         let mut command = Command::new(path);
-        Self(command.arg("1000").stdin(Stdio::null()).spawn().expect("sleep runs"))
+        let child = command.arg("1000").stdin(Stdio::null()).spawn().expect("sleep runs");
+        Self { child, _link: link }
     }
 
     /// Ends it without waiting for it: a zombie stays.
     fn end(&mut self) {
-        self.0.kill().expect("it runs");
+        self.child.kill().expect("it runs");
     }
 }
 
 impl Drop for Named {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -574,9 +574,11 @@ fn the_status_joins_what_is_tracked_with_what_the_election_says() {
     assert_eq!((web.protocol.as_str(), web.id, web.priority), ("CARP", 7, 155));
     assert_eq!((web.role, web.lease_ms, web.master), (Role::Init, None, None));
 
+    let then = bench.now;
+    bench.wait(Duration::from_secs(2));
     let election = Election {
         role: Role::Master,
-        since: bench.now - Duration::from_secs(2),
+        since: then,
         priority: 110,
         master: None,
         lease: Some(bench.now + Duration::from_millis(2_500)),
@@ -590,7 +592,7 @@ fn the_status_joins_what_is_tracked_with_what_the_election_says() {
     assert_eq!((gw.role, gw.since_seconds, gw.effective_priority), (Role::Master, 2, 110));
     assert_eq!((gw.lease_ms, &gw.adverts), (Some(2_500), &election.adverts));
     // A lease that has run out is none.
-    elections.groups.get_mut("gw").unwrap().lease = Some(bench.now - Duration::from_millis(1));
+    elections.groups.get_mut("gw").unwrap().lease = Some(then);
     assert_eq!(status(&bench, &elections).lease_ms, None);
 }
 
