@@ -39,8 +39,13 @@ pub(super) struct Groups {
     processes: Vec<ProcessState>,
     /// The interfaces of this host; nothing until they were listed.
     links: Option<BTreeMap<String, Link>>,
-    /// What groups track, as it was when the operator was last told.
-    facts: Facts,
+    /// All that groups track.
+    tracked: BTreeSet<(Kind, String)>,
+    /// The same, as it was when election and operator were last told; nothing if they have to be
+    /// told anew, because of another configuration.
+    facts: Option<Facts>,
+    /// What failed, as far as the operator knows.
+    failed: BTreeSet<(Kind, String)>,
     /// Names of processes that are watched, ...
     watched: BTreeSet<String>,
     /// ... and how many of each run, as far as that is known.
@@ -105,8 +110,10 @@ impl Groups {
             effects.push(Effect::Election(Command::Configure(config.groups.clone())));
         }
 
-        let tracked = self.tracked();
-        let is_tracked = |kind, name: &str| tracked.contains(&(kind, name.to_owned()));
+        let tracked = self.list.iter().flat_map(|group| standing::tracked(&group.config));
+        self.tracked = tracked.map(|(kind, name, _)| (kind, name.to_owned())).collect();
+        self.facts = None;
+        let is_tracked = |kind, name: &str| self.tracked.contains(&(kind, name.to_owned()));
         let mut before = std::mem::take(&mut self.scripts);
         let scripts: Vec<_> =
             config.scripts.iter().filter(|s| is_tracked(Kind::Script, &s.name)).collect();
@@ -210,11 +217,14 @@ impl Groups {
             }
         }
         let facts = self.facts(services);
-        effects.extend(news(&self.facts, &facts).map(Effect::Notify));
+        if self.facts.as_ref() == Some(&facts) {
+            return;
+        }
+        effects.extend(self.news(&facts).into_iter().map(Effect::Notify));
         for group in &mut self.list {
             effects.extend(group.stand(&facts).map(Effect::Election));
         }
-        self.facts = facts;
+        self.facts = Some(facts);
     }
 
     /// Has the election hand a group over.
@@ -233,13 +243,28 @@ impl Groups {
 
     /// What an operator sees of the groups.
     pub(super) fn status(&self, elections: &Elections, now: Instant) -> Vec<GroupStatus> {
-        self.list.iter().map(|group| group.status(&self.facts, elections, now)).collect()
+        let unknown = Facts::new();
+        let facts = self.facts.as_ref().unwrap_or(&unknown);
+        self.list.iter().map(|group| group.status(facts, elections, now)).collect()
     }
 
-    /// All that is tracked.
-    fn tracked(&self) -> BTreeSet<(Kind, String)> {
-        let all = self.list.iter().flat_map(|group| standing::tracked(&group.config));
-        all.map(|(kind, name, _)| (kind, name.to_owned())).collect()
+    /// What the operator should know of what is tracked, other than services, which have notices of
+    /// their own: what failed, and what is well again.
+    fn news(&mut self, facts: &Facts) -> Vec<Notice> {
+        self.failed.retain(|thing| facts.contains_key(thing));
+        let mut news = Vec::new();
+        for (thing, fact) in facts {
+            let failure = match fact {
+                Fact::Failed(why) if self.failed.insert(thing.clone()) => Some(why.clone()),
+                Fact::Well if self.failed.remove(thing) => None,
+                _ => continue,
+            };
+            let (kind, name) = thing.clone();
+            if kind != Kind::Service {
+                news.push(Notice::Tracked { kind, name, failure });
+            }
+        }
+        news
     }
 
     /// How all that is tracked is.
@@ -268,12 +293,8 @@ impl Groups {
                 }
             }
         };
-        let all = self.tracked().into_iter();
-        all.map(|(kind, name)| {
-            let fact = fact(kind, &name);
-            ((kind, name), fact)
-        })
-        .collect()
+        let all = self.tracked.iter();
+        all.map(|(kind, name)| ((*kind, name.clone()), fact(*kind, name))).collect()
     }
 }
 
@@ -367,22 +388,6 @@ impl GroupState {
             tracked: standing::status(config, facts),
         }
     }
-}
-
-/// What the operator should know of what is tracked, other than services, which have notices of
-/// their own: what failed, and what is well again.
-fn news(before: &Facts, now: &Facts) -> impl Iterator<Item = Notice> {
-    now.iter().filter_map(|((kind, name), fact)| {
-        let was = before.get(&(*kind, name.clone()));
-        let failure = match (was, fact) {
-            (Some(Fact::Failed(_)), Fact::Failed(_)) => return None,
-            (_, Fact::Failed(why)) => Some(why.clone()),
-            (Some(Fact::Failed(_)), Fact::Well) => None,
-            _ => return None,
-        };
-        let is_service = *kind == Kind::Service;
-        (!is_service).then(|| Notice::Tracked { kind: *kind, name: name.clone(), failure })
-    })
 }
 
 /// The commands that are due after a change of role: those of the new role, then those of all.

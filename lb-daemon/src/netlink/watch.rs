@@ -245,7 +245,7 @@ mod tests {
     use futures::channel::mpsc::{UnboundedSender, unbounded};
     use lb_common::addr::Mac;
     use netlink_packet_route::{
-        link::LinkMessage,
+        link::{LinkAttribute, LinkFlags},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     };
     use rtnetlink::packet_core::NetlinkHeader;
@@ -313,6 +313,50 @@ mod tests {
             }
         }
         assert_eq!(told, [Some(Mac([2, 0, 0, 0, 0, 1])), None]);
+    }
+
+    /// A message about an interface that no kernel has.
+    fn link(ifindex: u32, name: &str, family: AddressFamily) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = 0x7000_0000 + ifindex;
+        link.header.flags = LinkFlags::Up | LinkFlags::LowerUp;
+        link.header.interface_family = family;
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        link
+    }
+
+    /// The names of those that are told of next.
+    async fn next_links(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<String> {
+        loop {
+            if let Event::Links(links) = events.recv().await.expect("the watcher lives") {
+                let made_up = |link: &Link| link.ifindex >= 0x7000_0000;
+                break links
+                    .into_iter()
+                    .filter(|(_, l)| made_up(l))
+                    .map(|(name, _)| name)
+                    .collect();
+            }
+        }
+    }
+
+    /// A bridge says that a port is gone from it in the words for an interface that is gone.
+    #[tokio::test]
+    async fn a_port_that_leaves_its_bridge_is_still_there() {
+        use AddressFamily::{Bridge, Unspec};
+        let (messages, mut events, _watcher) = watcher();
+        let send = |link| messages.unbounded_send(message(link)).unwrap();
+        assert_eq!(next_links(&mut events).await, [""; 0]);
+        send(RouteNetlinkMessage::NewLink(link(1, "port0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["port0"]);
+        send(RouteNetlinkMessage::DelLink(link(1, "port0", Bridge)));
+        send(RouteNetlinkMessage::NewLink(link(2, "other0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0", "port0"]);
+        send(RouteNetlinkMessage::DelLink(link(1, "port0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0"]);
+        // Nor does one come back by what its bridge says.
+        send(RouteNetlinkMessage::NewLink(link(1, "port0", Bridge)));
+        send(RouteNetlinkMessage::NewLink(link(3, "third0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0", "third0"]);
     }
 
     #[tokio::test]

@@ -255,26 +255,6 @@ fn an_interface_has_the_name_it_was_given_last() {
     });
 }
 
-/// A bridge says that a port is gone from it as if the interface were gone.
-#[test]
-fn a_port_that_leaves_its_bridge_is_still_there() {
-    lab(async |lab| {
-        ip("link add bridge0 type bridge");
-        ip("link set ours0 master bridge0");
-        lab.quiet().await;
-        ip("link set ours0 nomaster");
-        ip("link add marker0 type veth");
-        lab.wait("the marker", |event| match event {
-            Event::Links(links) => {
-                assert!(links.get("ours0").is_some_and(|link| link.up), "{links:?}");
-                links.contains_key("marker0").then_some(())
-            }
-            _ => None,
-        })
-        .await;
-    });
-}
-
 #[test]
 fn a_link_that_changed_during_an_overrun_is_told_of() {
     lab(async |lab| {
