@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Group, VrrpVersion};
+use crate::config::{self, VrrpVersion};
 
 /// Role of this host for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// These are the groups from now on. Those that are no longer among them are given up.
-    Configure(Vec<Arc<Group>>),
+    Configure(Vec<Arc<config::Group>>),
     /// [`Input::Standing`] of a group: not before all that it tracks is known, and then whenever it
     /// changes.
     Standing {
