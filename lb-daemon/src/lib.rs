@@ -7,3 +7,4 @@ pub mod dataplane;
 pub mod netlink;
 pub mod probe;
 pub mod runtime;
+pub mod vrrp_io;

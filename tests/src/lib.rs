@@ -42,6 +42,9 @@
 //! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
 //! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
 //!
+//! **Who shares addresses.** [`Keepalived`](lab::Keepalived) and [`Ucarp`](lab::Ucarp) are the real
+//! ones, and tell their role.
+//!
 //! **Who asks.** [`Ask`](lab::Ask) makes many short connections and tells who answered,
 //! [`Held`](lab::Held) keeps connections open, [`Bulk`](lab::Bulk) moves gigabytes and verifies
 //! each byte, [`HalfOpen`](lab::HalfOpen) sends SYNs that nobody will follow up,
@@ -58,7 +61,7 @@
 //! # What to know
 //!
 //! - It needs root, and the Debian packages `iproute2 ethtool iputils-ping mariadb-server
-//!   mariadb-client nginx-light`, which `cargo xtask setup` installs.
+//!   mariadb-client nginx-light keepalived ucarp tcpdump tshark`, which `cargo xtask setup` installs.
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
 //!   in the temporary directory, which the next lab removes: namespaces have no names in the file
 //!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
