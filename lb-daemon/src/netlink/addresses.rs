@@ -93,7 +93,7 @@ impl Addresses {
                 message.attributes.push(AddressAttribute::CacheInfo(not_preferred()));
             }
         }
-        self.change(request.execute(), libc::EEXIST)
+        self.change(request.execute(), &[libc::EEXIST])
             .with_context(|| format!("cannot put {ip}/{prefix} onto interface number {ifindex}"))
     }
 
@@ -110,25 +110,22 @@ impl Addresses {
             promote_secondaries(ifindex);
         }
         let message = self.handle.address().add(ifindex, ip, prefix).message_mut().clone();
-        let removed =
-            self.change(self.handle.address().del(message).execute(), libc::EADDRNOTAVAIL);
-        match removed {
-            Err(_) if nix::net::if_::if_indextoname(ifindex).is_err() => Ok(()),
-            result => result.with_context(|| {
-                format!("cannot take {ip}/{prefix} off interface number {ifindex}")
-            }),
-        }
+        self.change(
+            self.handle.address().del(message).execute(),
+            &[libc::EADDRNOTAVAIL, libc::ENODEV],
+        )
+        .with_context(|| format!("cannot take {ip}/{prefix} off interface number {ifindex}"))
     }
 
-    /// Waits for a change, which is made already if the kernel answers with `already`.
+    /// Waits for a change, which is made already if the kernel answers with one of `already`.
     fn change(
         &self,
         request: impl Future<Output = Result<(), rtnetlink::Error>>,
-        already: i32,
+        already: &[i32],
     ) -> anyhow::Result<()> {
         let answer = self.runtime.block_on(async { timeout(PATIENCE, request).await });
         match answer.context("the kernel does not answer")? {
-            Err(error) if errno(&error) == Some(already) => Ok(()),
+            Err(error) if errno(&error).is_some_and(|errno| already.contains(&errno)) => Ok(()),
             result => Ok(result?),
         }
     }

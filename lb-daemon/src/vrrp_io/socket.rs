@@ -70,6 +70,8 @@ impl Raw {
         // Not what other programs have joined.
         ip(libc::IP_MULTICAST_ALL, 0)?;
         ip(libc::IP_TOS, TOS)?;
+        // Never "don't fragment": an advert may list more addresses than a packet has room for.
+        ip(libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
         let membership = |group: Ipv4Addr| libc::ip_mreqn {
             imr_multiaddr: libc::in_addr { s_addr: u32::from(group).to_be() },
             imr_address: libc::in_addr { s_addr: 0 },
