@@ -2,12 +2,12 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use anyhow::Context as _;
-use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
+use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex, sys::socket::SockaddrIn6};
 
 use super::{Counts, Discard, format::Format, socket::Raw};
 use crate::{
@@ -21,8 +21,9 @@ const LONGEST: usize = 60 + 8 + 255 * 16;
 /// Sends and receives a group's adverts by one interface. Nothing blocks: poll its file descriptor
 /// for input.
 ///
-/// It is of the interface that had the name when it was opened. If [`is_lost`](Self::is_lost), or if
-/// sending fails because the interface or the source address is gone, it must be opened anew.
+/// It is of the interface that had the name when it was opened, and sends from the address found
+/// then. If [`is_lost`](Self::is_lost), if sending fails because interface or address are gone, and
+/// best whenever the interface came up again, open it anew.
 pub struct Channel {
     socket: Raw,
     interface: String,
@@ -158,10 +159,10 @@ fn source(interface: &str, group: &Group, family: Family) -> anyhow::Result<IpAd
         .filter_map(|one| {
             let address = one.address?;
             match family {
-                Family::V4 => address.as_sockaddr_in().map(|a| IpAddr::V4(Ipv4Addr::from(a.ip()))),
+                Family::V4 => address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
                 Family::V6 => address
                     .as_sockaddr_in6()
-                    .map(|a| a.ip())
+                    .map(SockaddrIn6::ip)
                     .filter(Ipv6Addr::is_unicast_link_local)
                     .map(IpAddr::V6),
             }

@@ -40,7 +40,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 fn fold(mut sum: u64) -> u16 {
-    while let Err(_) = u16::try_from(sum) {
+    while u16::try_from(sum).is_err() {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     u16::try_from(sum).expect("the loop ends with this")

@@ -15,7 +15,7 @@ const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
 const HEADER_LENGTH: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
 const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-/// ICMPv6's number as a next header, and the type of a neighbour advertisement.
+/// The next header of `ICMPv6`, and the type of a neighbour advertisement.
 const ICMPV6: u32 = 58;
 const NEIGHBOUR_ADVERTISEMENT: u32 = 136;
 

@@ -30,7 +30,7 @@ pub(super) struct Format {
 #[derive(Clone)]
 enum Message {
     Vrrp(vrrp::Format),
-    Carp(carp::Format),
+    Carp(Box<carp::Format>),
 }
 
 impl Format {
@@ -43,7 +43,7 @@ impl Format {
                 peers: config.unicast_peers.clone(),
             },
             Protocol::Carp(config) => Self {
-                message: Message::Carp(carp::Format::new(config, &group.addresses)),
+                message: Message::Carp(Box::new(carp::Format::new(config, &group.addresses))),
                 family: Family::V4,
                 id: config.vhid,
                 peers: Vec::new(),

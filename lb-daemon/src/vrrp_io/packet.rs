@@ -15,12 +15,15 @@ pub(super) struct Envelope {
     pub(super) hop_limit: u8,
 }
 
+/// A message and what surrounds it.
+pub(super) type Packet<'a> = (Envelope, &'a [u8]);
+
 /// Takes an IPv4 packet apart, header first, as a raw socket hands it over.
 ///
 /// # Errors
 ///
 /// [`Discard::Length`] if it is no IPv4 packet, or shorter than it says.
-pub(super) fn open_v4(packet: &[u8]) -> Result<(Envelope, &[u8]), Discard> {
+pub(super) fn open_v4(packet: &[u8]) -> Result<Packet<'_>, Discard> {
     let header: &[u8; 20] = packet.first_chunk().ok_or(Discard::Length)?;
     let (version, header_length) = (header[0] >> 4, usize::from(header[0] & 0x0f) * 4);
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));

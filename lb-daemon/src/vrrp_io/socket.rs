@@ -15,7 +15,7 @@ use super::{
     format::HOP_LIMIT,
     options::{open, set, set_bytes},
     packet,
-    packet::Envelope,
+    packet::{Envelope, Packet},
 };
 use crate::config::Family;
 
@@ -151,7 +151,7 @@ impl Raw {
     pub(super) fn receive<'a>(
         &self,
         buffer: &'a mut [u8],
-    ) -> io::Result<Option<Result<(Envelope, &'a [u8]), Discard>>> {
+    ) -> io::Result<Option<Result<Packet<'a>, Discard>>> {
         let Some((length, from, info)) = self.receive_raw(buffer)? else {
             return Ok(None);
         };
@@ -188,7 +188,7 @@ impl Raw {
                     info.destination = Some(Ipv6Addr::from(one.ipi6_addr.s6_addr).into());
                 }
                 ControlMessageOwned::Ipv6HopLimit(limit) => {
-                    info.hop_limit = u8::try_from(limit).ok()
+                    info.hop_limit = u8::try_from(limit).ok();
                 }
                 _ => {}
             }

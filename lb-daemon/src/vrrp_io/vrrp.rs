@@ -145,12 +145,11 @@ impl Format {
         };
         let (list, rest) =
             body.split_at_checked(usize::from(count) * size).ok_or(Discard::Length)?;
-        let address = |bytes: &[u8]| match <[u8; 4]>::try_from(bytes) {
-            Ok(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)),
-            Err(_) => {
-                let bytes: [u8; 16] = bytes.try_into().expect("a chunk of sixteen bytes");
-                IpAddr::V6(Ipv6Addr::from(bytes))
-            }
+        let address = |bytes: &[u8]| match *bytes {
+            [a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            _ => IpAddr::V6(Ipv6Addr::from(
+                <[u8; 16]>::try_from(bytes).expect("a chunk of sixteen bytes"),
+            )),
         };
         Ok((list.chunks_exact(size).map(address).collect(), rest))
     }

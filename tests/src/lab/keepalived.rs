@@ -46,8 +46,8 @@ impl Keepalived {
     pub fn role(&self, instance: &str) -> Result<Role> {
         let log = self.log()?;
         let start = format!("({instance}) Entering ");
-        let entries = log.lines().filter_map(|line| line.split_once(&start));
-        let (_, entry) = entries.last().with_context(|| format!("{instance} has no role"))?;
+        let last = log.lines().rev().find_map(|line| line.split_once(&start));
+        let (_, entry) = last.with_context(|| format!("{instance} has no role"))?;
         let roles = [Role::Init, Role::Backup, Role::Master, Role::Fault];
         let role = roles.into_iter().find(|role| entry.starts_with(role.name()));
         role.with_context(|| format!("{instance} is in no state we know: {entry}"))

@@ -56,8 +56,8 @@ impl Ucarp {
     pub fn role(&self) -> Result<Role> {
         let bytes = fs::read(self.process.log())?;
         let log = String::from_utf8_lossy(bytes.get(self.earlier..).unwrap_or_default());
-        let entries = log.lines().filter_map(|line| line.split_once("Switching to state: "));
-        let (_, name) = entries.last().context("ucarp has no role")?;
+        let last = log.lines().rev().find_map(|line| line.split_once("Switching to state: "));
+        let (_, name) = last.context("ucarp has no role")?;
         let roles = [Role::Init, Role::Backup, Role::Master];
         let role = roles.into_iter().find(|role| role.name() == name.trim());
         role.with_context(|| format!("ucarp is in no state we know: {name}"))

@@ -172,7 +172,9 @@ fn no_bytes_make_a_reader_panic() {
         let nth = random.below(all.len());
         let mut packet = whole[random.below(all.len())].clone();
         if random.below(2) == 0 {
-            packet.iter_mut().for_each(|byte| *byte = random.byte());
+            for byte in &mut packet {
+                *byte = random.byte();
+            }
         }
         for _ in 0..random.below(4) {
             let at = random.below(packet.len());

@@ -9,7 +9,7 @@ const KEEPALIVED_V2: [u8; 24] = [
 ];
 /// What it sends from 10.0.0.2 in version 3, with a pseudo-header.
 const KEEPALIVED_V3: [u8; 12] = [0x31, 52, 200, 1, 0, 10, 0x11, 0xcb, 10, 0, 0, 100];
-/// What it sends from fe80::2 in version 3, for fe80::53 and fd00::64.
+/// What it sends from `fe80::2` in version 3, for `fe80::53` and `fd00::64`.
 const KEEPALIVED_V6: [u8; 40] = [
     0x31, 53, 150, 2, 0, 10, 0x3e, 0x55, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53,
     0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x64,
