@@ -13,6 +13,10 @@
 //! OpenBSD has two forms of it, with the IPv6 link-local addresses and without; it sends the one
 //! without, and accepts both. FreeBSD knows only the one with them. So we send that one, which both
 //! accept, and accept both.
+//!
+//! The counter is handed on as it is: nobody else refuses an old one. The kernels begin at random and
+//! then count, adopting what they hear; ucarp draws a new number for each advert until it has heard
+//! another host. So counters that go back are no sign of a forgery.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -347,6 +347,70 @@ fn vrrp_and_carp_with_the_same_number_do_not_disturb_each_other() -> Result<()> 
 }
 
 #[test]
+fn what_strangers_send_is_counted_by_its_reason() -> Result<()> {
+    let pair = Pair::new()?;
+    let [v2, unicast, v3, v6] = <[Way; 4]>::try_from(ways()).ok().context("four ways")?;
+    let v2_with = |change: &dyn Fn(&mut Vrrp)| {
+        let mut group = v2.group.clone();
+        let Protocol::Vrrp(config) = &mut group.protocol else { unreachable!() };
+        change(config);
+        group
+    };
+    let carp_with = |pass: &str, address: &str| {
+        group(Protocol::Carp(Carp { pass: pass.to_owned(), ..carp() }), &[address])
+    };
+    let to_us = |config: &mut Vrrp| config.unicast_peers = vec![OURS.into()];
+    let ours = carp_with("mypassword", "10.1.0.100");
+    let peer_elsewhere = v2_with(&|config| config.unicast_peers = vec![[10, 1, 0, 9].into()]);
+    let wrong_password = v2_with(&|config| config.auth_pass = Some("secret13".to_owned()));
+    let no_password = v2_with(&|config| config.auth_pass = None);
+    for (near, far, why) in [
+        (&v2.group, wrong_password, Discard::Auth),
+        (&v2.group, no_password, Discard::AuthType),
+        (&v2.group, v3.group.clone(), Discard::Version),
+        (&v3.group, v2.group.clone(), Discard::Version),
+        (&v2.group, v2_with(&to_us), Discard::Destination),
+        (&peer_elsewhere, v2_with(&to_us), Discard::UnknownPeer),
+        (&ours, carp_with("another", "10.1.0.100"), Discard::Hmac),
+        (&ours, carp_with("mypassword", "10.1.0.101"), Discard::Hmac),
+        (&ours, v2.group.clone(), Discard::Protocol),
+    ] {
+        assert_discarded(&pair, near, &far, why)?;
+    }
+
+    // As if there were a router between us.
+    let rules = "table inet far { chain out { type filter hook output priority 0; \
+                 meta l4proto 112 ip ttl set 254; meta l4proto 112 ip6 hoplimit set 254; }; }";
+    let file = pair.dir.join("far.nft");
+    fs::write(&file, rules)?;
+    pair.theirs.command("nft").arg("-f").arg(&file).run()?;
+    let mut to_peer = unicast.group.clone();
+    let Protocol::Vrrp(config) = &mut to_peer.protocol else { unreachable!() };
+    to_us(config);
+    for (near, far) in [
+        (&v2.group, &v2.group),
+        (&unicast.group, &to_peer),
+        (&v3.group, &v3.group),
+        (&v6.group, &v6.group),
+        (&ours, &ours),
+    ] {
+        assert_discarded(&pair, near, far, Discard::Ttl)?;
+    }
+    Ok(())
+}
+
+/// An advert of a group `far` on the other host is discarded by our host's `near`, for this reason.
+fn assert_discarded(pair: &Pair, near: &Group, far: &Group, why: Discard) -> Result<()> {
+    let mut channel = pair.channel(near)?;
+    pair.theirs.enter(|| Channel::open("wire", far))?.send(&advert(far, 100, 1))?;
+    let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::try_from(PATIENCE)?)?;
+    assert_eq!(channel.receive()?, Some(Err(why)));
+    assert_eq!((channel.counts().discarded(why), channel.counts().received), (1, 0));
+    Ok(())
+}
+
+#[test]
 fn a_channel_of_a_lost_interface_says_so_and_can_be_opened_anew() -> Result<()> {
     let pair = Pair::new()?;
     for way in ways() {
