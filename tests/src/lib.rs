@@ -38,7 +38,8 @@
 //!
 //! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
 //! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
-//! and another with the next connection. [`BulkServer`](lab::BulkServer) is for long transfers,
+//! and another with the next connection. [`ChurnServer`](lab::ChurnServer) ends connections as the
+//! client asks it to. [`BulkServer`](lab::BulkServer) is for long transfers,
 //! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
 //! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
 //!
@@ -46,7 +47,9 @@
 //! ones, and tell their role.
 //!
 //! **Who asks.** [`Ask`](lab::Ask) makes many short connections and tells who answered,
-//! [`Held`](lab::Held) keeps connections open, [`Bulk`](lab::Bulk) moves gigabytes and verifies
+//! [`Churn`](lab::Churn) makes a great many that end in every way there is and tells which SYNs had
+//! to be sent again, [`Held`](lab::Held) keeps connections open, [`Pulse`](lab::Pulse) tells for how
+//! long nothing came through, [`Bulk`](lab::Bulk) moves gigabytes and verifies
 //! each byte, [`HalfOpen`](lab::HalfOpen) sends SYNs that nobody will follow up,
 //! [`http_get`](lab::http_get) and [`MariaDb::query`](lab::MariaDb::query) speak for themselves.
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
@@ -65,7 +68,9 @@
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
 //!   in the temporary directory, which the next lab removes: namespaces have no names in the file
 //!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
-//! - Every wait has a limit, and what fails says what it saw last.
+//! - Every wait has a limit, and what fails says what it saw last. On a machine that is ten times
+//!   slower than most, `TANDEM_LAB_STRETCH=10` makes the limits ten times longer.
+//! - A scenario that this machine's kernel cannot run says so by [`skip`](lab::skip).
 //! - `tandem` is taken from beside the test program (`cargo build --package lb-daemon` puts it
 //!   there; `cargo test` alone does not) or from `TANDEM_BIN`.
 //! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a

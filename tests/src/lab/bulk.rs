@@ -19,6 +19,7 @@ use super::{
     Namespace,
     pattern::{BLOCK, Checksum, Pattern},
     socket::dial,
+    wait::stretched,
 };
 
 /// How long either end waits for the other to go on.
@@ -97,7 +98,7 @@ impl Bulk {
             let mut stream = dial(to, None, PATIENCE)?;
             stream.write_all(&[letter])?;
             stream.write_all(&bytes.to_be_bytes())?;
-            part(&mut stream, bytes, start + limit)
+            part(&mut stream, bytes, start + stretched(limit))
         };
         let checksum = client.enter(exchange).with_context(|| {
             format!("transfer of {bytes} bytes between {} and {to}", client.name())
@@ -120,8 +121,8 @@ fn serve(listener: &TcpListener, streams: &Mutex<Vec<TcpStream>>) {
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<u64> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(stretched(PATIENCE)))?;
+    stream.set_write_timeout(Some(stretched(PATIENCE)))?;
     let (mut letter, mut length) = ([0], [0; 8]);
     stream.read_exact(&mut letter)?;
     stream.read_exact(&mut length)?;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bulk;
+mod churn;
 mod command;
 mod daemon;
 mod dir;
@@ -17,8 +18,10 @@ mod nginx;
 mod pattern;
 pub mod plan;
 mod process;
+mod pulse;
 mod scripted;
 mod service;
+mod skip;
 mod socket;
 mod tagged;
 mod tap;
@@ -30,6 +33,7 @@ mod xdp;
 
 pub use ask::{Ask, Close, Tally};
 pub use bulk::{Bulk, BulkServer};
+pub use churn::{Churn, ChurnServer, Churned, Ending};
 pub use command::{Command, Output};
 pub use daemon::{Settings, Tandem};
 pub use dir::Dir;
@@ -44,8 +48,10 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use plan::Family;
 pub use process::Process;
+pub use pulse::Pulse;
 pub use scripted::{ScriptedServer, Step};
 pub use service::Service;
+pub use skip::skip;
 pub(crate) use socket::dial;
 pub use tagged::Tagged;
 pub use tap::{Seen, Tap};

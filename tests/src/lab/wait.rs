@@ -1,7 +1,9 @@
 //! Waiting for something with a limit, and saying what was seen last when it did not happen.
 
 use std::{
+    env,
     fmt::Display,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -10,13 +12,14 @@ use anyhow::{Result, bail};
 
 /// Tries `attempt` every few milliseconds until it succeeds.
 ///
-/// The first attempt is always made. After `timeout` the error is that of the last attempt.
+/// The first attempt is always made. After `timeout`, [`stretched`] for this machine, the error is
+/// that of the last attempt.
 pub fn until<T, E: Display>(
     what: &str,
     timeout: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T> {
-    let start = Instant::now();
+    let (start, timeout) = (Instant::now(), stretched(timeout));
     let mut pause = Duration::from_millis(1);
     loop {
         match attempt() {
@@ -30,4 +33,14 @@ pub fn until<T, E: Display>(
             }
         }
     }
+}
+
+/// A limit that is right for an ordinary machine, as it is on this one: as many times longer as
+/// `TANDEM_LAB_STRETCH` in the environment says, for machines that are slow.
+pub fn stretched(limit: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+        let factor = env::var("TANDEM_LAB_STRETCH").unwrap_or_else(|_| "1".to_owned());
+        factor.parse().expect("TANDEM_LAB_STRETCH is a whole number")
+    });
+    limit * *FACTOR
 }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use lb_daemon::core::{State, Status};
 use tests::lab::{
     Ask, Bulk, BulkServer, Family, Host, IdentServer, Interface, Lab, Namespace, Service, Settings,
-    Shape, Tagged, Tandem, wait::until,
+    Shape, Tagged, Tandem, skip, wait::until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,12 +49,17 @@ impl Stage {
     }
 
     fn serve(lab: Lab, family: Family, service: &Service) -> Result<Self> {
+        Self::serve_in("native", lab, family, service)
+    }
+
+    fn serve_in(mode: &str, lab: Lab, family: Family, service: &Service) -> Result<Self> {
         let server = BulkServer::start(&lab.backends()[0], 80)?;
         // Neither end finds the path's MTU by itself: it takes the ICMP message.
         for end in [lab.client(), &lab.backends()[0]] {
             end.sysctl("net.ipv4.tcp_mtu_probing", "0")?;
         }
-        let settings = Settings::new(&lab, &service.to_string()).global("xdp_mode = \"native\"");
+        let settings = Settings::new(&lab, &service.to_string());
+        let settings = settings.global(&format!("xdp_mode = {mode:?}"));
         let tandem = Tandem::start_with(&lab, &settings)?;
         tandem.wait_until_all_serve()?;
         Ok(Self { family, tandem, _server: server, lab })
@@ -270,7 +275,9 @@ fn vlan(ends: [(&Interface, u8); 2], net: u8, tags: &[(&str, u16)]) -> Result<()
 }
 
 fn carries_by_vlans(before: &[(&str, u16)], behind: &[(&str, u16)]) -> Result<()> {
-    ensure!(Interface::kernel_has_vlans()?, "this kernel is built without CONFIG_VLAN_8021Q");
+    if !Interface::kernel_has_vlans()? {
+        return skip("needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q)");
+    }
     for family in Family::BOTH {
         let lab = Lab::two_arm(1)?;
         let [front, back] = lab.interfaces() else { panic!("it has two arms") };
@@ -294,24 +301,25 @@ fn carries_by_vlans(before: &[(&str, u16)], behind: &[(&str, u16)]) -> Result<()
         let service = Service::new("bulk", (lab.vip(family), 80));
         let service = service.backend_at(backend, at, "");
         let stage = Stage::serve(lab, family, &service)?;
+        // Not much: emulated machines have to do this, too.
+        let bytes = 10 * MEGABYTE;
         for direction in Direction::BOTH {
-            stage.transfer(direction, 20 * MEGABYTE)?;
+            stage.transfer(direction, bytes)?;
         }
         let status = stage.tandem.status()?;
         let forwarded = status.verdicts["forward_client"] + status.verdicts["forward_server"];
-        ensure!(forwarded > 20_000, "the kernel carried it: {:?}", status.verdicts);
+        // The data alone fills as many frames.
+        ensure!(forwarded > 2 * bytes / 1500, "the kernel carried it: {:?}", status.verdicts);
     }
     Ok(())
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn backends_are_on_a_vlan() -> Result<()> {
     carries_by_vlans(&[], &[("802.1Q", 20)])
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn clients_are_on_a_vlan() -> Result<()> {
     carries_by_vlans(&[("802.1Q", 30)], &[])
 }
@@ -339,19 +347,26 @@ fn frames_of_clients_with_one_or_two_tags_are_answered_with_the_same_tags() -> R
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn clients_and_backends_are_on_different_vlans() -> Result<()> {
     carries_by_vlans(&[("802.1Q", 30)], &[("802.1Q", 20)])
 }
 
 #[test]
-#[ignore = "needs a kernel with VLAN interfaces (CONFIG_VLAN_8021Q); run it there with --ignored"]
 fn backends_are_on_a_vlan_within_a_vlan() -> Result<()> {
     carries_by_vlans(&[], &[("802.1ad", 40), ("802.1Q", 20)])
 }
 
 #[test]
 fn jumbo_frames_pass_in_native_mode() -> Result<()> {
+    jumbo_frames_pass("native")
+}
+
+#[test]
+fn jumbo_frames_pass_in_generic_mode() -> Result<()> {
+    jumbo_frames_pass("generic")
+}
+
+fn jumbo_frames_pass(mode: &str) -> Result<()> {
     const JUMBO: u32 = 9000;
     for family in Family::BOTH {
         let lab = Lab::two_arm(1)?;
@@ -365,7 +380,7 @@ fn jumbo_frames_pass_in_native_mode() -> Result<()> {
         Interface::new(switch, "lan").set_mtu(JUMBO)?;
         let service = Service::new("bulk", (lab.vip(family), 80));
         let service = service.backends(lab.backends(), family, 80);
-        let stage = Stage::serve(lab, family, &service)?;
+        let stage = Stage::serve_in(mode, lab, family, &service)?;
         for direction in Direction::BOTH {
             stage.transfer(direction, 50 * MEGABYTE)?;
         }

@@ -46,6 +46,8 @@ pub(super) struct Report {
     line: Vec<u8>,
     /// Failed tests whose summary is still to come.
     failed: Vec<String>,
+    /// Tests that said they were skipped, which the summary to come calls passed.
+    skipped: usize,
 }
 
 impl Report {
@@ -70,13 +72,17 @@ impl Report {
             } else if let Some(reason) = outcome.strip_prefix("ignored") {
                 let reason = reason.strip_prefix(", ").unwrap_or("no reason given");
                 self.tally.skip(format!("{name}: {reason}"));
+            } else if let Some(reason) = outcome.strip_prefix("skipped, ") {
+                self.tally.skip(format!("{name}: {reason}"));
+                self.skipped += 1;
             }
         }
     }
 
     /// `ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
     fn summary(&mut self, summary: &str) {
-        self.tally.pass(count(summary, "passed"));
+        let skipped = std::mem::take(&mut self.skipped);
+        self.tally.pass(count(summary, "passed").saturating_sub(skipped));
         // The line of a failed test can be spoilt by what its children print.
         let mut names = std::mem::take(&mut self.failed).into_iter();
         for _ in 0..count(summary, "failed") {
@@ -142,6 +148,15 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; fini
         assert_eq!(tally.counts(), "3 passed, 1 failed, 2 skipped");
         assert_eq!(tally.failures(), ["a::broken"]);
         assert_eq!(tally.skipped(), ["a::slow: takes an hour", "a::odd: no reason given"]);
+    }
+
+    #[test]
+    fn a_test_that_says_it_is_skipped_has_not_passed() {
+        let output = "test a ... ok\ntest b ... skipped, no such kernel\nok\n\
+                      test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
+        let tally = read(&output.repeat(2), true);
+        assert_eq!(tally.counts(), "2 passed, 0 failed, 2 skipped");
+        assert_eq!(tally.skipped(), ["b: no such kernel"; 2]);
     }
 
     #[test]

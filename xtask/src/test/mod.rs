@@ -41,7 +41,7 @@ enum Group {
     Unit,
     /// Packet tables: a packet in, a verdict and a packet out, through the real program. Root.
     Packets,
-    /// The same on Debian's own kernel, in a virtual machine.
+    /// The same on Debian's own kernel, in a virtual machine, and some of the scenarios.
     Vm,
     /// Scenarios with real clients and servers in network namespaces. Root.
     Netns,
@@ -57,6 +57,8 @@ const UNIT: &[&str] = &[
     "--test=config_goldens",
     "--test=config_properties",
 ];
+
+const PACKETS: &[&str] = &["--package=tests", "--test=packets"];
 
 /// Netlink against the real kernel, the lab itself, and the product in it. (Cargo builds `tandem`
 /// because `netlink` is a test of its package.)
@@ -86,9 +88,7 @@ impl Group {
             Self::Lints => checks::lints(),
             Self::Licences => checks::licences(),
             Self::Unit => harness::run(UNIT, &[]),
-            Self::Packets => {
-                leaks::watched(|| harness::run(&["--package=tests", "--test=packets"], &[]))
-            }
+            Self::Packets => leaks::watched(|| harness::run(PACKETS, &[])),
             Self::Vm => vm::run(),
             // One at a time: each has the machine's few cores to itself.
             Self::Netns => leaks::watched(|| harness::run(NETNS, &["--test-threads=1"])),

@@ -27,6 +27,13 @@ impl Tally {
         self.skipped.push(what);
     }
 
+    /// Counts what was skipped as failed.
+    pub(super) fn fail_skipped(&mut self) {
+        for skipped in std::mem::take(&mut self.skipped) {
+            self.fail(format!("skipped: {skipped}"));
+        }
+    }
+
     /// Adds the counts of the group `name`.
     pub(super) fn add(&mut self, name: &str, other: &Self) {
         let named = |what: &String| format!("{name}: {what}");
@@ -79,6 +86,15 @@ mod tests {
         assert_eq!(total.counts(), "4 passed, 1 failed, 1 skipped");
         assert_eq!(total.failures(), ["unit: a::b"]);
         assert_eq!(total.skipped(), ["unit: c: needs a network"]);
+    }
+
+    #[test]
+    fn where_nothing_may_be_skipped_it_fails() {
+        let mut tally = Tally::default();
+        tally.skip("a: needs a network".to_owned());
+        tally.fail_skipped();
+        assert_eq!(tally.counts(), "0 passed, 1 failed, 0 skipped");
+        assert_eq!(tally.failures(), ["skipped: a: needs a network"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use nix::{
     },
 };
 
-use super::{END, FAILED, MODULES, OBJECT, PASSED, PATH, TESTS, Test};
+use super::{END, FAILED, MODULES, OBJECT, PASSED, PATH, TESTS, Test, module_path};
 use crate::verify;
 
 /// Runs everything, says on the console what became of it, and switches the machine off.
@@ -58,8 +58,8 @@ fn prepare() -> Result<()> {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {at}"))?;
     }
-    for (path, _) in MODULES {
-        let module = File::open(path).with_context(|| format!("cannot open {path}"))?;
+    for path in MODULES.map(module_path) {
+        let module = File::open(&path).with_context(|| format!("cannot open {path}"))?;
         finit_module(module, c"", ModuleInitFlags::empty())
             .with_context(|| format!("cannot load {path}"))?;
     }
@@ -76,7 +76,7 @@ fn verify_object() -> Result<()> {
 
 fn run_test(test: &Test) -> Result<()> {
     let status = Command::new(test.path())
-        .args(test.arguments)
+        .args(test.arguments())
         .envs(test.environment.iter().copied())
         .env("PATH", PATH)
         .current_dir("/")
