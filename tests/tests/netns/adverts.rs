@@ -104,13 +104,15 @@ fn vrrp(version: VrrpVersion) -> Vrrp {
         source: None,
         unicast_peers: Vec::new(),
         auth_pass: None,
+        auth_pass_file: None,
         pseudo_header: true,
         use_vmac: false,
     }
 }
 
 fn carp() -> Carp {
-    Carp { vhid: 51, pass: "mypassword".to_owned(), advbase: 1, advskew: 0 }
+    let pass = "mypassword".to_owned();
+    Carp { vhid: 51, pass, pass_file: None, advbase: 1, advskew: 0 }
 }
 
 /// A way to share addresses: our group, and keepalived's configuration of the same.

@@ -16,7 +16,8 @@ const UCARP: [[u8; LENGTH]; 2] = [
 ];
 
 fn config() -> Carp {
-    Carp { vhid: 42, pass: "mypassword".to_owned(), advbase: 1, advskew: 10 }
+    let pass = "mypassword".to_owned();
+    Carp { vhid: 42, pass, pass_file: None, advbase: 1, advskew: 10 }
 }
 
 fn format_for(config: &Carp, addresses: &[&str]) -> Format {

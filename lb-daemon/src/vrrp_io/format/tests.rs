@@ -75,6 +75,7 @@ fn vrrp(version: VrrpVersion, family: Family, unicast_peers: Vec<IpAddr>) -> Cas
         source: None,
         unicast_peers,
         auth_pass: (version == VrrpVersion::V2).then(|| "secret".to_owned()),
+        auth_pass_file: None,
         pseudo_header: true,
         use_vmac: false,
     })));
@@ -96,7 +97,8 @@ fn vrrp(version: VrrpVersion, family: Family, unicast_peers: Vec<IpAddr>) -> Cas
 fn carp() -> Case {
     let (vhid, advbase, advskew) = (51, 1, 0);
     let pass = "secret".to_owned();
-    let format = Format::new(&group(Protocol::Carp(Carp { vhid, pass, advbase, advskew })));
+    let format =
+        Format::new(&group(Protocol::Carp(Carp { vhid, pass, pass_file: None, advbase, advskew })));
     let advert = Advert::Carp(CarpAdvert { vhid, advbase, advskew, demotion: 0, counter: 1 });
     Case { format, advert, source: PEER, destination: MULTICAST_V4 }
 }

@@ -34,6 +34,7 @@ fn config(version: VrrpVersion, id: u8) -> Vrrp {
         source: None,
         unicast_peers: Vec::new(),
         auth_pass: None,
+        auth_pass_file: None,
         pseudo_header: true,
         use_vmac: false,
     }
