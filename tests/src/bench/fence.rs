@@ -7,13 +7,10 @@
 use anyhow::Result;
 
 use super::{
-    pair::{Fault, Stage, V3_100MS},
+    pair::{Stage, V3_100MS},
     report::{Row, median},
 };
-use crate::lab::{
-    fence,
-    member::{PORT, System},
-};
+use crate::lab::member::System;
 
 const GROUP: &str = "fence";
 const ROUNDS: u16 = 100;
@@ -28,14 +25,8 @@ pub(super) fn measure() -> Result<Vec<Row>> {
 
 fn answers(system: System) -> Result<Vec<f64>> {
     let mut stage = Stage::new(system, V3_100MS)?;
-    let mut all = Vec::new();
-    for _ in 0..COUNT {
-        let old = stage.depose()?;
-        let twin = &stage.pair.twins()[old];
-        let count = fence::answers_of(&stage.pair, twin, PORT, ROUNDS)?;
-        all.push(count as f64);
-        stage.restore(old, Fault::Kill)?;
-    }
+    let counts = (0..COUNT).map(|_| Ok(stage.answers_of_the_deposed(ROUNDS)? as f64));
+    let all: Vec<_> = counts.collect::<Result<_>>()?;
     eprintln!("{GROUP}: {system:?}: {} answers of the old master", median(&all));
     Ok(all)
 }

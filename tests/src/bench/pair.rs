@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 
 use super::report::median;
 use crate::lab::{
-    Capture, Election, Family, Frame, IdentServer, Knocks, Pair, Twin,
-    member::{Member, PORT, System},
+    Contest, Election, fence,
+    member::{PORT, System},
 };
 
 /// What happens to the host that holds the addresses.
@@ -55,14 +55,7 @@ pub(super) struct Sample {
 
 /// A pair at work. Both hosts have the same priority and do not preempt, so each fault makes the
 /// other the master.
-pub(super) struct Stage {
-    // First, so that nobody serves any more when the place is taken apart.
-    members: [Box<dyn Member>; 2],
-    _server: IdentServer,
-    election: Election,
-    capture: Capture,
-    pub(super) pair: Pair,
-}
+pub(super) struct Stage(Contest);
 
 const PRIORITY: u8 = 100;
 
@@ -97,56 +90,10 @@ impl Timers {
 impl Stage {
     /// Starts both hosts, the first of which becomes the master.
     pub(super) fn new(system: System, timers: Timers) -> Result<Self> {
-        let pair = Pair::new(1)?;
-        let server = IdentServer::start(&pair.servers()[0], PORT)?;
-        let capture = Capture::on(pair.switch())?;
-        let election = timers.election();
-        let start = |host| {
-            system
-                .start(&pair, host, &election, PRIORITY)
-                .with_context(|| format!("{system:?} on host {}", host + 1))
-        };
-        let first = start(0)?;
-        let patience = election.down_after(PRIORITY) * 2 + Duration::from_secs(5);
-        capture.wait_for("an advert", patience, |frame| frame.advert())?;
-        let second = start(1)?;
-        let stage = Self { members: [first, second], _server: server, election, capture, pair };
-        stage.settle();
-        Ok(stage)
+        Contest::between(system, timers.election(), [PRIORITY; 2]).map(Self)
     }
 
-    /// Has the master fail while a client opens a connection every `period`, and restores the
-    /// host afterwards.
-    pub(super) fn take(&mut self, fault: Fault, period: Duration) -> Result<Sample> {
-        let vip = (self.pair.vip(Family::V4), PORT).into();
-        let knocks = Knocks::start(self.pair.client(), vip, period)?;
-        knocks.wait_for(20, PATIENCE).context("before the fault")?;
-        let master = self.master()?;
-        let (at, started) = (SystemTime::now(), Instant::now());
-        self.strike(master, fault)?;
-
-        let other = &self.pair.twins()[1 - master];
-        let since = |frame: &Frame| frame.at.duration_since(at).ok();
-        let patience = self.election.down_after(PRIORITY) + PATIENCE;
-        let advert = self.capture.wait_for("an advert of the new master", patience, |frame| {
-            is_advert(frame, other).then(|| since(frame))?
-        })?;
-        let forwarded = self.capture.wait_for("a forwarded SYN", PATIENCE, |frame| {
-            let opens = &*frame.port == other.back.port.name() && frame.segment()?.opens;
-            opens.then(|| since(frame))?
-        })?;
-        knocks.wait_for(20, PATIENCE).context("after the takeover")?;
-        let gap = knocks.longest_gap(started)?;
-        drop(knocks);
-        self.restore(master, fault)?;
-        Ok(Sample {
-            advert: milliseconds(advert),
-            forwarding: milliseconds(forwarded.saturating_sub(advert)),
-            gap: milliseconds(gap),
-        })
-    }
-
-    /// Takes so many samples, and tells of them.
+    /// Takes so many samples, and tells of them: see [`Sample`].
     pub(super) fn series(
         &mut self,
         what: &str,
@@ -169,65 +116,54 @@ impl Stage {
         Ok(samples)
     }
 
-    /// Kills the master's daemon, waits until the other host has taken over and the time of
-    /// anybody who is still to stop by himself is up, and hands back the number of the old master.
-    pub(super) fn depose(&mut self) -> Result<usize> {
-        let master = self.master()?;
-        self.strike(master, Fault::Kill)?;
-        self.capture.forget();
-        let (other, patience) =
-            (&self.pair.twins()[1 - master], self.election.down_after(PRIORITY));
-        self.capture.wait_for("a new master", patience + PATIENCE, |frame| {
-            is_advert(frame, other).then_some(())
-        })?;
-        thread::sleep(3 * self.election.advert_int);
-        Ok(master)
-    }
-
-    /// Undoes a fault, and waits until the host is ready to take over.
-    pub(super) fn restore(&mut self, host: usize, fault: Fault) -> Result<()> {
-        let member = &mut self.members[host];
+    /// Has the master fail while a client opens a connection every `period`, and restores the
+    /// host afterwards.
+    fn take(&mut self, fault: Fault, period: Duration) -> Result<Sample> {
+        let knocks = self.0.knocks(period)?;
+        let master = self.0.master()?;
+        let (at, started) = (SystemTime::now(), Instant::now());
         match fault {
-            Fault::Link => self.pair.twins()[host].front.plug()?,
-            Fault::Kill => member.start_again()?,
+            Fault::Kill => self.0.member(master).elector().kill(),
+            Fault::Link => self.0.twin(master).front.pull()?,
+            Fault::Stop => self.0.member(master).elector().signal(Signal::SIGTERM)?,
+        }
+        let advert = self.0.advert_since(at, 1 - master)?;
+        let forwarded = self.0.forwarding_since(at, 1 - master)?;
+        knocks.wait_for(20, PATIENCE).context("after the takeover")?;
+        let gap = knocks.longest_gap(started)?;
+        drop(knocks);
+
+        match fault {
+            Fault::Link => {
+                self.0.twin(master).front.plug()?;
+                self.0.settle();
+            }
+            Fault::Kill => self.0.start_again(master)?,
             Fault::Stop => {
-                member.elector().wait(PATIENCE)?;
-                member.start_again()?;
+                self.0.member(master).elector().wait(PATIENCE)?;
+                self.0.start_again(master)?;
             }
         }
-        self.settle();
-        Ok(())
-    }
-
-    fn strike(&mut self, host: usize, fault: Fault) -> Result<()> {
-        match fault {
-            Fault::Kill => self.members[host].elector().kill(),
-            Fault::Link => self.pair.twins()[host].front.pull()?,
-            Fault::Stop => self.members[host].elector().signal(Signal::SIGTERM)?,
-        }
-        Ok(())
-    }
-
-    /// The number of the host that sends the next advert. It has just sent it.
-    fn master(&self) -> Result<usize> {
-        self.capture.forget();
-        let twins = self.pair.twins();
-        let patience = 3 * self.election.advert_int + PATIENCE;
-        self.capture.wait_for("an advert of the master", patience, |frame| {
-            twins.iter().position(|twin| is_advert(frame, twin))
+        Ok(Sample {
+            advert: milliseconds(advert),
+            forwarding: milliseconds(forwarded.saturating_sub(advert)),
+            gap: milliseconds(gap),
         })
     }
 
-    /// Time enough for a host that has just started to hear an advert.
-    fn settle(&self) {
-        thread::sleep(self.election.advert_int + Duration::from_millis(300));
+    /// Kills the master's daemon, waits until the other host has taken over and the time of
+    /// anybody who is still to stop by himself is up, and counts what the old master answers to so
+    /// many rounds of questions.
+    pub(super) fn answers_of_the_deposed(&mut self, rounds: u16) -> Result<usize> {
+        let master = self.0.master()?;
+        let at = SystemTime::now();
+        self.0.member(master).elector().kill();
+        self.0.advert_since(at, 1 - master)?;
+        thread::sleep(3 * self.0.election().advert_int);
+        let count = fence::answers_of(self.0.pair(), self.0.twin(master), PORT, rounds)?;
+        self.0.start_again(master)?;
+        Ok(count)
     }
-}
-
-/// Whether a host says by this frame that it is the master.
-fn is_advert(frame: &Frame, of: &Twin) -> bool {
-    let advert = frame.advert().filter(|advert| advert.priority > 0);
-    &*frame.port == of.front.port.name() && advert.is_some()
 }
 
 /// For what takes no time on a quiet machine.

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::{Election, Family, Haproxy, Keepalived, Pair, Process, Service, Settings, Tandem};
+use super::{
+    Election, Family, Haproxy, Keepalived, Pair, Process, Service, Settings, Tandem, Ucarp,
+};
 
 /// One host's part in a pair. Dropping it kills it.
 pub trait Member {
@@ -71,6 +73,16 @@ impl Member for Tandem {
 }
 
 impl Member for Keepalived {
+    fn elector(&mut self) -> &mut Process {
+        self.process_mut()
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        Self::start_again(self)
+    }
+}
+
+impl Member for Ucarp {
     fn elector(&mut self) -> &mut Process {
         self.process_mut()
     }

@@ -2,13 +2,15 @@
 
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Namespace, Process};
 
 /// A ucarp on a host. Dropping it kills it, without its script for that being run.
 #[derive(Debug)]
 pub struct Ucarp {
+    host: Namespace,
+    arguments: Vec<String>,
     process: Process,
 }
 
@@ -44,23 +46,31 @@ impl Ucarp {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
             Ok(path)
         };
-        let mut command = host
-            .command("ucarp")
-            .arg(format!("--interface={interface}"))
-            .arg(format!("--srcip={source}"))
-            .arg(format!("--vhid={vhid}"))
-            .arg(format!("--pass={pass}"))
-            .arg(format!("--addr={address}"))
-            .arg(format!("--advbase={}", settings.advbase))
-            .arg(format!("--advskew={}", settings.advskew))
-            .arg(format!("--upscript={}", script("up", "replace")?.display()))
-            .arg(format!("--downscript={}", script("down", "delete")?.display()))
-            // Otherwise it has the address still after its end.
-            .arg("--shutdown");
+        let mut arguments = vec![
+            format!("--interface={interface}"),
+            format!("--srcip={source}"),
+            format!("--vhid={vhid}"),
+            format!("--pass={pass}"),
+            format!("--addr={address}"),
+            format!("--advbase={}", settings.advbase),
+            format!("--advskew={}", settings.advskew),
+            format!("--upscript={}", script("up", "replace")?.display()),
+            format!("--downscript={}", script("down", "delete")?.display()),
+            // Otherwise the host has the address still after its end.
+            "--shutdown".to_owned(),
+        ];
         if settings.preempt {
-            command = command.arg("--preempt");
+            arguments.push("--preempt".to_owned());
         }
-        Ok(Self { process: command.spawn()? })
+        let process = host.command("ucarp").args(&arguments).spawn()?;
+        Ok(Self { host: host.clone(), arguments, process })
+    }
+
+    /// Starts it again with the same settings, after it has ended.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(!self.process.is_running(), "ucarp is still running");
+        self.process = self.host.command("ucarp").args(&self.arguments).spawn()?;
+        Ok(())
     }
 
     /// Its process.

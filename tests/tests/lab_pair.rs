@@ -1,0 +1,115 @@
+//! The lab of a pair, with keepalived and ucarp on its hosts instead of the product.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Result, ensure};
+use tests::lab::{
+    Contest, Election, Family, Ucarp, UcarpSettings, fence,
+    member::{PORT, System},
+};
+
+const MS: Duration = Duration::from_millis(1);
+/// What a busy machine adds to a time.
+const SLACK: Duration = Duration::from_millis(250);
+const PRIORITIES: [u8; 2] = [101, 100];
+
+fn election() -> Election {
+    Election::new(3, 100 * MS)
+}
+
+fn keepalived() -> Result<Contest> {
+    Contest::between(System::Keepalived, election(), PRIORITIES)
+}
+
+#[test]
+fn a_killed_keepalived_is_succeeded_in_the_time_of_the_protocol() -> Result<()> {
+    let mut contest = keepalived()?;
+    contest.has_addresses(0, true)?;
+    contest.has_addresses(1, false)?;
+    assert_eq!(contest.master()?, 0);
+    let at = SystemTime::now();
+    contest.member(0).elector().kill();
+    let after = contest.advert_since(at, 1)?;
+    let (least, most) = (2 * election().advert_int, election().down_after(100) + SLACK);
+    ensure!((least..most).contains(&after), "the first advert came after {after:?}");
+    contest.has_addresses(1, true)?;
+    contest.only_master(1)?;
+
+    // It knows nothing of its death, and the kernel below it answers everything.
+    let answers = fence::answers_of(contest.pair(), contest.twin(0), PORT, 20)?;
+    assert!(answers >= 4 * 20, "only {answers} answers");
+    contest.start_again(0)?;
+    contest.only_master(1)
+}
+
+#[test]
+fn a_client_sees_a_gap_of_the_time_of_the_protocol_when_a_cable_is_pulled() -> Result<()> {
+    let contest = keepalived()?;
+    let knocks = contest.knocks(5 * MS)?;
+    contest.master()?;
+    let started = Instant::now();
+    contest.twin(0).front.pull()?;
+    contest.advert_since(SystemTime::now(), 1)?;
+    contest.forwarding_since(SystemTime::now(), 1)?;
+    knocks.wait_for(20, 5_000 * MS)?;
+    let gap = knocks.longest_gap(started)?;
+    let (least, most) = (2 * election().advert_int, election().down_after(100) + SLACK);
+    ensure!((least..most).contains(&gap), "the client saw nobody for {gap:?}");
+    contest.twin(0).front.plug()?;
+    contest.settle();
+    contest.only_master(1)
+}
+
+#[test]
+fn a_host_without_power_is_succeeded() -> Result<()> {
+    let contest = keepalived()?;
+    let at = SystemTime::now();
+    contest.twin(0).power_off()?;
+    contest.advert_since(at, 1)?;
+    contest.only_master(1)
+}
+
+#[test]
+fn hosts_that_are_kept_apart_are_both_master_until_they_hear_each_other() -> Result<()> {
+    let contest = keepalived()?;
+    let divided = SystemTime::now();
+    contest.pair().divide()?;
+    contest.advert_since(divided, 1)?;
+    contest.has_addresses(0, true)?;
+    contest.has_addresses(1, true)?;
+    contest.pair().unite()?;
+    contest.settle();
+    contest.only_master(0)?;
+
+    // It goes on as a master whom nobody hears.
+    let cut_off = SystemTime::now();
+    contest.twin(0).cut_off()?;
+    contest.advert_since(cut_off, 1)?;
+    contest.twin(0).reconnect()?;
+    contest.settle();
+    contest.only_master(0)
+}
+
+#[test]
+fn an_ucarp_is_succeeded_by_the_other() -> Result<()> {
+    let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
+    for (host, advskew) in [(0, 1), (1, 100)] {
+        let IpAddr::V4(source) = contest.twin(host).address(Family::V4) else { unreachable!() };
+        let IpAddr::V4(address) = contest.pair().vip(Family::V4) else { unreachable!() };
+        let (interface, vhid, pass, advbase) = ("front", 7, "secret", 1);
+        let preempt = false;
+        let settings =
+            UcarpSettings { interface, source, vhid, pass, address, advbase, advskew, preempt };
+        let ucarp = Ucarp::start(contest.twin(host), settings)?;
+        contest.enter_as(host, Box::new(ucarp))?;
+    }
+    contest.only_master(0)?;
+    let at = SystemTime::now();
+    contest.member(0).elector().kill();
+    contest.advert_since(at, 1)?;
+    contest.start_again(0)?;
+    contest.only_master(1)
+}
