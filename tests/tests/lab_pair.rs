@@ -1,14 +1,12 @@
 //! The lab of a pair, with keepalived and ucarp on its hosts instead of the product.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
+use lb_daemon::config::Carp;
 use tests::lab::{
-    Contest, Election, Family, Ucarp, UcarpSettings, fence,
-    member::{PORT, System},
+    Contest, Election, fence,
+    member::{PORT, System, UcarpMember},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -97,13 +95,8 @@ fn hosts_that_are_kept_apart_are_both_master_until_they_hear_each_other() -> Res
 fn an_ucarp_is_succeeded_by_the_other() -> Result<()> {
     let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
     for (host, advskew) in [(0, 1), (1, 100)] {
-        let IpAddr::V4(source) = contest.twin(host).address(Family::V4) else { unreachable!() };
-        let IpAddr::V4(address) = contest.pair().vip(Family::V4) else { unreachable!() };
-        let (interface, vhid, pass, advbase) = ("front", 7, "secret", 1);
-        let preempt = false;
-        let settings =
-            UcarpSettings { interface, source, vhid, pass, address, advbase, advskew, preempt };
-        let ucarp = Ucarp::start(contest.twin(host), settings)?;
+        let carp = Carp { vhid: 7, pass: "secret".to_owned(), advbase: 1, advskew };
+        let ucarp = UcarpMember::start(contest.pair(), host, carp)?;
         contest.enter_as(host, Box::new(ucarp))?;
     }
     contest.only_master(0)?;

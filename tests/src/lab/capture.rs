@@ -57,7 +57,7 @@ pub struct Frame {
 pub struct AdvertSeen {
     /// Source address.
     pub source: IpAddr,
-    /// Version: 2 for VRRPv2 and CARP, 3.
+    /// 2 or 3; CARP's looks like 2.
     pub version: u8,
     /// Virtual router identifier, or the virtual host's.
     pub id: u8,
@@ -120,7 +120,7 @@ impl Drop for Capture {
 }
 
 impl Frame {
-    /// The EtherType, and what follows it.
+    /// The type in the Ethernet header, and what follows it.
     pub fn payload(&self) -> Option<(u16, &[u8])> {
         let kind = self.bytes.get(12..14)?;
         Some((u16::from_be_bytes([kind[0], kind[1]]), &self.bytes[14..]))
@@ -204,7 +204,7 @@ const BUFFER: usize = 64 << 20;
 fn open() -> Result<(OwnedFd, HashMap<usize, Arc<str>>)> {
     // Before the socket sees the first frame.
     let mut ports = HashMap::new();
-    for interface in nix::net::if_::if_nameindex()?.iter() {
+    for interface in &nix::net::if_::if_nameindex()? {
         let name = interface.name().to_string_lossy();
         if std::path::Path::new(&format!("/sys/class/net/{name}/brport")).exists() {
             ports.insert(usize::try_from(interface.index())?, Arc::from(&*name));

@@ -87,12 +87,15 @@ virtual_ipaddress_excluded = [{}]
         };
         let (advertised, excluded) = self.addresses(pair);
         let list = |of: &[(IpAddr, &str)]| of.iter().map(address).collect::<String>();
-        // On a busy machine it is late without a real-time priority, and then both are master.
+        // On a busy machine it is late without a real-time priority, and then both are master; and
+        // with one it is killed if it works for longer than the limit (in microseconds), by
+        // default 10 ms, which taking over takes here.
         let mut instance = format!(
             "\
 global_defs {{
   router_id {}
   vrrp_rt_priority 50
+  vrrp_rlimit_rttime 2000000
 }}
 vrrp_instance pair {{
   state BACKUP

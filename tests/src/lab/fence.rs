@@ -46,7 +46,7 @@ fn open() -> Result<(OwnedFd, LinkAddr)> {
     // Without a protocol it receives nothing.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     let addresses = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == "eth0");
-    let link = addresses.flat_map(|one| one.address).find_map(|one| one.as_link_addr().copied());
+    let link = addresses.filter_map(|one| one.address).find_map(|one| one.as_link_addr().copied());
     Ok((socket, link.context("no link-layer address of eth0")?))
 }
 

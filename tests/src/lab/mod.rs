@@ -64,5 +64,5 @@ pub(crate) use socket::dial;
 pub use tagged::Tagged;
 pub use tap::{Seen, Tap};
 pub use topology::{Host, Lab, Shape};
-pub use ucarp::{Ucarp, UcarpSettings};
+pub use ucarp::Ucarp;
 pub use xdp::{Attached, EveryFrame};

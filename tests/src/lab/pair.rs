@@ -75,8 +75,8 @@ impl Pair {
         // A veth only wakes up for frames that come by `XDP_TX` if there is a program at its end.
         let ports = twins.iter().flat_map(|twin| [&twin.front.port, &twin.back.port]);
         let programs = ports.map(|port| Attached::new(port, EveryFrame::Passes));
-        let _programs = programs.collect::<Result<_>>()?;
-        Ok(Self { dir, client, twins, servers, switch, _programs })
+        let programs = programs.collect::<Result<_>>()?;
+        Ok(Self { dir, client, twins, servers, switch, _programs: programs })
     }
 
     /// The directory with its logs and data.
