@@ -7,6 +7,7 @@ mod connections;
 mod health;
 mod mysql;
 mod operation;
+mod pair;
 mod paths;
 mod reach;
 mod refusals;
