@@ -42,12 +42,15 @@
 //!
 //! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
 //! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
-//! and another with the next connection. [`BulkServer`](lab::BulkServer) is for long transfers,
+//! and another with the next connection. [`ChurnServer`](lab::ChurnServer) ends connections as the
+//! client asks it to. [`BulkServer`](lab::BulkServer) is for long transfers,
 //! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
 //! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
 //!
 //! **Who asks.** [`Ask`](lab::Ask) makes many short connections and tells who answered,
-//! [`Held`](lab::Held) keeps connections open, [`Bulk`](lab::Bulk) moves gigabytes and verifies
+//! [`Churn`](lab::Churn) makes a great many that end in every way there is and tells which SYNs had
+//! to be sent again, [`Held`](lab::Held) keeps connections open, [`Pulse`](lab::Pulse) tells for how
+//! long nothing came through, [`Bulk`](lab::Bulk) moves gigabytes and verifies
 //! each byte, [`HalfOpen`](lab::HalfOpen) sends SYNs that nobody will follow up,
 //! [`http_get`](lab::http_get) and [`MariaDb::query`](lab::MariaDb::query) speak for themselves.
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, ensure};
 use lb_daemon::config::Carp;
 use tests::lab::{
-    Contest, Election, fence,
+    Contest, Election, Family, fence,
     member::{PORT, System, UcarpMember},
 };
 
@@ -89,6 +89,31 @@ fn hosts_that_are_kept_apart_are_both_master_until_they_hear_each_other() -> Res
     contest.twin(0).reconnect()?;
     contest.settle();
     contest.only_master(0)
+}
+
+#[test]
+fn keepalived_is_told_every_way_of_electing_right() -> Result<()> {
+    let v2 = Election::new(2, 1_000 * MS);
+    for election in [
+        Election { auth_pass: Some("secret"), ..v2.clone() },
+        Election { unicast: true, ..v2 },
+        Election { family: Family::V6, preempt: true, ..election() },
+    ] {
+        let mut contest = Contest::between(System::Keepalived, election.clone(), PRIORITIES)?;
+        contest.only_master(0)?;
+        let at = SystemTime::now();
+        contest.member(0).elector().kill();
+        let after = contest.advert_since(at, 1)?;
+        ensure!(after < election.down_after(100) + SLACK, "{election:?}: after {after:?}");
+        contest.has_addresses(1, true)?;
+        contest.start_again(0)?;
+        if election.preempt {
+            contest.advert_since(SystemTime::now(), 0)?;
+            contest.settle();
+        }
+        contest.only_master(if election.preempt { 0 } else { 1 })?;
+    }
+    Ok(())
 }
 
 #[test]

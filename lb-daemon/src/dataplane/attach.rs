@@ -96,9 +96,9 @@ pub(super) fn attach(
             Err(error) if is_busy(&error) => return Err(error),
             Err(error) => {
                 attach_as(program, pins, interface, ifindex, Mode::Generic)?;
-                if matches!(error.downcast_ref(), Some(Refusal::NoDriver { .. })) {
-                    // Nothing can be done about that, so there is nothing to advise.
-                    warn!("{interface}: its driver has no native XDP: {SLOWER}");
+                if let Some(Refusal::NoDriver { at, .. }) = error.downcast_ref() {
+                    // Nothing need be done about that, so there is nothing to advise.
+                    warn!("{interface}: its driver has no native XDP{at}: {SLOWER}");
                 } else {
                     warn!("{error:#}: {SLOWER}");
                 }
@@ -176,16 +176,39 @@ fn explain(error: ProgramError, interface: &str, mode: Mode) -> anyhow::Error {
         _ => None,
     };
     let name = interface.to_owned();
+    let jumbo = mtu(interface).filter(|mtu| *mtu > USUAL_MTU);
     match errno.map(Errno::from_raw) {
         Some(Errno::EBUSY | Errno::EEXIST) => Refusal::Busy { interface: name }.into(),
-        Some(Errno::EOPNOTSUPP) => Refusal::NoDriver { interface: name, mode }.into(),
+        Some(Errno::EOPNOTSUPP) => {
+            let at = jumbo.map(|mtu| format!(", or none at an MTU of {mtu}")).unwrap_or_default();
+            Refusal::NoDriver { interface: name, mode, at }.into()
+        }
         Some(Errno::ENODEV | Errno::ENXIO) => missing(interface),
-        _ => anyhow!(error).context(format!(
-            "{interface}: {mode} XDP is refused; large receive offload, receive checksum merging, \
-             too few queues or an MTU above one page are the usual reasons \
-             (`ethtool -K {interface} lro off`, or set xdp_mode = \"generic\")"
-        )),
+        _ => {
+            let (at, frames, lower) = jumbo.map_or_else(Default::default, |mtu| {
+                (
+                    format!(" with its MTU of {mtu}"),
+                    "a driver that takes no frames of several buffers, ",
+                    format!("`ip link set {interface} mtu {USUAL_MTU}`, "),
+                )
+            });
+            anyhow!(error).context(format!(
+                "{interface}: {mode} XDP is refused{at}; {frames}large receive offload, receive \
+                 checksum merging and too few queues are the usual reasons ({lower}`ethtool -K \
+                 {interface} lro off`, or set xdp_mode = \"generic\")"
+            ))
+        }
     }
+}
+
+/// An MTU that no driver refuses a program for. From where on they do, if they do, differs: a frame
+/// and what belongs to it have to fit a page or, with some cards, half of one.
+const USUAL_MTU: u32 = 1500;
+
+/// The interface's MTU in bytes, if it can be read.
+fn mtu(interface: &str) -> Option<u32> {
+    let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?;
+    mtu.trim().parse().ok()
 }
 
 /// Why the kernel does not attach the program.
@@ -196,8 +219,10 @@ enum Refusal {
          `ip link set {interface} xdp off`, or if it is Tandem's with `tandem detach`"
     )]
     Busy { interface: String },
-    #[error("{interface}: its driver has no {mode} XDP: set xdp_mode = \"auto\" or \"generic\"")]
-    NoDriver { interface: String, mode: Mode },
+    #[error(
+        "{interface}: its driver has no {mode} XDP{at}: set xdp_mode = \"auto\" or \"generic\""
+    )]
+    NoDriver { interface: String, mode: Mode, at: String },
 }
 
 /// What `auto` does about an interface without native XDP.

@@ -22,7 +22,7 @@ use crate::lab::member::System;
 
 const GROUP: &str = "takeover";
 /// How often each, with a fault every six seconds or every one.
-const TIMERS: [(Timers, usize); 3] = [(V2_1S, 10), (V3_100MS, 20), (V3_10MS, 20)];
+const TIMERS: [(Timers, usize); 3] = [(V2_1S, 8), (V3_100MS, 20), (V3_10MS, 20)];
 const PERIOD: Duration = Duration::from_millis(2);
 
 /// Measures the group.

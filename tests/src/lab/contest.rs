@@ -137,10 +137,11 @@ impl Contest {
         })
     }
 
-    /// Fails unless a host, and the other one not, says that it is the master for ten intervals.
+    /// Fails unless a host, and the other one not, says that it is the master for five
+    /// intervals: longer than a host waits that hears nothing.
     pub fn only_master(&self, host: usize) -> Result<()> {
         self.capture.forget();
-        thread::sleep(10 * self.election.advert_int);
+        thread::sleep(5 * self.election.advert_int);
         let frames = self.capture.frames();
         let said = |host| frames.iter().filter(|frame| is_advert(frame, self.twin(host))).count();
         let (ours, others) = (said(host), said(1 - host));

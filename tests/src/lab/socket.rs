@@ -1,7 +1,7 @@
 //! What the standard library does not offer of TCP sockets.
 
 use std::{
-    io,
+    io, mem,
     net::{IpAddr, SocketAddr, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
     time::Duration,
@@ -41,4 +41,52 @@ pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io:
 pub(super) fn close_by_reset(stream: &TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     Ok(setsockopt(stream, sockopt::Linger, &linger)?)
+}
+
+/// Has everything that was received acknowledged now.
+pub(super) fn acknowledge(stream: &TcpStream) -> io::Result<()> {
+    set_of_tcp(stream, libc::TCP_QUICKACK)
+}
+
+/// Closes a socket without a segment, as when its host loses power. The host's kernel answers
+/// what still comes with an RST.
+pub(super) fn vanish(stream: TcpStream) -> io::Result<()> {
+    set_of_tcp(&stream, libc::TCP_REPAIR)?;
+    drop(stream);
+    Ok(())
+}
+
+/// How many segments were sent again so far; right after the connect, how many SYNs.
+pub(super) fn retransmitted(stream: &TcpStream) -> io::Result<u32> {
+    // SAFETY: all bits zero are a valid value of this structure of integers.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).expect("it is small");
+    // SAFETY: the kernel writes at most `length` bytes, to a structure as long as that.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_total_retrans) }
+}
+
+/// Sets an option of TCP that is an integer to 1.
+fn set_of_tcp(stream: &TcpStream, option: libc::c_int) -> io::Result<()> {
+    let one: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&one)).expect("it is small");
+    // SAFETY: the kernel reads `length` bytes of an integer as long as that.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const one).cast(),
+            length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

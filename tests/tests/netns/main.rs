@@ -5,6 +5,8 @@ mod attachment;
 mod balance;
 mod connections;
 mod health;
+mod load;
+mod moves;
 mod mysql;
 mod operation;
 mod pair;

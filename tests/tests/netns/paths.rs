@@ -49,12 +49,17 @@ impl Stage {
     }
 
     fn serve(lab: Lab, family: Family, service: &Service) -> Result<Self> {
+        Self::serve_in("native", lab, family, service)
+    }
+
+    fn serve_in(mode: &str, lab: Lab, family: Family, service: &Service) -> Result<Self> {
         let server = BulkServer::start(&lab.backends()[0], 80)?;
         // Neither end finds the path's MTU by itself: it takes the ICMP message.
         for end in [lab.client(), &lab.backends()[0]] {
             end.sysctl("net.ipv4.tcp_mtu_probing", "0")?;
         }
-        let settings = Settings::new(&lab, &service.to_string()).global("xdp_mode = \"native\"");
+        let settings = Settings::new(&lab, &service.to_string());
+        let settings = settings.global(&format!("xdp_mode = {mode:?}"));
         let tandem = Tandem::start_with(&lab, &settings)?;
         tandem.wait_until_all_serve()?;
         Ok(Self { family, tandem, _server: server, lab })
@@ -352,6 +357,15 @@ fn backends_are_on_a_vlan_within_a_vlan() -> Result<()> {
 
 #[test]
 fn jumbo_frames_pass_in_native_mode() -> Result<()> {
+    jumbo_frames_pass("native")
+}
+
+#[test]
+fn jumbo_frames_pass_in_generic_mode() -> Result<()> {
+    jumbo_frames_pass("generic")
+}
+
+fn jumbo_frames_pass(mode: &str) -> Result<()> {
     const JUMBO: u32 = 9000;
     for family in Family::BOTH {
         let lab = Lab::two_arm(1)?;
@@ -365,7 +379,7 @@ fn jumbo_frames_pass_in_native_mode() -> Result<()> {
         Interface::new(switch, "lan").set_mtu(JUMBO)?;
         let service = Service::new("bulk", (lab.vip(family), 80));
         let service = service.backends(lab.backends(), family, 80);
-        let stage = Stage::serve(lab, family, &service)?;
+        let stage = Stage::serve_in(mode, lab, family, &service)?;
         for direction in Direction::BOTH {
             stage.transfer(direction, 50 * MEGABYTE)?;
         }

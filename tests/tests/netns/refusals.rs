@@ -43,6 +43,45 @@ fn an_interface_without_native_xdp_runs_generic_with_one_warning_by_default() ->
 }
 
 #[test]
+fn an_mtu_that_native_mode_does_not_take_is_named_with_what_is_done_instead() -> Result<()> {
+    let lab = Lab::two_arm(1)?;
+    let balancer = lab.balancer();
+    let _server = IdentServer::start(&lab.backends()[0], 80)?;
+    // One driver has no native mode. The other has, but not here: the far end has more queues. With
+    // programs such as ours, none of those that the kernel has for a lab refuses the MTU itself.
+    bridge(balancer, "br0")?;
+    balancer.ip("link add few numrxqueues 1 type veth peer many numtxqueues 4")?;
+    balancer.command("ethtool").args(["-L", "many", "tx", "4"]).run()?;
+    for interface in ["br0", "few", "many"] {
+        balancer.ip(&format!("link set {interface} mtu 9000 up"))?;
+    }
+    let with = |interface: &str| {
+        let mut settings = Settings::new(&lab, &unchecked(&lab));
+        settings.interfaces.push(interface.to_owned());
+        settings
+    };
+    let few = ["few: native XDP is refused with its MTU of 9000", "ip link set few mtu 1500"];
+    let br0 = ["br0: its driver has no native XDP, or none at an MTU of 9000"];
+    for (interface, words) in [("few", &few[..]), ("br0", &br0)] {
+        let native = with(interface).global(r#"xdp_mode = "native""#);
+        refused(&Tandem::run_to_its_end(&lab, &native)?, words)?;
+        lab.no_traces()?;
+
+        let mut tandem = Tandem::start_with(&lab, &with(interface))?;
+        let log = fs::read_to_string(tandem.process().log())?;
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+        let Some(warning) = warnings.last() else { panic!("not a word: {log}") };
+        for word in words.iter().chain(&["running in the slower generic mode there"]) {
+            assert!(warning.contains(word), "no {word:?} in {warning}");
+        }
+        println!("{warning}");
+        answers(&lab)?;
+        tandem.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_user_who_is_not_root_is_told_so_whatever_else_would_fail() -> Result<()> {
     let lab = Lab::two_arm(0)?;
     let config = lab.dir().join("tandem.toml");
