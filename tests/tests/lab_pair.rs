@@ -111,7 +111,7 @@ fn keepalived_is_told_every_way_of_electing_right() -> Result<()> {
             contest.advert_since(SystemTime::now(), 0)?;
             contest.settle();
         }
-        contest.only_master(if election.preempt { 0 } else { 1 })?;
+        contest.only_master(usize::from(!election.preempt))?;
     }
     Ok(())
 }
