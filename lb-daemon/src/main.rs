@@ -114,7 +114,12 @@ fn check(file: &Path, print: bool) -> Result<()> {
     } else {
         let services = parsed.config.services.len();
         let backends: usize = parsed.config.services.iter().map(|s| s.backends.len()).sum();
-        writeln!(out, "{}: valid ({services} services, {backends} backends)", file.display())?;
+        let groups = match parsed.config.groups.len() {
+            0 => String::new(),
+            groups => format!("{groups} groups, "),
+        };
+        let what = format!("{groups}{services} services, {backends} backends");
+        writeln!(out, "{}: valid ({what})", file.display())?;
     }
     Ok(())
 }

@@ -4,12 +4,13 @@
 use std::{
     env,
     fmt::Write,
-    fs,
+    fs::{self, Permissions},
     ops::Range,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use lb_daemon::config;
+use lb_daemon::config::{self, Protocol, Severity};
 
 /// The files under tests/config/`folder` with this extension, in order.
 fn corpus(folder: &str, extension: &str) -> Vec<PathBuf> {
@@ -151,6 +152,87 @@ address = \"{address}\""
 }
 
 #[test]
+fn more_groups_or_advertised_addresses_than_there_is_room_for_are_refused() {
+    const GLOBAL: &str = "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n";
+    let group = |id: usize, addresses: Vec<String>| {
+        format!(
+            "[[group]]\nname = \"g{id}\"\ninterface = \"eth1\"\nvirtual_router_id = {id}\n\
+             virtual_ipaddress = {addresses:?}\n"
+        )
+    };
+    let groups = |count: usize| -> String {
+        (1..=count).map(|id| group(id, vec![format!("10.2.2.{id}")])).collect()
+    };
+    let v4 = |count: usize| group(1, (1..=count).map(|n| format!("10.2.{}.1", n - 1)).collect());
+    let v6 = |count: usize| group(1, (1..=count).map(|n| format!("fd00::{n}")).collect());
+
+    for (within, beyond, error) in [
+        (groups(63), groups(64), "there are more than 63 groups"),
+        (v4(255), v4(256), "an advert has room for 255 addresses, not 256"),
+        (v6(90), v6(91), "an advert has room for 90 addresses, not 91"),
+    ] {
+        if let Err(error) = config::parse(&format!("{GLOBAL}{within}"), "within") {
+            panic!("{error}");
+        }
+        let found = config::parse(&format!("{GLOBAL}{beyond}"), "beyond").expect_err(error);
+        let errors = found.iter().filter(|found| found.severity == Severity::Error);
+        let messages: Vec<_> = errors.map(|found| found.message.as_str()).collect();
+        assert_eq!(messages, [error]);
+    }
+}
+
+#[test]
+fn passwords_are_read_from_files_of_their_own_and_not_printed() {
+    let file = |name: &str, content: &str, mode: u32| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, content).expect("a writable folder");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("our own file");
+        path.display().to_string()
+    };
+    let parse = |vrrp: &str, carp: &str| {
+        let text = format!(
+            "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n\
+             [[group]]\nname = \"vrrp\"\ninterface = \"eth1\"\nversion = 2\nvirtual_router_id = 1\n\
+             virtual_ipaddress = \"10.2.2.4\"\nauth_pass_file = {vrrp:?}\n\
+             [[group]]\nname = \"carp\"\ninterface = \"eth1\"\nprotocol = \"carp\"\nvhid = 1\n\
+             virtual_ipaddress = \"10.2.2.5\"\npass_file = {carp:?}\n"
+        );
+        config::parse(&text, "passwords")
+    };
+
+    let vrrp = file("vrrp-password", "s3cr3t\n", 0o600);
+    let carp = file("carp-password", "passwd4", 0o640);
+    let parsed = parse(&vrrp, &carp).unwrap_or_else(|error| panic!("{error}"));
+    let [first, second] = &parsed.config.groups[..] else { panic!("two groups were read") };
+    let Protocol::Vrrp(speaks) = &first.protocol else { panic!("{first:?}") };
+    assert_eq!(speaks.auth_pass.as_deref(), Some("s3cr3t"));
+    let Protocol::Carp(speaks) = &second.protocol else { panic!("{second:?}") };
+    assert_eq!(speaks.pass, "passwd4");
+    let printed = parsed.config.to_toml();
+    assert!(!printed.contains("s3cr3t") && !printed.contains("passwd4"), "{printed}");
+    let again = config::parse(&printed, "effective").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again.config, parsed.config);
+
+    let open = file("open-password", "s3cr3t\r\n", 0o644);
+    let parsed = parse(&open, &carp).unwrap_or_else(|error| panic!("{error}"));
+    let messages: Vec<_> = parsed.warnings.iter().map(|found| found.message.as_str()).collect();
+    assert!(messages.contains(&"everybody can read the file of `auth_pass_file`"), "{messages:?}");
+
+    let lines = file("password-of-two-lines", "s3cr3t\nmore\n", 0o600);
+    let long = file("long-password", &"x".repeat(21), 0o600);
+    let found = parse(&lines, &long).expect_err("neither is usable");
+    let errors = found.iter().filter(|found| found.severity == Severity::Error);
+    let messages: Vec<_> = errors.map(|found| found.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "the file of `auth_pass_file` has more than one line",
+            "the password of `pass_file` has 21 bytes",
+        ]
+    );
+}
+
+#[test]
 fn files_that_cannot_be_read_are_diagnosed() {
     let missing = config::load(Path::new("no/such/file.toml")).expect_err("there is no such file");
     assert!(missing.to_string().starts_with("no/such/file.toml: error: the file can't be read:"));
@@ -179,9 +261,12 @@ fn the_reference_knows_every_key_and_its_examples_are_valid() {
     }
 
     let examples: Vec<_> = reference.split("```toml\n").skip(1).collect();
-    assert_eq!(examples.len(), 2, "the last one is a whole service");
-    let (service, _) = examples[1].split_once("```").expect("it ends");
-    let text = format!("[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n{service}");
+    assert_eq!(examples.len(), 3, "the last ones are a whole service and a whole group");
+    let whole = examples[1..].iter().map(|text| text.split_once("```").expect("it ends").0);
+    let text = format!(
+        "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\", \"eth2\"]\n{}",
+        whole.collect::<String>()
+    );
     let parsed = config::parse(&text, "reference").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(parsed.warnings, []);
 }

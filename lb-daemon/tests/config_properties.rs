@@ -14,6 +14,9 @@ use lb_daemon::config::{
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
 
+#[path = "config_properties/group.rs"]
+mod group;
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -87,6 +90,8 @@ fn answer(text: &str) -> Result<(), TestCaseError> {
 
 const GOOD: &[&str] = &[
     include_str!("config/good/every_key.toml"),
+    include_str!("config/good/groups.toml"),
+    include_str!("config/good/groups_warnings.toml"),
     include_str!("config/good/inheritance.toml"),
     include_str!("config/good/mysql_from_haproxy.toml"),
     include_str!("config/good/tcp_checks.toml"),
@@ -138,6 +143,9 @@ const WORDS: &[&str] = &[
     "[[service.backend]]\n",
     "[service.server.check]\n",
     "[defaults.server]\n",
+    "[[group]]\n",
+    "[[script]]\n",
+    "[[process]]\n",
     "node",
     "interfaces",
     "name",
@@ -148,6 +156,15 @@ const WORDS: &[&str] = &[
     "check",
     "tcp_check",
     "httpchk",
+    "interface",
+    "protocol",
+    "\"carp\"",
+    "vhid",
+    "pass_file",
+    "virtual_ipaddress",
+    "\"10.2.2.4/24\"",
+    "track_script",
+    "notify",
     "expect_regex",
     "status",
     "weight",
@@ -163,14 +180,20 @@ fn config() -> impl Strategy<Value = Config> {
         let services = families.into_iter().enumerate();
         services.map(|(index, v6)| service(index, v6)).collect::<Vec<_>>()
     });
-    (global(), admin(), log(), services).prop_map(|(global, admin, log, services)| Config {
-        global,
-        admin,
-        log,
-        groups: Vec::new(),
-        scripts: Vec::new(),
-        processes: Vec::new(),
-        services: services.into_iter().map(Arc::new).collect(),
+    let pair = (vec(group::script(), 0..4), vec(group::process(), 0..4), vec(group::group(), 0..6));
+    (global(), admin(), log(), services, pair).prop_map(|(global, admin, log, services, pair)| {
+        let (scripts, processes, groups) = pair;
+        let mut config = Config {
+            global,
+            admin,
+            log,
+            groups: groups.into_iter().map(Arc::new).collect(),
+            scripts: scripts.into_iter().map(Arc::new).collect(),
+            processes: processes.into_iter().map(Arc::new).collect(),
+            services: services.into_iter().map(Arc::new).collect(),
+        };
+        group::connect(&mut config);
+        config
     })
 }
 
@@ -212,8 +235,15 @@ fn log() -> impl Strategy<Value = Log> {
 /// Addresses follow from the numbers of service, bind and backend, so that none is there twice.
 fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let balance = vec![Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash];
-    let timeout = (timeout(), timeout(), timeout())
-        .prop_map(|(connect, client, server)| Timeouts { connect, client, server });
+    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
+        |[connect, client, server, client_fin, server_fin]| Timeouts {
+            connect,
+            client,
+            server,
+            client_fin,
+            server_fin,
+        },
+    );
     let backends = (1..6_usize).prop_flat_map(move |count| {
         (0..count).map(|backend_index| backend(backend_index, v6)).collect::<Vec<_>>()
     });

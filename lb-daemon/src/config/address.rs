@@ -76,6 +76,17 @@ fn text<'a>(field: &Field<'a>, example: &str) -> Read<&'a str> {
 
 /// Refuses addresses that no packet can be forwarded to or from.
 pub(super) fn forwardable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
+    if matches!(address, IpAddr::V6(v6) if is_link_local(v6)) {
+        let message = format!("`{}`: {address} is a link-local address", field.key());
+        let hint = "it means something else on every link; use a global or unique local address \
+                    (fd00::/8)";
+        return Err(field.error(message, hint));
+    }
+    unicast(field, address)
+}
+
+/// Refuses addresses that no interface could have on a network.
+pub(super) fn unicast(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
     let (what, hint) = match address {
         _ if address.is_unspecified() => {
             ("means any address", "name the one address that is meant")
@@ -92,10 +103,6 @@ pub(super) fn forwardable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
             ("is IPv4 written as IPv6", "write it the IPv4 way, as in \"10.2.2.4\"")
         }
-        IpAddr::V6(v6) if is_link_local(v6) => (
-            "is a link-local address",
-            "it means something else on every link; use a global or unique local address (fd00::/8)",
-        ),
         _ => return Ok(address),
     };
     Err(field.error(format!("`{}`: {address} {what}", field.key()), hint))
@@ -107,7 +114,7 @@ pub(super) fn reachable(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
 }
 
 /// `fe80::/10` (RFC 4291, section 2.5.6).
-fn is_link_local(address: Ipv6Addr) -> bool {
+pub(super) fn is_link_local(address: Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
 }
 

@@ -24,27 +24,71 @@ pub(super) const CHECK: RangeInclusive<Duration> = Duration::from_millis(1)..=LO
 
 /// Reads a duration within `range`.
 pub(super) fn read(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<Duration> {
-    let key = field.key();
+    let duration = any(field)?;
+    if duration.is_zero() {
+        let shortest = format(*range.start());
+        let hint = format!("write \"{shortest}\" or more; zero does not mean \"never\" here");
+        return Err(field.error(format!("`{}` must not be zero", field.key()), hint));
+    }
+    within(field, duration, range)
+}
+
+/// Reads a duration within `range` for a key that keepalived counts in seconds. Such a key wants
+/// its unit, lest `60` be taken over for 60 ms.
+pub(super) fn with_unit(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<Duration> {
+    read(unit_is_there(field)?, range)
+}
+
+/// The same for a key of which zero has a meaning; zero needs no unit.
+pub(super) fn with_unit_or_zero(
+    field: &Field<'_>,
+    range: &RangeInclusive<Duration>,
+) -> Read<Duration> {
+    let duration = any(unit_is_there(field)?)?;
+    if duration.is_zero() { Ok(duration) } else { within(field, duration, range) }
+}
+
+fn unit_is_there<'f, 'a>(field: &'f Field<'a>) -> Read<&'f Field<'a>> {
+    let source = field.source();
+    let number = source.trim_matches(['"', '\'']);
+    if number.parse::<u64>().is_ok_and(|number| number != 0) {
+        let message = format!("`{}` is {source}, without a unit", field.key());
+        let hint = format!(
+            "keepalived counts this in seconds, HAProxy in milliseconds: write \"{number}s\" or \
+             \"{number}ms\""
+        );
+        return Err(field.error(message, hint));
+    }
+    Ok(field)
+}
+
+fn any(field: &Field<'_>) -> Read<Duration> {
     let parsed = match field.as_integer() {
         Some(milliseconds) => u64::try_from(milliseconds).ok().map(Duration::from_millis),
         None => field.as_text().and_then(parse),
     };
-    let Some(duration) = parsed else {
-        let message = format!("`{key}` is {}, which is not a duration", field.source());
+    parsed.ok_or_else(|| {
+        let message = format!("`{}` is {}, which is not a duration", field.key(), field.source());
         let hint = "write a whole number and one of the units us, ms, s, m, h, d, as in \"2s\"";
-        return Err(field.error(message, hint));
-    };
-    if duration.is_zero() {
-        let shortest = format(*range.start());
-        let hint = format!("write \"{shortest}\" or more; zero does not mean \"never\" here");
-        return Err(field.error(format!("`{key}` must not be zero"), hint));
-    }
+        field.error(message, hint)
+    })
+}
+
+fn within(
+    field: &Field<'_>,
+    duration: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Read<Duration> {
+    let key = field.key();
     if !range.contains(&duration) {
         let what = if duration < *range.start() { "short" } else { "long" };
         let message = format!("`{key}` is too {what}: {}", field.source());
         let (shortest, longest) = (format(*range.start()), format(*range.end()));
-        let hint =
-            format!("it can be \"{shortest}\" to \"{longest}\"; a bare number is milliseconds");
+        let bare = match field.as_integer() {
+            Some(_) => "; a bare number is milliseconds",
+            None => "",
+        };
+        let hint = format!("it can be \"{shortest}\" to \"{longest}\"{bare}");
         return Err(field.error(message, hint));
     }
     Ok(duration)
@@ -66,6 +110,9 @@ fn parse(text: &str) -> Option<Duration> {
 /// The shortest way to write `duration`, which is in whole microseconds.
 pub(super) fn format(duration: Duration) -> String {
     let total = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    if total == 0 {
+        return "0s".into();
+    }
     let (unit, microseconds) = UNITS
         .into_iter()
         .find(|(_, microseconds)| total.is_multiple_of(*microseconds))
@@ -106,6 +153,7 @@ mod tests {
         assert_eq!(format(Duration::from_secs(10_800)), "3h");
         assert_eq!(format(Duration::from_secs(90)), "90s");
         assert_eq!(format(Duration::from_micros(1_500)), "1500us");
+        assert_eq!(format(Duration::ZERO), "0s");
     }
 
     proptest! {

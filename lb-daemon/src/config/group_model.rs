@@ -1,7 +1,7 @@
 //! Groups of virtual addresses, and what decides which host holds them. The names are those of
 //! keepalived and of FreeBSD's CARP.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// Virtual addresses that move together between two hosts: those clients connect to, and those
 /// that the backends see.
@@ -37,7 +37,7 @@ pub struct GroupAddress {
     pub prefix: u8,
     /// Interface that has it; the group's own by default.
     pub interface: String,
-    /// Whether adverts list it.
+    /// Whether adverts list it (VRRP) or vouch for it (CARP).
     pub advertised: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Vrrp {
     pub version: VrrpVersion,
     /// Virtual router identifier, 1 to 255; unique per interface, version's family and protocol.
     pub virtual_router_id: u8,
-    /// 1 to 254; 255 is for the owner of the addresses.
+    /// 1 to 254; 255 is for the owner of the addresses, who preempts whatever the group says.
     pub priority: u8,
     /// Time between adverts: whole seconds to 255 s in version 2, whole centiseconds to 40.95 s in
     /// version 3.
@@ -72,6 +72,8 @@ pub struct Vrrp {
     pub unicast_peers: Vec<IpAddr>,
     /// Simple password of version 2, 1 to 8 bytes; none for no authentication.
     pub auth_pass: Option<String>,
+    /// File that the password was read from, if it does not stand in the configuration.
+    pub auth_pass_file: Option<PathBuf>,
     /// Whether the checksum sent in version 3 over IPv4 covers a pseudo-header, as keepalived's does
     /// by default and RFC 9568 says it does not. Both forms are accepted.
     pub pseudo_header: bool,
@@ -105,6 +107,8 @@ pub struct Carp {
     pub vhid: u8,
     /// Key of the HMAC: at most 20 bytes, filled up with zeros; empty for none.
     pub pass: String,
+    /// File that it was read from, if it does not stand in the configuration.
+    pub pass_file: Option<PathBuf>,
     /// Seconds between adverts, 1 to 255, ...
     pub advbase: u8,
     /// ... and 256ths of a second on top, 0 to 254: the lower, the more preferred.
@@ -141,7 +145,8 @@ pub struct Tracked {
 pub struct Script {
     /// Unique name.
     pub name: String,
-    /// Program and arguments; no shell.
+    /// Program and arguments; no shell. The program is an absolute path, or a name to be looked for
+    /// in the usual places.
     pub command: Vec<String>,
     /// Time from one start to the next.
     pub interval: Duration,

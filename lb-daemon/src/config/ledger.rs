@@ -8,36 +8,38 @@ use toml::Spanned;
 
 use super::{
     backend::PlacedBackend,
-    report::{Report, Span},
+    names::Names,
+    report::{Read, Report, Span},
 };
 
 /// Everything services could conflict about.
 pub(super) struct Ledger<'a> {
     report: &'a Report<'a>,
-    names: HashMap<String, Span>,
+    names: Names,
     binds: HashMap<SocketAddr, Span>,
     backends: Vec<Spanned<SocketAddr>>,
 }
 
 impl<'a> Ledger<'a> {
     pub(super) fn new(report: &'a Report<'a>) -> Self {
-        Self { report, names: HashMap::new(), binds: HashMap::new(), backends: Vec::new() }
+        Self {
+            report,
+            names: Names::new("service", "services"),
+            binds: HashMap::new(),
+            backends: Vec::new(),
+        }
     }
 
-    /// Enters a service's name.
-    pub(super) fn service(&mut self, name: &Spanned<String>) {
-        if let Some(first) = self.names.get(name.get_ref()) {
-            let message = format!("there are two services called {:?}", name.get_ref());
-            let hint = format!("rename one; the other is in line {}", self.report.line(first));
-            self.report.error(name.span(), message, hint);
+    /// Enters what could be read as a service's name.
+    pub(super) fn service(&mut self, name: &Read<Spanned<String>>) {
+        if !self.names.enter(name, self.report) {
             return;
         }
-        if self.names.len() == MAX_SERVICES as usize {
+        if let (Ok(name), true) = (name, self.names.len() == MAX_SERVICES as usize + 1) {
             let message = format!("there are more than {MAX_SERVICES} services");
             let hint = "a service can have several binds; merge those that have the same backends";
             self.report.error(name.span(), message, hint);
         }
-        self.names.insert(name.get_ref().clone(), name.span());
     }
 
     /// Enters the addresses a service is bound to.
@@ -74,8 +76,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Compares what can only be compared when all is entered.
-    pub(super) fn close(self, metrics: Option<&Spanned<SocketAddr>>) {
+    /// Compares what can only be compared when all is entered; gives the names of the services.
+    pub(super) fn close(self, metrics: Option<&Spanned<SocketAddr>>) -> Names {
         for backend in &self.backends {
             if let Some(bind) = self.binds.get(backend.get_ref()) {
                 let message =
@@ -97,5 +99,6 @@ impl<'a> Ledger<'a> {
             );
             self.report.error(metrics.span(), message, hint);
         }
+        self.names
     }
 }

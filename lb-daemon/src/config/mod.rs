@@ -3,7 +3,8 @@
 //! ```text
 //! text ─► toml ─► syntax errors ───────────────────────────┐
 //!           └───► reader ─► node, service, backend, check ─┼─► report ─► Diagnostics
-//!                                └─► ledger (conflicts) ───┘
+//!                       └─► group, vrrp, carp, track, ... ─┤
+//!                                └─► ledgers (conflicts) ──┘
 //! ```
 //!
 //! An operator gets every error at once. Therefore the document is not deserialised, which would
@@ -17,21 +18,32 @@ use toml::de::DeTable;
 
 mod address;
 mod backend;
+mod carp;
 mod check;
+mod command;
 mod diagnostic;
 mod duration;
+mod group;
+mod group_ledger;
 mod group_model;
+mod group_to_toml;
 mod http_check;
 mod ledger;
 mod model;
+mod names;
 mod node;
 mod reader;
 mod report;
+mod script;
+mod secret;
 mod service;
 mod suggest;
 mod syntax;
 mod tcp_check;
 mod to_toml;
+mod track;
+mod virtual_address;
+mod vrrp;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use group_model::{
@@ -43,6 +55,7 @@ pub use model::{
     MAX_GROUPS, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 
+use group_ledger::GroupLedger;
 use ledger::Ledger;
 use reader::Table;
 use report::{Read, Report};
@@ -82,8 +95,8 @@ pub fn load(path: &Path) -> Result<Parsed, Diagnostics> {
 
 /// Reads a configuration from `text`; diagnostics call it `file`.
 ///
-/// `global.node` is this host's name if the text does not set it; nothing else depends on
-/// anything but the text.
+/// `global.node` is this host's name if the text does not set it, and passwords are read from the
+/// files it names; nothing else depends on anything but the text.
 ///
 /// # Errors
 ///
@@ -107,6 +120,12 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         let log = node::log(root);
         let defaults = service::defaults(root);
 
+        let interfaces = global.as_ref().ok().map(|global| global.interfaces.as_slice());
+        let mut pair = GroupLedger::new(report, interfaces);
+        let scripts = script::scripts(root, &mut pair.scripts);
+        let processes = script::processes(root, &mut pair.processes);
+        let groups = group::all(root, &mut pair);
+
         let mut ledger = Ledger::new(report);
         let tables = root.tables("service", "[[service]]")?;
         if tables.is_empty() {
@@ -115,17 +134,17 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         }
         let services: Vec<_> = tables
             .into_iter()
-            .map(|table| service::read(table, &defaults, &mut ledger).map(Arc::new))
+            .map(|table| service::read(table, &defaults, &mut ledger, &pair).map(Arc::new))
             .collect();
-        ledger.close(metrics.as_ref());
+        pair.close(&mut ledger.close(metrics.as_ref()), groups.is_ok());
 
         Ok(Config {
             global: global?,
             admin,
             log,
-            groups: Vec::new(),
-            scripts: Vec::new(),
-            processes: Vec::new(),
+            groups: groups?,
+            scripts: scripts?,
+            processes: processes?,
             services: services.into_iter().collect::<Read<_>>()?,
         })
     })

@@ -150,6 +150,11 @@ pub struct Timeouts {
     pub client: Duration,
     /// Longest silence of a backend.
     pub server: Duration,
+    /// Longest silence of a client once either side has closed its half of the connection; as
+    /// [`client`](Self::client) by default.
+    pub client_fin: Duration,
+    /// Longest silence of a backend from then on; as [`server`](Self::server) by default.
+    pub server_fin: Duration,
 }
 
 /// One server of a service.

@@ -133,7 +133,8 @@ fn interfaces(field: &Field<'_>) -> Read<Vec<String>> {
     names.into_iter().collect()
 }
 
-fn interface(field: &Field<'_>) -> Read<String> {
+/// A name that an interface can have.
+pub(super) fn interface(field: &Field<'_>) -> Read<String> {
     let name = field.string()?;
     // What the kernel's dev_valid_name() asks for.
     let usable = (1..=LONGEST_INTERFACE).contains(&name.len())
@@ -191,7 +192,8 @@ fn source_ports(field: &Field<'_>) -> Read<RangeInclusive<u16>> {
     Ok(first..=last)
 }
 
-fn path(field: &Field<'_>) -> Read<PathBuf> {
+/// An absolute path.
+pub(super) fn path(field: &Field<'_>) -> Read<PathBuf> {
     let text = field.string()?;
     if text.starts_with('/') && !text.contains('\0') {
         return Ok(text.into());

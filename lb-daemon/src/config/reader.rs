@@ -224,6 +224,24 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A whole number that can be negative; `hint` says more about its range.
+    pub(super) fn signed(&self, range: &RangeInclusive<i16>, hint: &str) -> Read<i16> {
+        let (low, high) = (range.start(), range.end());
+        let Some(integer) = self.as_integer() else {
+            return Err(
+                self.wrong_type("a whole number", &format!("write a number from {low} to {high}"))
+            );
+        };
+        match i16::try_from(integer) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => {
+                let message =
+                    format!("`{}` is {}, but must be {low} to {high}", self.key, self.source());
+                Err(self.error(message, hint))
+            }
+        }
+    }
+
     /// The text, for what can be written in other ways, too.
     pub(super) fn as_text(&self) -> Option<&'a str> {
         self.value.as_str()
@@ -254,6 +272,16 @@ impl<'a> Field<'a> {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let message = format!("`{}` can't be {}", self.key, self.source());
         Err(self.error(message, suggest::word(word, &names)))
+    }
+
+    /// The elements of a list; nothing if it is no list.
+    pub(super) fn as_list(&self) -> Option<Vec<Field<'a>>> {
+        self.value.is_array().then(|| self.items())
+    }
+
+    /// Whether it is a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
     }
 
     /// The elements of a list; a single value counts as a list of one.

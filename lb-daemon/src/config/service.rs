@@ -13,6 +13,7 @@ use super::{
     address::{self, family},
     backend::{self, PlacedBackend, ServerKeys},
     duration,
+    group_ledger::GroupLedger,
     ledger::Ledger,
     model::{Balance, Role, Service, Timeouts},
     node,
@@ -29,6 +30,8 @@ pub(super) struct ServiceKeys {
     connect: Option<Duration>,
     client: Option<Duration>,
     server_timeout: Option<Duration>,
+    client_fin: Option<Duration>,
+    server_fin: Option<Duration>,
     server: ServerKeys,
 }
 
@@ -53,12 +56,24 @@ impl ServiceKeys {
         });
         let allbackups = table.optional("allbackups", Field::boolean);
         let source = table.optional("source", sources);
-        let [connect, client, server_timeout] = table.table("timeout", timeout).read(|table| {
-            ["connect", "client", "server"]
-                .map(|key| table.optional(key, |field| duration::read(field, &duration::TIMEOUT)))
-        });
+        let [connect, client, server_timeout, client_fin, server_fin] =
+            table.table("timeout", timeout).read(|table| {
+                ["connect", "client", "server", "client_fin", "server_fin"].map(|key| {
+                    table.optional(key, |field| duration::read(field, &duration::TIMEOUT))
+                })
+            });
         let server = table.table("server", server).read(|table| ServerKeys::read(table, check));
-        Self { balance, allbackups, source, connect, client, server_timeout, server }
+        Self {
+            balance,
+            allbackups,
+            source,
+            connect,
+            client,
+            server_timeout,
+            client_fin,
+            server_fin,
+            server,
+        }
     }
 
     /// These keys, and where they are silent the inherited ones.
@@ -70,16 +85,22 @@ impl ServiceKeys {
             connect: self.connect.or(inherited.connect),
             client: self.client.or(inherited.client),
             server_timeout: self.server_timeout.or(inherited.server_timeout),
+            client_fin: self.client_fin.or(inherited.client_fin),
+            server_fin: self.server_fin.or(inherited.server_fin),
             server: self.server.or(&inherited.server),
         }
     }
 
     fn timeouts(&self) -> Timeouts {
         const THREE_HOURS: Duration = Duration::from_secs(3 * 3600);
+        let client = self.client.unwrap_or(THREE_HOURS);
+        let server = self.server_timeout.unwrap_or(THREE_HOURS);
         Timeouts {
             connect: self.connect.unwrap_or(Duration::from_secs(5)),
-            client: self.client.unwrap_or(THREE_HOURS),
-            server: self.server_timeout.unwrap_or(THREE_HOURS),
+            client,
+            server,
+            client_fin: self.client_fin.unwrap_or(client),
+            server_fin: self.server_fin.unwrap_or(server),
         }
     }
 }
@@ -89,6 +110,7 @@ pub(super) fn read(
     table: Table<'_>,
     defaults: &ServiceKeys,
     ledger: &mut Ledger<'_>,
+    groups: &GroupLedger<'_>,
 ) -> Read<Service> {
     table.read(|table| {
         let name = table.required("name", "give the service a name: name = \"mysql\"", |field| {
@@ -100,12 +122,13 @@ pub(super) fn read(
         let keys = ServiceKeys::read(table, titles).or(defaults);
         let (backends, failed) = backends(table, &keys);
 
-        if let Ok(name) = &name {
-            ledger.service(name);
-        }
+        ledger.service(&name);
+        let mut group = None;
         if let Ok(bind) = &bind {
+            let sources = keys.source.as_deref().unwrap_or_default();
             ledger.binds(bind);
-            check_families(table, bind, keys.source.as_deref().unwrap_or_default(), &backends);
+            group = groups.of_service(bind, sources);
+            check_families(table, bind, sources, &backends);
         }
         ledger.backends(&backends);
         failed?;
@@ -115,7 +138,7 @@ pub(super) fn read(
             bind: bind?.into_iter().map(Spanned::into_inner).collect(),
             balance: keys.balance.unwrap_or(Balance::RoundRobin),
             allbackups: keys.allbackups.unwrap_or(false),
-            group: None,
+            group,
             timeout: keys.timeouts(),
             source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
             backends: backends.into_iter().map(|placed| placed.backend).collect(),

@@ -1,4 +1,4 @@
-//! What the operator may have meant: near names, and HAProxy's words for ours.
+//! What the operator may have meant: near names, and the words of HAProxy and keepalived for ours.
 
 /// What to write instead of the unknown key `name`, where the keys `known` are allowed.
 pub(super) fn key(name: &str, known: &[&str]) -> String {
@@ -14,6 +14,10 @@ pub(super) fn key(name: &str, known: &[&str]) -> String {
 /// What HAProxy's words, and ours in a place where they do not belong, are called here.
 fn familiar(word: &str) -> Option<&'static str> {
     Some(match word {
+        "weight" => {
+            "weights are a backend's, or go with what a group tracks: \
+                     track_script = [{ name = \"haproxy\", weight = -20 }]"
+        }
         "frontend" | "listen" => "a [[service]] is what HAProxy calls a listen section",
         "backends" | "servers" => "each backend is a table of its own: [[service.backend]]",
         "default_server" => "what servers share goes into [defaults.server] or [service.server]",
@@ -37,6 +41,33 @@ fn familiar(word: &str) -> Option<&'static str> {
         "tcp_check" => "what to check goes into the check: `check = { tcp_check = [...] }`",
         "httpchk" => "what to check goes into the check: `check = { httpchk = { uri = \"/\" } }`",
         "expect" => "write `expect_string` for text, or `expect_regex` for an expression",
+        _ => return of_keepalived(word),
+    })
+}
+
+/// What keepalived's words are called here, and those of its like.
+fn of_keepalived(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "vrrp_instance" | "instance" | "carp" => {
+            "a [[group]] is what keepalived calls a vrrp_instance"
+        }
+        "vrrp_sync_group" => "a [[group]] has the addresses of all legs, and moves as one",
+        "vrrp_script" => "write [[script]]",
+        "vrrp_track_process" => "write [[process]]",
+        "state" => "there is no initial state: a group starts as backup; remove it",
+        "nopreempt" => "write preempt = false",
+        "authentication" => "write auth_pass = \"...\"",
+        "vrid" => "the identifier is `virtual_router_id`, CARP's is `vhid`",
+        "vips" | "addresses" | "ip" => "a group's addresses are `virtual_ipaddress`",
+        "dev" => "write `interface`",
+        "command" | "cmd" => "what a script runs is `script`",
+        "decrement" => "write a negative `weight`",
+        "init_fail" => "remove it: nothing is taken for well before it was looked at",
+        "script_user" => "a script has its `user`, a group its `notify_user`",
+        "garp_lower_prio_delay" | "garp_lower_prio_repeat" => {
+            "after a conflict the winner announces its addresses again; remove it"
+        }
+        "vmac_xmit_base" => "adverts go by the group's own interface; remove it",
         _ => return None,
     })
 }

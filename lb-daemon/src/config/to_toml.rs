@@ -3,10 +3,10 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    duration,
+    duration, group_to_toml,
     model::{
         Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-        LogFormat, Role, Service, TcpStep, XdpMode,
+        LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
     },
 };
 
@@ -18,6 +18,15 @@ impl Config {
         global(&mut out, &self.global);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
+        for each in &self.scripts {
+            group_to_toml::script(&mut out, each);
+        }
+        for each in &self.processes {
+            group_to_toml::process(&mut out, each);
+        }
+        for each in &self.groups {
+            group_to_toml::group(&mut out, each);
+        }
         for each in &self.services {
             service(&mut out, each);
         }
@@ -74,14 +83,22 @@ fn service(out: &mut Writer, service: &Service) {
     out.line("balance", quote(balance));
     out.line("allbackups", service.allbackups);
     out.line("source", list(service.source.iter().map(quote)));
-    let [connect, client, server] =
-        [service.timeout.connect, service.timeout.client, service.timeout.server]
-            .map(|timeout| quote(duration::format(timeout)));
-    let timeout = format!("{{ connect = {connect}, client = {client}, server = {server} }}");
-    out.line("timeout", timeout);
+    out.line("timeout", timeouts(&service.timeout));
     for each in &service.backends {
         backend(out, each);
     }
+}
+
+fn timeouts(timeouts: &Timeouts) -> String {
+    let keys = [
+        ("connect", timeouts.connect),
+        ("client", timeouts.client),
+        ("server", timeouts.server),
+        ("client_fin", timeouts.client_fin),
+        ("server_fin", timeouts.server_fin),
+    ];
+    let keys = keys.map(|(key, timeout)| format!("{key} = {}", quote(duration::format(timeout))));
+    format!("{{ {} }}", keys.join(", "))
 }
 
 fn backend(out: &mut Writer, backend: &Backend) {
@@ -161,7 +178,7 @@ fn http_check(check: &HttpCheck) -> String {
 }
 
 /// On one line; backslashes stay readable where TOML allows it.
-fn quote(text: impl Display) -> String {
+pub(super) fn quote(text: impl Display) -> String {
     let text = text.to_string();
     if text.contains(['\\', '"']) && !text.contains(|c: char| c == '\'' || c.is_control()) {
         return format!("'{text}'");
@@ -184,20 +201,21 @@ fn quote(text: impl Display) -> String {
     quoted
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
+/// A file in the making.
 #[derive(Default)]
-struct Writer(String);
+pub(super) struct Writer(String);
 
 impl Writer {
-    fn header(&mut self, header: &str) {
+    pub(super) fn header(&mut self, header: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.0, "{gap}{header}");
     }
 
-    fn line(&mut self, key: &str, value: impl Display) {
+    pub(super) fn line(&mut self, key: &str, value: impl Display) {
         let _ = writeln!(self.0, "{key} = {value}");
     }
 }

@@ -301,7 +301,14 @@ mod tests {
     fn timeouts_are_rounded_up_and_bounded() {
         let of = |client| {
             let other = Duration::from_secs(1);
-            flow_timeouts(&Timeouts { connect: other, client, server: other }).client
+            let timeouts = Timeouts {
+                connect: other,
+                client,
+                server: other,
+                client_fin: other,
+                server_fin: other,
+            };
+            flow_timeouts(&timeouts).client
         };
         for millis in [1, 10, 1_000, 10_800_000] {
             let ticks = of(Duration::from_millis(millis));

@@ -227,7 +227,13 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         bind: vec![SERVICE],
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
-        timeout: Timeouts { connect: timeout, client: timeout, server: timeout },
+        timeout: Timeouts {
+            connect: timeout,
+            client: timeout,
+            server: timeout,
+            client_fin: timeout,
+            server_fin: timeout,
+        },
     };
     let backend = |number: u16| DesiredBackend {
         service: 0,

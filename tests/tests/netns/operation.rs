@@ -296,11 +296,11 @@ fn the_example_file_is_valid_and_so_is_what_it_comes_down_to() -> Result<()> {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tandem.example.toml");
     let check = || anyhow::Ok(Tandem::command(&lab)?.arg("check"));
     let said = check()?.arg(&example).run()?;
-    assert!(said.ends_with("valid (2 services, 5 backends)\n"), "{said}");
+    assert!(said.ends_with("valid (2 groups, 2 services, 5 backends)\n"), "{said}");
     let effective = lab.dir().join("effective.toml");
     fs::write(&effective, check()?.arg("--print").arg(&example).run()?)?;
     let said = check()?.arg(&effective).run()?;
-    assert!(said.ends_with("valid (2 services, 5 backends)\n"), "{said}");
+    assert!(said.ends_with("valid (2 groups, 2 services, 5 backends)\n"), "{said}");
     lab.no_traces()
 }
 

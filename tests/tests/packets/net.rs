@@ -148,7 +148,13 @@ impl Net {
             bind: vec![self.vip],
             balance: Balance::RoundRobin,
             slots: Slots(vec![self.number].into()),
-            timeout: Timeouts { connect: LONG, client: LONG, server: LONG },
+            timeout: Timeouts {
+                connect: LONG,
+                client: LONG,
+                server: LONG,
+                client_fin: LONG,
+                server_fin: LONG,
+            },
         }
     }
 

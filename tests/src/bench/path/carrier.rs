@@ -177,7 +177,13 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             bind: vec![(VIRTUAL, port).into()],
             balance: Balance::RoundRobin,
             slots: Slots([number].into()),
-            timeout: Timeouts { connect: long, client: long, server: long },
+            timeout: Timeouts {
+                connect: long,
+                client: long,
+                server: long,
+                client_fin: long,
+                server_fin: long,
+            },
         };
         let backend = DesiredBackend {
             service: number,

@@ -173,7 +173,13 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 _ => (first..first + BACKENDS / 2).collect(),
             };
             let number = u16::try_from(desired.services.len()).expect("a few");
-            let timeout = Timeouts { connect: timeout, client: timeout, server: timeout };
+            let timeout = Timeouts {
+                connect: timeout,
+                client: timeout,
+                server: timeout,
+                client_fin: timeout,
+                server_fin: timeout,
+            };
             let service =
                 DesiredService { bind: vec![bind], balance, slots: Slots(slots.into()), timeout };
             desired.services.insert(number, service);

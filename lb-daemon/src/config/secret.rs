@@ -1,0 +1,105 @@
+//! Passwords: in the configuration itself, or in a file of their own.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    ops::RangeInclusive,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::OFlag;
+use toml::Spanned;
+
+use super::{
+    node,
+    reader::{Field, Table},
+    report::Read,
+};
+
+/// More than any password has.
+const LONGEST_FILE: u64 = 4096;
+
+/// A password, and where it came from.
+pub(super) struct Secret {
+    pub(super) text: String,
+    /// Nothing if it stands in the configuration.
+    pub(super) file: Option<PathBuf>,
+}
+
+/// The password under `key`, or in the file under `file_key`; `length` is in bytes, and `hint` says
+/// what it is bounded by.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    [key, file_key]: [&'static str; 2],
+    length: &RangeInclusive<usize>,
+    hint: &str,
+) -> Option<Spanned<Secret>> {
+    let text = table.optional(key, |field| {
+        let text = usable(field, field.string()?, length, hint)?;
+        Ok(field.spanned(Secret { text, file: None }))
+    });
+    let file = table.optional(file_key, |field| {
+        let path = node::path(field)?;
+        let content = read_file(field, &path)?;
+        let text = usable(field, &content, length, hint)?;
+        Ok(field.spanned(Secret { text, file: Some(path) }))
+    });
+    if let (Some(_), Some(file)) = (&text, &file) {
+        let message = format!("there are both `{key}` and `{file_key}`");
+        table.report().error(file.span(), message, "keep one of the two");
+    }
+    text.or(file)
+}
+
+fn usable(
+    field: &Field<'_>,
+    text: &str,
+    length: &RangeInclusive<usize>,
+    hint: &str,
+) -> Read<String> {
+    if !length.contains(&text.len()) {
+        let message = format!("the password of `{}` has {} bytes", field.key(), text.len());
+        return Err(field.error(message, hint));
+    }
+    // Short passwords are filled up with zeros.
+    if text.contains('\0') {
+        let message = format!("the password of `{}` has a zero byte", field.key());
+        return Err(field.error(message, "a password ends there; choose another"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The file's only line.
+fn read_file(field: &Field<'_>, path: &Path) -> Read<String> {
+    let unreadable = |error: io::Error| {
+        let message = format!("the file of `{}` can't be read: {error}", field.key());
+        field.error(message, "it is a text file of one line, the password, that only root may read")
+    };
+    let file = open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+    if mode & 0o004 != 0 {
+        let message = format!("everybody can read the file of `{}`", field.key());
+        let hint = format!("chmod 600 {}", path.display());
+        field.report().warning(Some(field.span()), message, hint);
+    }
+    let mut text = String::new();
+    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(unreadable)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.contains('\n') {
+        let message = format!("the file of `{}` has more than one line", field.key());
+        return Err(field.error(message, "it holds the password and nothing else"));
+    }
+    Ok(line.to_owned())
+}
+
+/// Opens a regular file. Anything else could block, or never end.
+fn open(path: &Path) -> io::Result<File> {
+    let no_waiting = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = OpenOptions::new().read(true).custom_flags(no_waiting).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::other("it is no regular file"))
+}
