@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
-use lb_daemon::config::Carp;
+use anyhow::{Result, anyhow, bail, ensure};
+use lb_daemon::config::{self, Carp};
 use tests::lab::{
-    Contest, Election, Family, fence,
+    Contest, Election, Family, Pair, fence,
     member::{PORT, System, UcarpMember},
 };
 
@@ -92,13 +92,32 @@ fn hosts_that_are_kept_apart_are_both_master_until_they_hear_each_other() -> Res
 }
 
 #[test]
-fn keepalived_is_told_every_way_of_electing_right() -> Result<()> {
+fn the_product_is_told_every_way_of_electing_in_words_it_knows() -> Result<()> {
+    let pair = Pair::new(0)?;
+    let global = "global = { node = \"lab\", interfaces = [\"front\", \"back\"] }\n";
+    for election in elections() {
+        let text = [global, &election.for_tandem(&pair, 0, 100)].concat();
+        let parsed = config::parse(&text, "tandem.toml").map_err(|all| anyhow!("{all}"))?;
+        let [group] = &parsed.config.groups[..] else { bail!("there is one group") };
+        assert_eq!(group.preempt, election.preempt);
+        assert_eq!(group.addresses.iter().filter(|one| one.interface == "back").count(), 2);
+    }
+    Ok(())
+}
+
+/// One of each kind.
+fn elections() -> [Election; 3] {
     let v2 = Election::new(2, 1_000 * MS);
-    for election in [
+    [
         Election { auth_pass: Some("secret"), ..v2.clone() },
         Election { unicast: true, ..v2 },
         Election { family: Family::V6, preempt: true, ..election() },
-    ] {
+    ]
+}
+
+#[test]
+fn keepalived_is_told_every_way_of_electing_right() -> Result<()> {
+    for election in elections() {
         let mut contest = Contest::between(System::Keepalived, election.clone(), PRIORITIES)?;
         contest.only_master(0)?;
         let at = SystemTime::now();
@@ -120,7 +139,8 @@ fn keepalived_is_told_every_way_of_electing_right() -> Result<()> {
 fn an_ucarp_is_succeeded_by_the_other() -> Result<()> {
     let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
     for (host, advskew) in [(0, 1), (1, 100)] {
-        let carp = Carp { vhid: 7, pass: "secret".to_owned(), advbase: 1, advskew };
+        let carp =
+            Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
         let ucarp = UcarpMember::start(contest.pair(), host, carp)?;
         contest.enter_as(host, Box::new(ucarp))?;
     }

@@ -47,7 +47,8 @@ fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
 #[test]
 fn ucarp_and_tandem_agree() -> Result<()> {
     // The times of CARP with these settings are those of VRRP's second version, and less.
-    let carp = |advskew| Carp { vhid: 7, pass: "secret".to_owned(), advbase: 1, advskew };
+    let carp =
+        |advskew| Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
     let tandem = |contest: &Contest, host: usize, advskew: u8| {
         let vip = contest.pair().vip(Family::V4);
         let group = format!(
