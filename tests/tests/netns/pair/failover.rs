@@ -46,7 +46,8 @@ fn lost_leg(leg: fn(&Twin) -> &Leg) -> Result<()> {
     leg(contest.twin(0)).plug()?;
     contest.settle();
     contest.only_master(1)?;
-    goes_on(&knocks, start, PERIOD)
+    // Nobody takes over, so there is no such gap as a moment ago.
+    goes_on(&knocks, start, election().advert_int)
 }
 
 #[test]
