@@ -5,6 +5,8 @@ use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use crate::hash::absorb;
+
 /// An IPv4 address, its four bytes in network order held in one word.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -32,6 +34,12 @@ pub trait Address: Copy + Eq + Default + fmt::Debug + 'static {
     /// Folds the address to one word for hashing.
     fn fold(self) -> u32;
 
+    /// Adds both addresses of a tuple to a hash that is to be [finished](crate::hash) by others.
+    fn absorb(hash: u64, by: u64, src: Self, dst: Self) -> u64;
+
+    /// Zero for equal addresses, without a branch for each word of them.
+    fn difference(self, other: Self) -> u32;
+
     /// The sum of the address' 16-bit words, as they stand in memory, for the Internet checksum.
     fn sum(self) -> u32;
 
@@ -42,10 +50,25 @@ pub trait Address: Copy + Eq + Default + fmt::Debug + 'static {
     fn from_ip(ip: IpAddr) -> Option<Self>;
 }
 
+#[inline(always)]
+const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
 impl Address for V4 {
     #[inline(always)]
     fn fold(self) -> u32 {
         self.0
+    }
+
+    #[inline(always)]
+    fn absorb(hash: u64, by: u64, src: Self, dst: Self) -> u64 {
+        absorb(hash, by, pair(src.0, dst.0))
+    }
+
+    #[inline(always)]
+    fn difference(self, other: Self) -> u32 {
+        self.0 ^ other.0
     }
 
     #[inline(always)]
@@ -71,6 +94,19 @@ impl Address for V6 {
         let [a, b, c, d] = self.0;
         // Rotations keep addresses that differ by swapped words apart.
         a ^ b.rotate_left(7) ^ c.rotate_left(15) ^ d.rotate_left(22)
+    }
+
+    #[inline(always)]
+    fn absorb(hash: u64, by: u64, src: Self, dst: Self) -> u64 {
+        let (src, dst) = (src.0, dst.0);
+        let hash = absorb(absorb(hash, by, pair(src[0], src[1])), by, pair(src[2], src[3]));
+        absorb(absorb(hash, by, pair(dst[0], dst[1])), by, pair(dst[2], dst[3]))
+    }
+
+    #[inline(always)]
+    fn difference(self, other: Self) -> u32 {
+        let (one, two) = (self.0, other.0);
+        (one[0] ^ two[0]) | (one[1] ^ two[1]) | (one[2] ^ two[2]) | (one[3] ^ two[3])
     }
 
     #[inline(always)]

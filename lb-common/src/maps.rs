@@ -3,27 +3,28 @@
 //! | map | kind | key → value | written by |
 //! |---|---|---|---|
 //! | `SETTINGS` | array | 0 → [`Settings`] | daemon |
-//! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → 1 | daemon |
+//! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → [`VirtualAddress`] | daemon |
+//! | `LEASES` | array, mapped | group → when its lease ends, monotonic clock, ns, `u64` | daemon |
 //! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
 //! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
 //! | `TURNS` | array | service → turns taken, `u64` | program |
 //! | `TIMEOUTS` | array | service → [`Timeouts`] | daemon |
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
-//! | `BACKEND_STATE` | array | backend → [`BackendState`] | program |
+//! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon corrects once |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
 //! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon moves and removes |
 //! | `FREE_HOPS` | queue | hop | daemon fills; program takes, and gives back what it did not use |
-//! | `FLOWS_V4`, `_V6` | hash | [`FlowKey`] → [`Flow`] | program |
+//! | `FLOWS_V4`, `_V6` | array, mapped by the daemon | group → [`Group`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
-//! | `TABLES` | array | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | program |
+//! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
-    flow::{Flow, FlowKey, Timeouts},
-    hash::MAGLEV_SIZE,
+    flow::{Flow, FlowKey, GROUP, Group, Timeouts},
+    hash::{MAGLEV_SIZE, Seed},
 };
 
 /// Services (bound addresses share their service's number).
@@ -43,10 +44,13 @@ pub const MAX_HOPS: u32 = 16384;
 pub const SLOTS: usize = 8192;
 /// Slot tables: two for each service, so that one is filled while the other is in use.
 pub const MAX_SLOT_TABLES: u32 = MAX_SERVICES * 2;
-/// Keys one run of a `reap_*` program takes; a power of two.
-pub const REAP_BATCH: usize = 64;
-/// Bytes before the keys in a reap program's input: a frame is at least an Ethernet header long.
+/// Numbers of places that one run of a `reap_*` program takes; a power of two.
+pub const REAP_BATCH: usize = 512;
+/// Bytes before the numbers in a reap program's input: a frame is at least an Ethernet header long.
 pub const REAP_HEADER: usize = 16;
+/// Set in a number for a `reap_*` program: a connection that was being removed long ago already is
+/// at that place.
+pub const REAP_STUCK: u32 = 1 << 31;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -66,12 +70,32 @@ pub struct Settings {
     pub half_open: u32,
     /// What becomes of a packet without a flow that is not a SYN: [`MISS_RESET`] or [`MISS_DROP`].
     pub miss: u32,
+    /// Of the flow tables' hash. This and what follows stays as long as the maps do.
+    pub seed: Seed,
+    /// Groups of each family's flow table.
+    pub groups: u32,
+    /// Most connections of a family.
+    pub connections: u32,
 }
 
 /// Answer an unknown packet with a RST.
 pub const MISS_RESET: u32 = 0;
 /// Drop an unknown packet.
 pub const MISS_DROP: u32 = 1;
+
+/// Groups of addresses that this host shares with others, and number zero for what it shares with
+/// nobody.
+pub const MAX_GROUPS: u32 = 64;
+
+/// An address that a service is bound to, or that a group has.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct VirtualAddress {
+    /// Number of its group; zero if this host has it for itself.
+    pub group: u16,
+    /// One if a service is bound to it, else zero.
+    pub bound: u16,
+}
 
 /// A virtual address and port.
 #[repr(C)]
@@ -212,17 +236,11 @@ pub struct HopKey {
 /// A place in the ring of half-open connections.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct HalfOpen<A> {
-    /// The connection's life word at birth; zero for a place never used.
+pub struct HalfOpen {
+    /// The connection's life word at birth; zero for a place that is not in use.
     pub born: u64,
-    /// Key of its forward entry.
-    pub src: A,
-    /// Second part of the key.
-    pub dst: A,
-    /// Third part of the key.
-    pub sport: Port,
-    /// Last part of the key.
-    pub dport: Port,
+    /// Where its forward entry is in the flow table.
+    pub entry: u32,
     /// Always zero.
     pub zero: u32,
 }
@@ -246,21 +264,24 @@ pub struct TableState {
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        1,
+        2,
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),
         size_of::<Flow<V6>>(),
         size_of::<Backend<V4>>(),
         size_of::<Backend<V6>>(),
-        size_of::<HalfOpen<V4>>(),
-        size_of::<HalfOpen<V6>>(),
+        size_of::<HalfOpen>(),
+        GROUP,
+        crate::flow::LEVELS as usize,
         size_of::<Settings>(),
         size_of::<Service>(),
         size_of::<BackendState>(),
         size_of::<BackendStats>(),
         size_of::<TableState>(),
         size_of::<Timeouts>(),
+        size_of::<VirtualAddress>(),
+        MAX_GROUPS as usize,
         size_of::<NextHop>(),
         size_of::<HopKey>(),
         crate::verdict::COUNT,
@@ -285,19 +306,21 @@ const _: () = {
     assert!(size_of::<FlowKey<V4>>() == 12);
     assert!(size_of::<FlowKey<V6>>() == 36);
     assert!(size_of::<Flow<V4>>() == 64);
-    assert!(size_of::<Flow<V6>>() == 88);
+    assert!(size_of::<Flow<V6>>() == 128);
+    assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
+    assert!(size_of::<Settings>() == 40);
     assert!(size_of::<ServiceKey<V4>>() == 8);
     assert!(size_of::<ServiceKey<V6>>() == 20);
     assert!(size_of::<Backend<V4>>() == 28);
     assert!(size_of::<Backend<V6>>() == 88);
-    assert!(size_of::<HalfOpen<V4>>() == 24);
-    assert!(size_of::<HalfOpen<V6>>() == 48);
+    assert!(size_of::<HalfOpen>() == 16);
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<HopKey>() == 24);
     assert!(MAGLEV_SIZE as usize <= SLOTS);
     assert!(MAX_LEASTCONN as usize <= SLOTS);
     assert!(MAX_BACKENDS < MAX_HOPS);
     assert!(MAX_BACKENDS <= 1 << 16);
+    assert!(MAX_HOPS <= 1 << 16);
     assert!(SLOTS.is_power_of_two());
 };
 
@@ -305,7 +328,7 @@ const _: () = {
 mod pod {
     use super::{
         Backend, BackendState, BackendStats, HalfOpen, HopKey, NextHop, Service, ServiceKey,
-        Settings, SlotTable, TableState, V4, V6,
+        Settings, SlotTable, TableState, V4, V6, VirtualAddress,
     };
     use crate::addr::Address;
 
@@ -321,6 +344,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Service {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for VirtualAddress {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for SlotTable {}
     // SAFETY: as above.
     unsafe impl<A: Address> aya::Pod for Backend<A> {}
@@ -333,7 +358,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for HopKey {}
     // SAFETY: as above.
-    unsafe impl<A: Address> aya::Pod for HalfOpen<A> {}
+    unsafe impl aya::Pod for HalfOpen {}
     // SAFETY: as above.
     unsafe impl aya::Pod for TableState {}
 }

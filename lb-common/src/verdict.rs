@@ -102,8 +102,14 @@ verdicts! {
     DropNoPort = Drop, "drop_no_port";
     /// The next hop is not resolved, or no room is left for a new one.
     DropNoHop = Drop, "drop_no_hop";
+    /// For an address of a group that another host has, or may have: this one has no lease on it.
+    DropNoLease = Drop, "drop_no_lease";
     /// A packet of a flow that another processor is just removing.
     DropDying = Drop, "drop_dying";
+    /// A new connection, but another processor was just opening it too, or was for too long inserting
+    /// one that shares its place
+    /// in the flow table. The client sends its SYN again.
+    DropBusy = Drop, "drop_busy";
     /// The program met a map entry it cannot explain, or the driver left no room to change a
     /// frame's length. Please report it.
     DropInternal = Drop, "drop_internal";

@@ -48,7 +48,7 @@ enum Verb {
         #[arg(short, long)]
         print: bool,
     },
-    /// Show services, backends, connections and what was dropped.
+    /// Show groups, services, backends, connections and what was dropped.
     Status {
         /// The whole status as JSON.
         #[arg(long)]
@@ -61,6 +61,17 @@ enum Verb {
     ///
     /// An invalid file is refused, and the old configuration stays in force.
     Reload {
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
+    /// Hand a group of addresses over to the other host.
+    ///
+    /// This host gives the group up at once, and takes it back only if the other one is gone. To be
+    /// run on the host that is its master.
+    Failover {
+        /// Name of the group.
+        group: String,
         /// Control socket of the daemon.
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
@@ -82,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Check { file, print } => check(&file, print),
         Verb::Status { json, socket } => status(&socket, json),
         Verb::Reload { socket } => reload(&socket),
+        Verb::Failover { group, socket } => failover(&socket, &group),
         Verb::Detach { bpffs } => detach(&bpffs),
     };
     match result {
@@ -143,6 +155,14 @@ fn reload(socket: &Path) -> Result<()> {
         eprintln!("{warning}");
     }
     println!("configuration {} is in force", reloaded.generation);
+    Ok(())
+}
+
+fn failover(socket: &Path, group: &str) -> Result<()> {
+    client::failover(socket, group)?;
+    println!(
+        "group {group} is being handed over: `tandem status` on the other host shows it there"
+    );
     Ok(())
 }
 

@@ -22,10 +22,16 @@ use tracing::{error, info, warn};
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Global, Parsed},
-    core::{Core, Counters, Desired, Effect, Event, InterfaceStatus, Inventory, Level, Status},
-    dataplane::{self, CounterReader, Dataplane, Reaper, Sweep},
+    core::{
+        Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
+        Status,
+    },
+    dataplane::{self, CounterReader, Dataplane, Drift, Reaper, Sweep},
+    election::Election,
+    hooks::Hooks,
     netlink::Netlink,
     probe,
+    tracking::{self, ProcessWatcher},
 };
 
 /// Walks of the flow tables are at least this far apart, ...
@@ -93,6 +99,12 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     };
     info!("{why}: detaching the XDP program and stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Gives all groups up; what it tells at last is heard before the hooks end.
+    runtime.election.stop();
+    while let Ok(event) = inbox.try_recv() {
+        runtime.handle(event);
+    }
+    runtime.hooks.finish().await;
     dataplane::detach(&bpffs)?;
     Ok(())
 }
@@ -109,6 +121,9 @@ struct Runtime {
     unapplied: Option<(Instant, Desired)>,
     counters: CounterReader,
     netlink: Netlink,
+    processes: ProcessWatcher,
+    hooks: Hooks,
+    election: Election,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -132,6 +147,12 @@ impl Runtime {
             );
         }
         let counters = dataplane.counters()?;
+        let mut leases = dataplane.leases()?;
+        let set = Box::new(move |group, until| {
+            // The core gives no number that there is no room for.
+            let _ = leases.set(group, until);
+        });
+        let election = Election::start(set, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let now = Instant::now();
         Ok(Self {
@@ -143,6 +164,9 @@ impl Runtime {
             unapplied: None,
             counters,
             netlink,
+            processes: ProcessWatcher::start(events.clone()),
+            hooks: Hooks::new(),
+            election,
             events,
             started: now,
             last_error: None,
@@ -190,6 +214,16 @@ impl Runtime {
                     error!("cannot follow a neighbour that moved: {error:#}");
                 }
             }
+            Effect::RunScript(request) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let (run, outcome) = tracking::run_script(request).await;
+                    let _ = events.send(Event::Ran { run, outcome });
+                });
+            }
+            Effect::WatchProcesses(names) => self.processes.watch(names),
+            Effect::Election(command) => self.election.command(command),
+            Effect::Hook(request) => self.hooks.run(request),
             Effect::Notify(notice) => match notice.level() {
                 Level::Info => info!("{notice}"),
                 Level::Warn => warn!("{notice}"),
@@ -212,6 +246,13 @@ impl Runtime {
                 Ok(status) => Response::Status(Box::new(status)),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
+            Request::Failover { group } => match self.core.failover(&group) {
+                Ok(effect) => {
+                    self.run(effect);
+                    Response::FailingOver
+                }
+                Err(error) => Response::Failed(error.to_string()),
+            },
             Request::Reload => match self.reload() {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
@@ -223,7 +264,8 @@ impl Runtime {
 
     fn status(&self) -> Result<Status> {
         let counters = self.counters.read(self.core.backends())?;
-        let mut status = self.core.status(&counters, Instant::now());
+        let elections = self.election.view()?;
+        let mut status = self.core.status(&counters, &elections, Instant::now());
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
         status.uptime_seconds = self.started.elapsed().as_secs();
         status.config.path = self.path.display().to_string();
@@ -271,7 +313,7 @@ impl Runtime {
             format!("{setting} differs from what the daemon runs with: it takes a new start")
         }));
         self.put_in_force(Arc::new(config), &warnings);
-        let status = self.core.status(&Counters::default(), Instant::now());
+        let status = self.core.status(&Counters::default(), &Elections::default(), Instant::now());
         Ok(Reloaded { generation: status.config.generation, warnings })
     }
 
@@ -313,9 +355,16 @@ impl Runtime {
 /// Walks the flow tables on a thread of its own for as long as somebody listens.
 fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> {
     let run = move || {
+        let drift = reaper.recount();
+        if drift != Drift::default() {
+            warn!("counts did not agree with the flow tables, and were corrected: {drift}");
+        }
         while !events.is_closed() {
             let pause = match reaper.sweep() {
                 Ok(sweep) => {
+                    if sweep.healed != 0 {
+                        warn!(entries = sweep.healed, "broken entries of the flow tables removed");
+                    }
                     let pause = pause_after(&sweep);
                     let (backends, services) = (sweep.backends, sweep.services);
                     let _ = events.send(Event::Walked { backends, services });

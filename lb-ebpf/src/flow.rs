@@ -4,22 +4,26 @@
 //! depend on that change, so each is settled exactly once however many processors are at it.
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
-use lb_common::flow::{
-    CLIENT_FIN, DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, RESET, SERVER_FIN, SYN_ACK, Silence,
-    age, born, created, is_closed, is_expired, is_half_open, state, ticks,
+use lb_common::{
+    flow::{
+        CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born,
+        created, is_closed, is_expired, is_half_open, state, ticks,
+    },
+    maps::REAP_STUCK,
 };
 
 use crate::{
-    atomic::Word,
+    atomic::{Word, fence},
     maps::{self, Family},
     packet::{ACK, FIN, RST, SYN},
+    table::{Entry, Found, entry, free, life_of},
 };
-
-pub(crate) type Entry<F> = *mut Flow<<F as Family>::Address>;
-pub(crate) type Key<F> = FlowKey<<F as Family>::Address>;
 
 /// How often a life word is tried to be changed against other processors doing the same.
 const CHANGE_ATTEMPTS: u32 = 8;
+/// How old a reverse entry is at least before it is taken for left alone: those of a connection are
+/// inserted one after the other.
+const ORPHAN: u32 = ticks(1_000_000_000);
 
 /// What to do with a segment that has an entry.
 pub enum Follow {
@@ -33,10 +37,11 @@ pub enum Follow {
 
 /// Takes a segment with the TCP flags `flags` into account.
 #[inline(always)]
-pub fn follow<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow {
+pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
     let now = now();
-    // SAFETY: `entry` came from a lookup in this run of the program, so it stays readable. A
-    // racing store of `last_seen` stores nearly the same time.
+    let &Found { entry, life } = found;
+    // SAFETY: an element of an array map. A racing store of `last_seen` stores nearly the same
+    // time, and nothing is stored that a later connection in the same place could not bear.
     unsafe {
         let is_change = flags & (SYN | FIN | RST) != 0;
         if is_change || age(now, (*entry).last_seen) > (*entry).renew {
@@ -46,17 +51,16 @@ pub fn follow<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow {
             (*entry).renew = 0;
         }
     }
-    // SAFETY: as above; the direction never changes.
-    if unsafe { (*entry).direction } == FORWARD {
-        follow_client::<F>(entry, key, flags)
+    // SAFETY: as above; the direction of a connection's entry never changes.
+    if unsafe { (*entry).is_forward() } {
+        follow_client::<F>(entry, life, flags)
     } else {
-        follow_server::<F>(entry, flags)
+        follow_server::<F>(entry, life, flags)
     }
 }
 
 #[inline(always)]
-fn follow_client<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow {
-    let life = life_of::<F>(entry).load();
+fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
     let state = state(life);
     if state & DEAD != 0 {
         return Follow::Dying;
@@ -70,7 +74,7 @@ fn follow_client<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow 
             // take for established: the backend's challenge tells the client what to do.
             return Follow::Forward;
         }
-        return if end::<F>(entry, life, key) { Follow::Reopen } else { Follow::Dying };
+        return if end::<F>(entry, life) { Follow::Reopen } else { Follow::Dying };
     }
     let mut seen = 0;
     if flags & RST != 0 {
@@ -87,7 +91,7 @@ fn follow_client<F: Family>(entry: Entry<F>, key: &Key<F>, flags: u8) -> Follow 
 }
 
 #[inline(always)]
-fn follow_server<F: Family>(entry: Entry<F>, flags: u8) -> Follow {
+fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
     let mut seen = 0;
     if flags & RST != 0 {
         seen |= RESET;
@@ -99,43 +103,49 @@ fn follow_server<F: Family>(entry: Entry<F>, flags: u8) -> Follow {
         seen |= SYN_ACK;
     }
     if seen != 0 {
-        // SAFETY: readable as in `follow`; the translation never changes.
-        let (owner, birth) = unsafe { ((*entry).to.pair_key(), born((*entry).life)) };
-        match F::flows().get_ptr_mut(owner) {
-            Some(owner) => change::<F>(owner, birth, seen),
+        // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
+        match entry::<F>(unsafe { (*reverse).pair }) {
+            Some(owner) => change::<F>(owner, born(life), seen),
             None => return Follow::Dying,
         }
     }
     Follow::Forward
 }
 
-/// Ends the connection of `key` if it is expired by the rule in `lb_common::flow`. Returns whether
-/// it did.
+/// Ends the connection whose forward entry is at the place `number`, if it is expired by the rule in
+/// `lb_common::flow`, and removes a reverse entry that is left alone. Returns whether it did.
 #[inline(always)]
-pub fn reap<F: Family>(key: &Key<F>) -> bool {
+pub fn reap<F: Family>(number: u32) -> bool {
     let now = now();
-    let Some(entry) = F::flows().get_ptr_mut(key) else {
-        return false;
-    };
-    // SAFETY: readable after a lookup in this run; these fields never change, or, `last_seen`,
-    // change in one store.
-    let (direction, client, to) =
-        unsafe { ((*entry).direction, silence(&*entry, now), &(*entry).to) };
-    if direction != FORWARD {
+    let Some(this) = entry::<F>(number & !REAP_STUCK) else { return false };
+    let life = life_of::<F>(this).load();
+    if born(life) == 0 {
         return false;
     }
-    let life_then = life_of::<F>(entry).load();
-    let server = match F::flows().get_ptr(to.pair_key()) {
-        // SAFETY: as above.
-        Some(pair) => unsafe { silence(&*pair, now) },
-        None => client,
-    };
-    let Some(timeouts) = maps::TIMEOUTS.get(to.service.into()) else {
-        return false;
-    };
-    let age = age(now, created(life_then));
-    let expired = is_expired(state(life_then), age, client, server, timeouts);
-    expired && state(life_then) & DEAD == 0 && end::<F>(entry, life_then, key)
+    fence();
+    // SAFETY: elements of an array map. What was read is the connection's own if its life word
+    // still is what it was, which whoever removes it makes sure of.
+    unsafe {
+        let pair = entry::<F>((*this).pair).filter(|pair| is_pair::<F>(*pair, life));
+        if !(*this).is_forward() {
+            return pair.is_none() && age(now, created(life)) > ORPHAN && free::<F>(this, life);
+        }
+        if state(life) & DEAD != 0 {
+            // Who was at it is not coming back, or is just done: one of the two frees the place.
+            return number & REAP_STUCK != 0 && remove::<F>(this, life);
+        }
+        let client = silence(&*this, now);
+        let server = pair.map_or(client, |pair| silence(&*pair, now));
+        let Some(timeouts) = maps::TIMEOUTS.get((*this).service.into()) else { return false };
+        let age = age(now, created(life));
+        is_expired(state(life), age, client, server, timeouts) && end::<F>(this, life)
+    }
+}
+
+/// Whether an entry belongs to the connection with the life word `life`.
+#[inline(always)]
+fn is_pair<F: Family>(entry: Entry<F>, life: u64) -> bool {
+    born(life_of::<F>(entry).load()) == born(life)
 }
 
 #[inline(always)]
@@ -155,74 +165,66 @@ fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
         if after == before || born(before) != birth || state(before) & DEAD != 0 {
             return;
         }
-        if word.replace(before, after) {
-            settle::<F>(owner, state(before), is_half_open(state(after)), is_closed(state(after)));
+        if replace::<F>(owner, before, after) {
             return;
         }
     }
 }
 
-/// Takes a connection for removal: true for exactly one caller, and only if its life word is still
-/// `life`.
+/// Changes the owner's life word, if it still is `before`, and lowers the counts that its connection
+/// leaves by that. Returns whether it did.
 #[inline(always)]
-pub(crate) fn claim<F: Family>(owner: Entry<F>, before: u64) -> bool {
-    let after = before | u64::from(DEAD);
+fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
+    // Before the change: after it, another processor may remove the connection.
+    // SAFETY: an element of an array map; the connection's own if the change succeeds.
+    let backend = unsafe { (*owner).backend };
+    fence();
     if !life_of::<F>(owner).replace(before, after) {
         return false;
     }
-    settle::<F>(owner, state(before), false, true);
-    true
-}
-
-/// Takes a connection and removes it. A function of its own, to have a stack of its own.
-#[inline(never)]
-pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64, key: &Key<F>) -> bool {
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    let pair = unsafe { (*owner).to.pair_key() };
-    let claimed = claim::<F>(owner, before);
-    if claimed {
-        remove::<F>(key, &pair);
-    }
-    claimed
-}
-
-/// Removes both entries of a claimed connection.
-#[inline(always)]
-pub(crate) fn remove<F: Family>(key: &Key<F>, pair: &Key<F>) {
-    let _ = F::flows().remove(pair);
-    let _ = F::flows().remove(key);
-    if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
-        // SAFETY: a live element of an array map; only ever accessed atomically.
-        unsafe { Word::new(&raw mut (*table).connections) }.decrement();
-    }
-}
-
-/// Lowers the counts that a connection leaves by its change from the state `before`.
-#[inline(always)]
-fn settle<F: Family>(owner: Entry<F>, before: u8, half_open: bool, closed: bool) {
+    let (before, after) = (state(before), state(after));
+    let is_dead = after & DEAD != 0;
     if is_half_open(before)
-        && !half_open
+        && (is_dead || !is_half_open(after))
         && let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE)
     {
         // SAFETY: a live element of an array map; only ever accessed atomically.
         unsafe { Word::new(&raw mut (*table).half_open) }.decrement();
     }
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    let backend = unsafe { (*owner).to.backend };
     if !is_closed(before)
-        && closed
+        && (is_dead || is_closed(after))
         && let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into())
     {
         // SAFETY: as above.
         unsafe { Word::new(&raw mut (*state).active) }.decrement();
     }
+    true
 }
 
+/// Takes a connection and removes it: true for exactly one caller, and only if its life word still
+/// is `before`. A function of its own, to have a stack of its own.
+#[inline(never)]
+pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
+    let after = before | u64::from(DEAD);
+    replace::<F>(owner, before, after) && {
+        remove::<F>(owner, after);
+        true
+    }
+}
+
+/// Removes both entries of a connection that is dead by its life word. Returns whether it was there.
 #[inline(always)]
-pub(crate) fn life_of<F: Family>(entry: Entry<F>) -> Word {
-    // SAFETY: readable after a lookup in this run of the program, which is as long as the result
-    // is used; only ever accessed atomically.
-    unsafe { Word::new(&raw mut (*entry).life) }
+fn remove<F: Family>(owner: Entry<F>, life: u64) -> bool {
+    // SAFETY: an element of an array map; the connection's own if its place can be freed.
+    if let Some(pair) = entry::<F>(unsafe { (*owner).pair }) {
+        free::<F>(pair, born(life));
+    }
+    let freed = free::<F>(owner, life);
+    if freed && let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
+        // SAFETY: a live element of an array map; only ever accessed atomically.
+        unsafe { Word::new(&raw mut (*table).connections) }.decrement();
+    }
+    freed
 }
 
 /// The time in ticks, as exact as the timer tick: idle times need no more.

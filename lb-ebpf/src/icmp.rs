@@ -1,10 +1,13 @@
 //! ICMP errors about packets of our flows: translated, with the packet they quote, and sent to
 //! whom that packet came from. Path-MTU discovery depends on it.
 
+use core::ptr::NonNull;
+
+use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    addr::Port,
+    addr::{Address as _, Port},
     checksum::{address_delta, apply, combine, fold, port_delta},
-    flow::FlowKey,
+    flow::{Flow, FlowKey},
     verdict::Verdict,
 };
 
@@ -15,6 +18,7 @@ use crate::{
     packet::{Icmp, Ipv4, Ipv6, Packet, Tcp},
     rewrite::Rewrite,
     segment::{IpHeader, TCP},
+    table::{self, Entry, Found},
 };
 
 /// What differs between ICMP and ICMPv6.
@@ -63,38 +67,75 @@ struct Ports {
     seq: u32,
 }
 
-/// Translates an ICMP error, or passes what is none or not about a flow.
+/// The parts of an ICMP error that quotes a TCP segment.
+struct Complaint<'a, F: Family> {
+    link: Link<'a>,
+    ip: &'a mut F::Header,
+    icmp: &'a mut Icmp,
+    quoted: &'a mut F::Header,
+    /// Of the quoted segment.
+    inner: &'a mut Ports,
+    /// Where that begins.
+    offset: usize,
+}
+
+impl<'a, F: Family> Complaint<'a, F> {
+    #[inline(always)]
+    fn parse(packet: &Packet<'a>) -> Option<Self> {
+        let link = Link::parse(packet).ok()?;
+        let ip = packet.at::<F::Header>(link.length())?;
+        let offset = link.length() + size_of::<F::Header>();
+        let icmp = packet.at::<Icmp>(offset)?;
+        let quote = offset + size_of::<Icmp>();
+        let ports = quote + size_of::<F::Header>();
+        let quoted = packet.at::<F::Header>(quote)?;
+        let inner = packet.at::<Ports>(ports)?;
+        let least = size_of::<Icmp>() + size_of::<F::Header>() + size_of::<Ports>();
+        if !F::Header::is_error(icmp.kind) || !quoted.has_ports() || ip.payload() < least {
+            return None;
+        }
+        packet.reaches(offset + ip.payload()).then_some(Self {
+            link,
+            ip,
+            icmp,
+            quoted,
+            inner,
+            offset: ports,
+        })
+    }
+}
+
+/// The flow that an ICMP error needs; nothing if the message is no error, or about no flow.
 ///
 /// The quoted packet is one that we sent on, so its answer is the key of the flow back, and that
 /// flow's translation is what the error itself needs.
-#[inline(always)]
-pub fn relay<F: Family>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
-    let mut link = Link::parse(packet)?;
-    let ip = packet.at::<F::Header>(link.length()).ok_or(Verdict::PassIcmp)?;
-    let offset = link.length() + size_of::<F::Header>();
-    let icmp = packet.at::<Icmp>(offset).ok_or(Verdict::PassIcmp)?;
-    let quote = offset + size_of::<Icmp>();
-    let ports = quote + size_of::<F::Header>();
-    let quoted = packet.at::<F::Header>(quote).ok_or(Verdict::PassIcmp)?;
-    let inner = packet.at::<Ports>(ports).ok_or(Verdict::PassIcmp)?;
-    let least = size_of::<Icmp>() + size_of::<F::Header>() + size_of::<Ports>();
-    if !F::Header::is_error(icmp.kind) || !quoted.has_ports() || ip.payload() < least {
-        return Err(Verdict::PassIcmp);
-    }
-    if !packet.reaches(offset + ip.payload()) {
-        return Err(Verdict::PassIcmp);
-    }
+///
+/// A function of its own, to have a stack of its own: what it returns is the entry to be looked at
+/// once more.
+#[inline(never)]
+pub fn quoted<F: Family>(ctx: &XdpContext) -> Option<NonNull<Flow<F::Address>>> {
+    let Complaint { ip, quoted, inner, .. } = Complaint::<F>::parse(&Packet::new(ctx))?;
     // Who complains about a packet complains to whom it came from.
     if ip.dst() != quoted.src() {
-        return Err(Verdict::PassIcmp);
+        return None;
     }
     let key =
         FlowKey { src: quoted.dst(), dst: quoted.src(), sport: inner.dport, dport: inner.sport };
-    let entry = F::flows().get_ptr(&key).ok_or(Verdict::PassIcmp)?;
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    let to = unsafe { &(*entry).to };
-    let hop = forward::hop(to.hop)?;
+    table::find_apart::<F>(&key)
+}
+
+/// Translates an ICMP error about a flow.
+#[inline(always)]
+pub fn relay<F: Family>(packet: &Packet<'_>, entry: Entry<F>) -> Result<Outcome, Verdict> {
+    let Complaint { mut link, ip, icmp, quoted, inner, offset: ports } =
+        Complaint::<F>::parse(packet).ok_or(Verdict::PassIcmp)?;
+    let found = Found::<F>::at(entry);
+    // SAFETY: an element of an array map. Whether it is the connection's is asked in the end.
+    let (key, to, hop) = unsafe { (&(*entry).key, &(*entry).to, (*entry).hop) };
+    let hop = forward::hop(hop.into())?;
     ip.lower_hop_limit().ok_or(Verdict::DropHopLimit)?;
+    let is_for = key.src.difference(quoted.dst()) | key.dst.difference(quoted.src()) == 0
+        && (key.sport, key.dport) == (inner.dport, inner.sport);
 
     // What the quoted packet looked like to whom the error goes.
     let addresses =
@@ -114,6 +155,9 @@ pub fn relay<F: Family>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     // The outer addresses are part of ICMPv6's checksum, but not of ICMP's.
     delta = combine(delta, ip.readdress(to.src, to.dst));
     icmp.checksum = apply(icmp.checksum, delta);
+    if !is_for || !found.is_still() {
+        return Err(Verdict::DropDying);
+    }
 
     link.address(packet, hop)?;
     Ok(Outcome::new(Verdict::ForwardError, hop.ifindex))

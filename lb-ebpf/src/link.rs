@@ -10,6 +10,7 @@ use lb_common::{
 use crate::packet::{Ethernet, Packet, VlanTag};
 
 pub const IPV4: u16 = 0x0800_u16.to_be();
+pub const ARP: u16 = 0x0806_u16.to_be();
 pub const IPV6: u16 = 0x86dd_u16.to_be();
 const VLAN: u16 = 0x8100_u16.to_be();
 const QINQ: u16 = 0x88a8_u16.to_be();

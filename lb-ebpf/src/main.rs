@@ -1,7 +1,7 @@
 //! Tandem's XDP program: full NAT of TCP connections to virtual addresses.
 //!
 //! A packet takes these steps, each in a room of its own:
-//! parse ([`link`], [`segment`]) → flow lookup ([`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
+//! parse ([`link`], [`segment`]) → flow lookup ([`table`], [`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
 //! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
 //! An ICMP error about a flow is translated as well ([`icmp`]); what the next link does not take is
 //! answered by one ([`too_big`]). All access to packet memory goes through [`packet`].
@@ -16,6 +16,7 @@ mod atomic;
 mod flow;
 mod forward;
 mod icmp;
+mod lease;
 mod link;
 mod maps;
 mod open;
@@ -25,6 +26,7 @@ mod rewrite;
 mod segment;
 mod select;
 mod service;
+mod table;
 mod too_big;
 
 use aya_ebpf::{
@@ -38,17 +40,19 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    flow::{FORWARD, FlowKey, Translation},
+    flow::FlowKey,
     maps::{MISS_DROP, REAP_BATCH, REAP_HEADER},
     verdict::{Action, Verdict},
 };
 
 use crate::{
     flow::Follow,
+    lease::Other,
     link::Link,
     maps::{Family, Inet, Inet6},
     packet::{ACK, FIN, Packet, RST, SYN},
     segment::{NoSegment, Segment},
+    table::{Entry, Found},
 };
 
 /// The entry, and the only place where a verdict becomes an XDP action.
@@ -70,9 +74,9 @@ pub fn tandem(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Ends those IPv4 connections of a list of keys that are expired; run by the daemon through
-/// `BPF_PROG_TEST_RUN`. Input: `REAP_HEADER` bytes, then up to `REAP_BATCH` keys. Returns how many
-/// it ended.
+/// Ends those IPv4 connections of a list that are expired; run by the daemon through
+/// `BPF_PROG_TEST_RUN`. Input: `REAP_HEADER` bytes, then the numbers of up to `REAP_BATCH` places in
+/// the flow table, four bytes each in the byte order of the host. Returns how many it ended.
 #[xdp]
 pub fn reap_v4(ctx: XdpContext) -> u32 {
     reap::<Inet>(&ctx)
@@ -118,9 +122,9 @@ impl From<Verdict> for Outcome {
 fn steps(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     let link = Link::parse(packet)?;
     match link.ethertype {
-        link::IPV4 => segment::<Inet>(packet, link),
-        link::IPV6 => segment::<Inet6>(packet, link),
-        _ => Err(Verdict::PassNotIp),
+        link::IPV4 => segment::<Inet>(packet, link).map_err(|v| lease::fence::<Inet>(packet, v)),
+        link::IPV6 => segment::<Inet6>(packet, link).map_err(|v| lease::fence::<Inet6>(packet, v)),
+        _ => Err(lease::fence::<Other>(packet, Verdict::PassNotIp)),
     }
 }
 
@@ -129,32 +133,64 @@ fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
     let mut segment = match Segment::<F>::parse(packet, link) {
         Ok(segment) => segment,
         Err(NoSegment::Decided(verdict)) => return Err(verdict),
-        Err(NoSegment::Icmp) => return Ok(error::<F>(packet.ctx)),
+        Err(NoSegment::Icmp) => {
+            let entry = icmp::quoted::<F>(packet.ctx).ok_or(Verdict::PassIcmp)?;
+            // SAFETY: an element of an array map; `relay` sees to it that it is the connection's.
+            if !lease::holds_service(unsafe { (*entry.as_ptr()).service }.into()) {
+                return Err(Verdict::DropNoLease);
+            }
+            return Ok(error::<F>(packet.ctx, entry.as_ptr()));
+        }
     };
     let key = segment.key();
 
-    if let Some(entry) = F::flows().get_ptr_mut(&key) {
-        match flow::follow::<F>(entry, &key, segment.tcp.flags) {
-            // SAFETY: readable after a lookup in this run; these fields never change.
-            Follow::Forward => unsafe {
-                let verdict = if (*entry).direction == FORWARD {
-                    Verdict::ForwardClient
-                } else {
-                    Verdict::ForwardServer
-                };
-                return send(packet, &mut segment, &(*entry).to, verdict);
-            },
-            Follow::Dying => return Err(Verdict::DropDying),
-            Follow::Reopen => {}
-        }
-    }
-    miss(packet, &key, &mut segment)
+    let (found, verdict) = match known::<F>(&key, segment.tcp.flags)? {
+        Some(known) => known,
+        None => match miss(packet, &key, &mut segment)? {
+            Miss::Opened(found) => (found, Verdict::ForwardNew),
+            Miss::Answered(outcome) => return Ok(outcome),
+        },
+    };
+    send(packet, &mut segment, &found, verdict)
 }
 
-/// An ICMP message. A function of its own, to have a stack of its own.
+/// The entry for a segment with this key, and what becomes of that; nothing if a connection may be
+/// opened for it.
+#[inline(always)]
+fn known<F: Family>(
+    key: &FlowKey<F::Address>,
+    flags: u8,
+) -> Result<Option<(Found<F>, Verdict)>, Verdict> {
+    let Some(found) = table::find::<F>(key) else { return Ok(None) };
+    // SAFETY: an element of an array map; `send` sees to it that it still is the connection's.
+    if !lease::holds_service(unsafe { (*found.entry).service }.into()) {
+        return Err(Verdict::DropNoLease);
+    }
+    match flow::follow(&found, flags) {
+        Follow::Forward => {
+            // SAFETY: an element of an array map; `send` sees to it that it still is the
+            // connection's.
+            let is_forward = unsafe { (*found.entry).is_forward() };
+            let verdict = if is_forward { Verdict::ForwardClient } else { Verdict::ForwardServer };
+            Ok(Some((found, verdict)))
+        }
+        Follow::Dying => Err(Verdict::DropDying),
+        Follow::Reopen => Ok(None),
+    }
+}
+
+/// An ICMP error about a flow. A function of its own, to have a stack of its own.
 #[inline(never)]
-fn error<F: Family>(ctx: &XdpContext) -> Outcome {
-    icmp::relay::<F>(&Packet::new(ctx)).unwrap_or_else(Outcome::from)
+fn error<F: Family>(ctx: &XdpContext, entry: Entry<F>) -> Outcome {
+    icmp::relay::<F>(&Packet::new(ctx), entry).unwrap_or_else(Outcome::from)
+}
+
+/// What became of a segment without a flow.
+enum Miss<F: Family> {
+    /// It has one now.
+    Opened(Found<F>),
+    /// It was turned into an answer.
+    Answered(Outcome),
 }
 
 /// A segment without a flow: opens one if it may, or answers.
@@ -163,8 +199,11 @@ fn miss<F: Family>(
     packet: &Packet<'_>,
     key: &FlowKey<F::Address>,
     segment: &mut Segment<'_, F>,
-) -> Result<Outcome, Verdict> {
+) -> Result<Miss<F>, Verdict> {
     let service = service::find::<F>(key)?;
+    if !lease::holds_service(service.id) {
+        return Err(Verdict::DropNoLease);
+    }
     // The kernel, too, answers nothing that was sent to everybody.
     if segment.link.ethernet.dst.0[0] & 1 != 0 {
         return Err(Verdict::PassNotOurs);
@@ -177,7 +216,7 @@ fn miss<F: Family>(
         if maps::SETTINGS.get(0).is_some_and(|settings| settings.miss == MISS_DROP) {
             return Err(Verdict::DropNoFlow);
         }
-        return reset::answer(packet, segment, Verdict::ResetNoFlow);
+        return reset::answer(packet, segment, Verdict::ResetNoFlow).map(Miss::Answered);
     }
     if flags & FIN != 0 {
         return Err(Verdict::DropBadFlags);
@@ -185,15 +224,13 @@ fn miss<F: Family>(
     let backend = match select::backend::<F>(service, key) {
         Ok(backend) => backend,
         Err(Verdict::ResetNoBackend) => {
-            return reset::answer(packet, segment, Verdict::ResetNoBackend);
+            return reset::answer(packet, segment, Verdict::ResetNoBackend).map(Miss::Answered);
         }
         Err(verdict) => return Err(verdict),
     };
     let client_hop = forward::client_hop(packet)?;
     open::open::<F>(key, service, backend, client_hop)?;
-    let entry = F::flows().get_ptr(key).ok_or(Verdict::DropDying)?;
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    send(packet, segment, unsafe { &(*entry).to }, Verdict::ForwardNew)
+    open::opened::<F>().map(Miss::Opened).ok_or(Verdict::DropInternal)
 }
 
 /// Translates a segment and addresses its frame.
@@ -201,16 +238,27 @@ fn miss<F: Family>(
 fn send<F: Family>(
     packet: &Packet<'_>,
     segment: &mut Segment<'_, F>,
-    to: &Translation<F::Address>,
+    found: &Found<F>,
     verdict: Verdict,
 ) -> Result<Outcome, Verdict> {
-    let hop = forward::hop(to.hop)?;
+    // SAFETY: an element of an array map. Whether it all is the connection's is asked below, before
+    // anything comes of it.
+    let (to, hop, backend) =
+        unsafe { (&(*found.entry).to, (*found.entry).hop, (*found.entry).backend) };
+    let hop = forward::hop(hop.into())?;
     let length = segment.length();
     if let Some(mtu) = forward::exceeds(packet, hop.ifindex, length) {
-        return Ok(too_big::answer::<F>(packet.ctx, mtu));
+        return if found.is_still() {
+            Ok(too_big::answer::<F>(packet.ctx, mtu))
+        } else {
+            Err(Verdict::DropDying)
+        };
     }
     rewrite::translate(segment, to)?;
-    if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(to.backend.into()) {
+    if !found.is_still() {
+        return Err(Verdict::DropDying);
+    }
+    if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(backend.into()) {
         // SAFETY: this processor's own copy.
         unsafe {
             if matches!(verdict, Verdict::ForwardServer) {
@@ -244,14 +292,14 @@ fn reap<F: Family>(ctx: &XdpContext) -> u32 {
     list.ended
 }
 
-/// A list of keys, and how many of their connections were ended.
+/// A list of places, and how many of their connections were ended.
 #[repr(C)]
 struct List {
     ctx: *mut xdp_md,
     ended: u32,
 }
 
-/// Looks at the key number `i`. Returns 1 after the last.
+/// Looks at the place that stands at `i`. Returns 1 after the last.
 extern "C" fn reap_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
     // SAFETY: what `reap` passed.
     let list = unsafe { &mut *list.cast::<List>() };
@@ -259,10 +307,10 @@ extern "C" fn reap_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
     // The mask tells the verifier what `bpf_loop` guarantees.
     const { assert!(REAP_BATCH.is_power_of_two()) };
     let i = i as usize & (REAP_BATCH - 1);
-    let offset = REAP_HEADER + i * size_of::<FlowKey<F::Address>>();
-    let Some(key) = Packet::new(&ctx).at::<FlowKey<F::Address>>(offset) else { return 1 };
-    let key = *key;
-    list.ended += u32::from(flow::reap::<F>(&key));
+    let Some(number) = Packet::new(&ctx).at::<u32>(REAP_HEADER + i * size_of::<u32>()) else {
+        return 1;
+    };
+    list.ended += u32::from(flow::reap::<F>(*number));
     0
 }
 

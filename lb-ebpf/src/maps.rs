@@ -1,16 +1,17 @@
 //! Every map, and the two address families as the rest of the program sees them.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Queue},
 };
 use lb_common::{
     addr::{Address, V4, V6},
-    flow::{Flow, FlowKey, Timeouts},
+    flow::{Group, Timeouts},
     maps::{
-        Backend, BackendState, BackendStats, HalfOpen, HopKey, MAX_BACKENDS, MAX_BINDS, MAX_HOPS,
-        MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable, TABLE_V4,
-        TABLE_V6, TableState,
+        Backend, BackendState, BackendStats, HalfOpen, HopKey, MAX_BACKENDS, MAX_BINDS, MAX_GROUPS,
+        MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
+        TABLE_V4, TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
 };
@@ -34,7 +35,10 @@ pub static TURNS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static BACKEND_STATE: Array<BackendState> = Array::with_max_entries(MAX_BACKENDS, 0);
+pub static LEASES: Array<u64> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAPABLE);
+#[map]
+pub static BACKEND_STATE: Array<BackendState> =
+    Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 #[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> =
     PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
@@ -45,27 +49,27 @@ pub static CLIENT_HOPS: HashMap<HopKey, u32> = HashMap::with_max_entries(MAX_HOP
 #[map]
 pub static FREE_HOPS: Queue<u32> = Queue::with_max_entries(MAX_HOPS, 0);
 #[map]
-pub static TABLES: Array<TableState> = Array::with_max_entries(2, 0);
+pub static TABLES: Array<TableState> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT as u32, 0);
 
 // The daemon sets the capacity of the flow tables and rings at load time.
 #[map]
-static FLOWS_V4: HashMap<FlowKey<V4>, Flow<V4>> = HashMap::with_max_entries(1 << 18, 0);
+static FLOWS_V4: Array<Group<V4>> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
 #[map]
-static FLOWS_V6: HashMap<FlowKey<V6>, Flow<V6>> = HashMap::with_max_entries(1 << 18, 0);
+static FLOWS_V6: Array<Group<V6>> = Array::with_max_entries(1 << 10, BPF_F_MMAPABLE);
 #[map]
-static HALF_OPEN_V4: Array<HalfOpen<V4>> = Array::with_max_entries(1 << 15, 0);
+static HALF_OPEN_V4: Array<HalfOpen> = Array::with_max_entries(1 << 15, 0);
 #[map]
-static HALF_OPEN_V6: Array<HalfOpen<V6>> = Array::with_max_entries(1 << 15, 0);
+static HALF_OPEN_V6: Array<HalfOpen> = Array::with_max_entries(1 << 15, 0);
 #[map]
 static SERVICES_V4: HashMap<ServiceKey<V4>, Service> = HashMap::with_max_entries(MAX_BINDS, 0);
 #[map]
 static SERVICES_V6: HashMap<ServiceKey<V6>, Service> = HashMap::with_max_entries(MAX_BINDS, 0);
 #[map]
-static VIRTUAL_ADDRESSES_V4: HashMap<V4, u32> = HashMap::with_max_entries(MAX_BINDS, 0);
+static VIRTUAL_ADDRESSES_V4: HashMap<V4, VirtualAddress> = HashMap::with_max_entries(MAX_BINDS, 0);
 #[map]
-static VIRTUAL_ADDRESSES_V6: HashMap<V6, u32> = HashMap::with_max_entries(MAX_BINDS, 0);
+static VIRTUAL_ADDRESSES_V6: HashMap<V6, VirtualAddress> = HashMap::with_max_entries(MAX_BINDS, 0);
 #[map]
 static BACKENDS_V4: Array<Backend<V4>> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
@@ -84,11 +88,13 @@ pub trait Family: 'static {
 
     /// Index of this family in `TABLES`.
     const TABLE: u32;
+    /// Whether a key takes so many registers that it is better handled by functions of their own.
+    const IS_WIDE: bool = size_of::<Self::Address>() > 4;
 
-    fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
-    fn half_open() -> &'static Array<HalfOpen<Self::Address>>;
+    fn flows() -> &'static Array<Group<Self::Address>>;
+    fn half_open() -> &'static Array<HalfOpen>;
     fn services() -> &'static HashMap<ServiceKey<Self::Address>, Service>;
-    fn virtual_addresses() -> &'static HashMap<Self::Address, u32>;
+    fn virtual_addresses() -> &'static HashMap<Self::Address, VirtualAddress>;
     fn backends() -> &'static Array<Backend<Self::Address>>;
     fn opening() -> &'static PerCpuArray<Opening<Self::Address>>;
 }
@@ -104,11 +110,11 @@ macro_rules! family {
             const TABLE: u32 = $table;
 
             #[inline(always)]
-            fn flows() -> &'static HashMap<FlowKey<$address>, Flow<$address>> {
+            fn flows() -> &'static Array<Group<$address>> {
                 &$flows
             }
             #[inline(always)]
-            fn half_open() -> &'static Array<HalfOpen<$address>> {
+            fn half_open() -> &'static Array<HalfOpen> {
                 &$half_open
             }
             #[inline(always)]
@@ -116,7 +122,7 @@ macro_rules! family {
                 &$services
             }
             #[inline(always)]
-            fn virtual_addresses() -> &'static HashMap<$address, u32> {
+            fn virtual_addresses() -> &'static HashMap<$address, VirtualAddress> {
                 &$virtual_addresses
             }
             #[inline(always)]

@@ -4,14 +4,13 @@
 //! not fit on the stack.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     cty::c_void,
     helpers::{bpf_ktime_get_ns, generated::bpf_loop},
 };
 use lb_common::{
     addr::{Address, Port},
     flow::{
-        DEAD, ESTABLISHED, FORWARD, Flow, FlowKey, REVERSE, Translation, born, created, is_closed,
+        DEAD, ESTABLISHED, FORWARD, FlowKey, REVERSE, Translation, born, created, is_closed,
         is_half_open, renewal, state,
     },
     maps::{HalfOpen, MAX_SOURCES, Service, Settings},
@@ -20,26 +19,41 @@ use lb_common::{
 
 use crate::{
     atomic::Word,
-    flow::{Key, claim, end, life_of, remove},
+    flow::end,
     maps::{self, Family},
+    table::{self, Entry, Found, Key, Refused, entry, free, life_of},
 };
 
 /// How many translation ports are tried for a new connection.
 const PORT_ATTEMPTS: u32 = 16;
-/// What `bpf_map_update_elem` returns when a key exists already.
-const EEXIST: i32 = -17;
 
 /// A connection that is being opened.
 #[repr(C)]
 pub struct Opening<A> {
-    /// The entry to insert next.
-    flow: Flow<A>,
+    /// Its life word at birth.
+    life: u64,
     /// The client's key.
     key: FlowKey<A>,
     /// The key of the reverse entry.
     reverse: FlowKey<A>,
-    /// The key of a connection that is in the way.
-    other: FlowKey<A>,
+    /// The place of the forward entry.
+    entry: u32,
+    /// The place of the reverse entry.
+    pair: u32,
+    /// See [`Flow::renew`](lb_common::flow::Flow::renew).
+    renew: u32,
+    client_hop: u16,
+    backend: u16,
+    service: u16,
+}
+
+/// The forward entry of the connection that was opened last.
+#[inline(always)]
+pub fn opened<F: Family>() -> Option<Found<F>> {
+    let opening = F::opening().get_ptr_mut(0)?;
+    // SAFETY: as in `open`.
+    let Opening { entry: number, life, .. } = unsafe { &*opening };
+    Some(Found { entry: entry::<F>(*number)?, life: *life })
 }
 
 /// Opens a connection to the backend `number`.
@@ -56,202 +70,233 @@ pub fn open<F: Family>(
     // other.
     let opening = unsafe { &mut *opening };
     // SAFETY: a helper without preconditions.
-    let life = born(unsafe { bpf_ktime_get_ns() });
-    make_room::<F>(key, life, settings)?;
-
+    opening.life = born(unsafe { bpf_ktime_get_ns() });
     opening.key = *key;
-    opening.flow.life = life;
-    opening.flow.last_seen = created(life);
-    opening.flow.direction = REVERSE;
-    opening.flow.renew = maps::TIMEOUTS.get(service.id).map_or(0, renewal);
-    // Field by field: a whole translation would be put together on the stack first. `allocate`
-    // sets the rest.
-    opening.flow.to.hop = client_hop;
-    opening.flow.to.backend = number;
-    opening.flow.to.service = service.id as u16;
-    allocate::<F>()?;
+    opening.renew = maps::TIMEOUTS.get(service.id).map_or(0, renewal);
+    opening.client_hop = client_hop as u16;
+    opening.backend = number;
+    opening.service = service.id as u16;
 
-    opening.flow.direction = FORWARD;
-    // A backend's next hop has the backend's number.
-    opening.flow.to.hop = number.into();
-    opening.flow.to.set(&opening.key, &opening.reverse.answer());
+    let place = make_room::<F>(settings).ok_or(Verdict::DropInternal)?;
     // Before the connection can be found: whoever ends it lowers the counts.
-    count::<F>(number, 1);
-    match F::flows().insert(&opening.key, &opening.flow, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(number.into()) {
-                // SAFETY: this processor's own copy.
-                unsafe { (*stats).connections += 1 };
-            }
-            Ok(())
-        }
-        Err(error) => {
-            count::<F>(number, u64::MAX);
-            let _ = F::flows().remove(opening.reverse);
-            // Another processor may have been faster with the same SYN; its flow is as good.
-            if error == EEXIST { Ok(()) } else { Err(Verdict::DropTableFull) }
-        }
+    if count::<F>(number, 1) >= u64::from(settings.connections) {
+        count::<F>(number, u64::MAX);
+        return Err(Verdict::DropTableFull);
     }
+    let code = match allocate::<F>() {
+        FOUND => insert_forward::<F>(),
+        code => code,
+    };
+    if code != FOUND {
+        count::<F>(number, u64::MAX);
+        // Another processor was faster with the same SYN, and has sent that on.
+        return Err(if code == EXISTS { Verdict::DropBusy } else { Verdict::from_index(code) });
+    }
+    if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(number.into()) {
+        // SAFETY: this processor's own copy.
+        unsafe { (*stats).connections += 1 };
+    }
+    *place = HalfOpen { born: opening.life, entry: opening.entry, zero: 0 };
+    Ok(())
 }
 
-/// Enters a new connection in the ring of half-open ones, and ends the one whose place it takes if
-/// that never was established: so a flood of SYNs evicts the oldest of its own kind and nothing
-/// else.
+/// What a function of its own, which can return no more than a register, returns instead of the
+/// number of a verdict: all is well, ...
+const FOUND: u32 = u32::MAX;
+/// ... or there is an entry with that key.
+const EXISTS: u32 = u32::MAX - 1;
+const INTERNAL: u32 = Verdict::DropInternal as u32;
+
+/// Frees a place in the ring of half-open connections for a new one, and ends the connection that
+/// had it if that never was established: so a flood of SYNs evicts the oldest of its own kind and
+/// nothing else.
 #[inline(never)]
-fn make_room<F: Family>(key: &Key<F>, life: u64, settings: &Settings) -> Result<(), Verdict> {
-    let table = maps::TABLES.get_ptr_mut(F::TABLE).ok_or(Verdict::DropInternal)?;
+fn make_room<F: Family>(settings: &Settings) -> Option<&'static mut HalfOpen> {
+    let table = maps::TABLES.get_ptr_mut(F::TABLE)?;
     // SAFETY: live elements of an array map; only ever accessed atomically.
     let (ring, evicted) =
         unsafe { (Word::new(&raw mut (*table).ring), Word::new(&raw mut (*table).evicted)) };
     let position = ring.add(1) as u32 & settings.half_open.wrapping_sub(1);
-    let place = F::half_open().get_ptr_mut(position).ok_or(Verdict::DropInternal)?;
+    let place = F::half_open().get_ptr_mut(position)?;
     // SAFETY: a live element of an array map; a position belongs to one processor until the ring
     // has gone round.
-    let old = unsafe { core::ptr::read(place) };
-    if old.born != 0 {
-        let old_key = FlowKey { src: old.src, dst: old.dst, sport: old.sport, dport: old.dport };
-        if let Some(entry) = F::flows().get_ptr_mut(old_key) {
-            let old_life = life_of::<F>(entry).load();
-            if born(old_life) == old.born
-                // Also one that was reset before it came to anything: else a flood of SYNs, each
-                // with a RST, would fill the table.
-                && state(old_life) & (DEAD | ESTABLISHED) == 0
-                && end::<F>(entry, old_life, &old_key)
-                && is_half_open(state(old_life))
-            {
-                evicted.add(1);
-            }
+    let place = unsafe { &mut *place };
+    let old = core::mem::take(place);
+    if old.born != 0
+        && let Some(entry) = entry::<F>(old.entry)
+    {
+        let life = life_of::<F>(entry).load();
+        if born(life) == old.born
+            // Also one that was reset before it came to anything: else a flood of SYNs, each
+            // with a RST, would fill the table.
+            && state(life) & (DEAD | ESTABLISHED) == 0
+            && end::<F>(entry, life)
+            && is_half_open(state(life))
+        {
+            evicted.add(1);
         }
     }
-    // SAFETY: as above.
-    unsafe {
-        *place = HalfOpen {
-            born: life,
-            src: key.src,
-            dst: key.dst,
-            sport: key.sport,
-            dport: key.dport,
-            zero: 0,
-        };
-    }
-    Ok(())
+    Some(place)
 }
 
 /// Finds a free translation for the connection being opened and inserts its reverse entry. Ports
 /// are taken in turn, the one unused for longest first, over all source addresses.
 #[inline(always)]
-fn allocate<F: Family>() -> Result<(), Verdict> {
-    let mut verdict = Verdict::DropNoPort as u32;
-    // SAFETY: the callback has the signature that the kernel calls it by, and `verdict` outlives
-    // the call.
+fn allocate<F: Family>() -> u32 {
+    let mut code = FOUND;
+    // SAFETY: the callback has the signature that the kernel calls it by, and `code` outlives the
+    // call.
     unsafe {
-        bpf_loop(
-            PORT_ATTEMPTS,
-            try_port::<F> as *mut c_void,
-            (&raw mut verdict).cast::<c_void>(),
-            0,
-        );
+        bpf_loop(PORT_ATTEMPTS, try_port::<F> as *mut c_void, (&raw mut code).cast::<c_void>(), 0);
     }
-    const NO_PORT: u32 = Verdict::DropNoPort as u32;
-    const FULL: u32 = Verdict::DropTableFull as u32;
-    match verdict {
-        FOUND => Ok(()),
-        NO_PORT => Err(Verdict::DropNoPort),
-        FULL => Err(Verdict::DropTableFull),
-        _ => Err(Verdict::DropInternal),
-    }
+    if code == EXISTS { Verdict::DropNoPort as u32 } else { code }
 }
 
-/// Stands for a verdict that is not needed.
-const FOUND: u32 = u32::MAX;
-
-/// Tries the next port. Returns 1 to end the search.
-extern "C" fn try_port<F: Family>(_step: u64, verdict: *mut c_void) -> i64 {
+/// Tries the next port, or the last one again if the connection that had it is gone. Returns 1 to end
+/// the search.
+extern "C" fn try_port<F: Family>(_step: u64, code: *mut c_void) -> i64 {
     // SAFETY: what `allocate` passed.
-    let verdict = unsafe { &mut *verdict.cast::<u32>() };
-    *verdict = match try_next::<F>() {
-        Ok(()) => FOUND,
-        Err(verdict) => verdict as u32,
-    };
-    i64::from(*verdict != Verdict::DropNoPort as u32)
+    let code = unsafe { &mut *code.cast::<u32>() };
+    // A connection that only lingers gives its port up.
+    if (*code != EXISTS || !evict_closed::<F>()) && !next_port::<F>() {
+        *code = INTERNAL;
+        return 1;
+    }
+    *code = insert_reverse::<F>();
+    i64::from(*code != EXISTS)
 }
 
+/// Sets the next translation for the connection being opened; false if there is none.
 #[inline(always)]
-fn try_next<F: Family>() -> Result<(), Verdict> {
-    let opening = F::opening().get_ptr_mut(0).ok_or(Verdict::DropInternal)?;
+fn next_port<F: Family>() -> bool {
+    let Some(opening) = F::opening().get_ptr_mut(0) else { return false };
     // SAFETY: as in `open`.
-    let Opening { flow, key, reverse, .. } = unsafe { &mut *opening };
-    let number = flow.to.backend.into();
+    let opening = unsafe { &mut *opening };
+    let number = opening.backend.into();
     let (Some(settings), Some(backend), Some(state)) =
         (maps::SETTINGS.get(0), F::backends().get(number), maps::BACKEND_STATE.get_ptr_mut(number))
     else {
-        return Err(Verdict::DropInternal);
+        return false;
     };
     // SAFETY: a live element of an array map; only ever accessed atomically.
     let turn = unsafe { Word::new(&raw mut (*state).cursor) }.add(1);
     let (ports, sources) = (u64::from(settings.port_count), u64::from(backend.source_count));
     if ports == 0 || sources == 0 {
-        return Err(Verdict::DropInternal);
+        return false;
     }
     // The mask tells the verifier what the daemon guarantees.
     let source = (turn / ports % sources) as usize & (MAX_SOURCES - 1);
+    let reverse = &mut opening.reverse;
     reverse.src = backend.address;
     reverse.sport = backend.port;
     reverse.dst = backend.sources[source];
     reverse.dport = Port::new((settings.port_first + (turn % ports) as u32) as u16);
-    translate(&mut flow.to, reverse, key);
-    for _ in 0..2 {
-        match F::flows().insert(&*reverse, &*flow, u64::from(BPF_NOEXIST)) {
-            Ok(()) => return Ok(()),
-            Err(EEXIST) => {}
-            Err(_) => return Err(Verdict::DropTableFull),
-        }
-        // A connection that only lingers gives its port up.
-        if !evict_closed::<F>() {
-            break;
-        }
-    }
-    Err(Verdict::DropNoPort)
+    true
 }
 
-/// Makes `to` turn a packet with the key `reverse` into an answer to one with the key `key`. A
+/// Inserts the reverse entry of the connection being opened.
+#[inline(never)]
+fn insert_reverse<F: Family>() -> u32 {
+    let Some(opening) = F::opening().get_ptr_mut(0) else { return INTERNAL };
+    // SAFETY: as in `open`.
+    let opening = unsafe { &mut *opening };
+    let inserted = table::insert::<F>(&opening.reverse, opening.life, REVERSE, |entry, _| {
+        fill::<F>(entry, opening);
+        // SAFETY: ours alone until it is published.
+        unsafe {
+            translate(&mut (*entry).to, &opening.reverse, &opening.key);
+            (*entry).hop = opening.client_hop;
+        }
+    });
+    match inserted {
+        Ok(number) => opening.pair = number,
+        Err(refused) => return refused.into(),
+    }
+    FOUND
+}
+
+/// Inserts the forward entry of the connection being opened, or removes its reverse entry again.
+#[inline(never)]
+fn insert_forward<F: Family>() -> u32 {
+    let Some(opening) = F::opening().get_ptr_mut(0) else { return INTERNAL };
+    // SAFETY: as in `open`.
+    let opening = unsafe { &mut *opening };
+    let Some(pair) = entry::<F>(opening.pair) else { return INTERNAL };
+    let inserted = table::insert::<F>(&opening.key, opening.life, FORWARD, |entry, number| {
+        fill::<F>(entry, opening);
+        // SAFETY: ours alone until it is published, and nobody else writes where `pair` is.
+        unsafe {
+            translate(&mut (*entry).to, &opening.key, &opening.reverse);
+            // A backend's next hop has the backend's number.
+            (*entry).hop = opening.backend;
+            (*entry).pair = opening.pair;
+            (*pair).pair = number;
+        }
+    });
+    match inserted {
+        Ok(number) => opening.entry = number,
+        Err(refused) => {
+            free::<F>(pair, opening.life);
+            return refused.into();
+        }
+    }
+    FOUND
+}
+
+impl From<Refused> for u32 {
+    #[inline(always)]
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Exists => EXISTS,
+            Refused::Because(verdict) => verdict as Self,
+        }
+    }
+}
+
+/// What both entries have in common.
+#[inline(always)]
+fn fill<F: Family>(entry: Entry<F>, opening: &Opening<F::Address>) {
+    // SAFETY: an element of an array map, which is the caller's alone until it is published.
+    unsafe {
+        (*entry).last_seen = created(opening.life);
+        (*entry).renew = opening.renew;
+        (*entry).backend = opening.backend;
+        (*entry).service = opening.service;
+    }
+}
+
+/// Makes `to` turn a packet with the key `from` into an answer to one with the key `answered`. A
 /// function of its own, to have a stack of its own.
 #[inline(never)]
-fn translate<A: Address>(to: &mut Translation<A>, reverse: &FlowKey<A>, key: &FlowKey<A>) {
-    to.set(reverse, &key.answer());
+fn translate<A: Address>(to: &mut Translation<A>, from: &FlowKey<A>, answered: &FlowKey<A>) {
+    to.set(from, answered);
 }
 
 /// Removes the connection that has the reverse key of the one being opened, if it is closed; true
 /// if the key is free now.
-#[inline(never)]
+#[inline(always)]
 fn evict_closed<F: Family>() -> bool {
     let Some(opening) = F::opening().get_ptr_mut(0) else { return false };
     // SAFETY: as in `open`.
-    let Opening { reverse, other, .. } = unsafe { &mut *opening };
-    let Some(pair) = F::flows().get_ptr(&*reverse) else { return true };
-    // SAFETY: readable after a lookup in this run; the translation never changes.
-    *other = unsafe { (*pair).to.pair_key() };
-    let Some(entry) = F::flows().get_ptr_mut(&*other) else { return false };
-    let life = life_of::<F>(entry).load();
-    // Two processors that open the same connection each insert a reverse entry; only one is its.
-    // SAFETY: readable after a lookup in this run; the birth of an entry never changes.
-    if born(life) != born(unsafe { (*pair).life }) {
-        return false;
-    }
-    let gone = state(life) & DEAD == 0 && is_closed(state(life)) && claim::<F>(entry, life);
-    if gone {
-        remove::<F>(other, reverse);
-    }
-    gone
+    let Some(found) = table::find::<F>(unsafe { &(*opening).reverse }) else { return true };
+    // SAFETY: an element of an array map; that the two belong together is asked next.
+    let Some(owner) = entry::<F>(unsafe { (*found.entry).pair }) else { return false };
+    let life = life_of::<F>(owner).load();
+    born(life) == born(found.life)
+        && state(life) & DEAD == 0
+        && is_closed(state(life))
+        && end::<F>(owner, life)
 }
 
-/// Adds to the counts that a new connection enters; all ones take one away.
+/// Adds to the counts that a new connection enters; all ones take one away. Returns how many
+/// connections there were.
 #[inline(always)]
-fn count<F: Family>(backend: u16, by: u64) {
+fn count<F: Family>(backend: u16, by: u64) -> u64 {
+    let mut connections = u64::MAX;
     if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
         // SAFETY: live elements of an array map; only ever accessed atomically.
         unsafe {
-            Word::new(&raw mut (*table).connections).add(by);
+            connections = Word::new(&raw mut (*table).connections).add(by);
             Word::new(&raw mut (*table).half_open).add(by);
         }
     }
@@ -259,4 +304,5 @@ fn count<F: Family>(backend: u16, by: u64) {
         // SAFETY: as above.
         unsafe { Word::new(&raw mut (*state).active) }.add(by);
     }
+    connections
 }

@@ -13,7 +13,16 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+        // SAFETY: a valid context. Volatile, or the compiler may have the caller of a function load
+        // these and pass them as the 32-bit numbers that they look like; the verifier knows
+        // them as pointers only where they are loaded.
+        let (start, end) = unsafe {
+            (
+                (&raw const (*ctx.ctx).data).read_volatile(),
+                (&raw const (*ctx.ctx).data_end).read_volatile(),
+            )
+        };
+        Self { ctx, start: start as usize, end: end as usize }
     }
 
     /// The header `T` at `offset`, or `None` if the frame (its first buffer, if it has several)
@@ -151,4 +160,40 @@ pub struct Icmp {
     pub code: u8,
     pub checksum: u16,
     pub rest: u32,
+}
+
+/// What a neighbour solicitation asks for, behind its ICMPv6 header.
+#[repr(C, packed(2))]
+pub struct Solicitation {
+    target: [Half; 4],
+}
+
+impl Solicitation {
+    #[inline(always)]
+    pub fn target(&self) -> V6 {
+        let [a, b, c, d] = &self.target;
+        V6([a.0, b.0, c.0, d.0])
+    }
+}
+
+/// An ARP packet for IPv4 over Ethernet (RFC 826). Multi-byte fields are in network byte order.
+#[repr(C, packed(2))]
+pub struct Arp {
+    hardware: u16,
+    protocol: u16,
+    lengths: [u8; 2],
+    operation: u16,
+    sender_mac: Mac,
+    pub sender: V4,
+    target_mac: Mac,
+    pub target: V4,
+}
+
+impl Arp {
+    #[inline(always)]
+    pub fn is_request(&self) -> bool {
+        const IPV4: u16 = 0x0800_u16.to_be();
+        const REQUEST: u16 = 1_u16.to_be();
+        self.protocol == IPV4 && self.lengths == [6, 4] && self.operation == REQUEST
+    }
 }

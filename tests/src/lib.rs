@@ -36,12 +36,19 @@
 //! [`ip`](lab::Namespace::ip). For other shapes there are [`veth`](lab::veth()) and
 //! [`bridge`](lab::bridge()).
 //!
+//! [`Pair`](lab::Pair) has two balancers instead, between two switches. Their cables can be
+//! [pulled](lab::Leg::pull) one by one, and a host be [cut off](lab::Twin::cut_off), be
+//! [switched off](lab::Twin::power_off), or be [kept from hearing the other](lab::Pair::divide).
+//!
 //! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
 //! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
 //! and another with the next connection. [`ChurnServer`](lab::ChurnServer) ends connections as the
 //! client asks it to. [`BulkServer`](lab::BulkServer) is for long transfers,
 //! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
 //! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
+//!
+//! **Who shares addresses.** [`Keepalived`](lab::Keepalived) and [`Ucarp`](lab::Ucarp) are the real
+//! ones, and tell their role.
 //!
 //! **Who asks.** [`Ask`](lab::Ask) makes many short connections and tells who answered,
 //! [`Churn`](lab::Churn) makes a great many that end in every way there is and tells which SYNs had
@@ -52,7 +59,14 @@
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
 //! ([`Lab::crowd`](lab::Lab::crowd)).
 //!
-//! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees.
+//! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees,
+//! [`Capture`](lab::Capture) what comes into a switch and when, and [`Knocks`](lab::Knocks) for how
+//! long a client had no answer.
+//!
+//! **Who shares addresses.** [`Keepalived`](lab::Keepalived) and [`Ucarp`](lab::Ucarp) are the real
+//! ones. A [`Contest`](lab::Contest) is a pair with one [member](lab::member::Member) on each host,
+//! the product or one of these, and tells by the wire who is master.
+//! [`answers_of`](lab::fence::answers_of) asks a host for what should be the other's.
 //!
 //! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer, and
 //! [`Service`](lab::Service) writes what it is to serve;
@@ -61,7 +75,8 @@
 //! # What to know
 //!
 //! - It needs root, and the Debian packages `iproute2 ethtool iputils-ping mariadb-server
-//!   mariadb-client nginx-light`, which `cargo xtask setup` installs.
+//!   mariadb-client nginx-light haproxy keepalived ucarp tcpdump tshark`, which `cargo xtask setup`
+//!   installs.
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
 //!   in the temporary directory, which the next lab removes: namespaces have no names in the file
 //!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.

@@ -64,7 +64,7 @@ pub enum ClientError {
 
 /// Asks the daemon how things are.
 pub fn status(socket: &Path) -> Result<Status, ClientError> {
-    match exchange(socket, Request::Status)? {
+    match exchange(socket, &Request::Status)? {
         Response::Status(status) => Ok(*status),
         _ => Err(beside_the_point(socket)),
     }
@@ -74,13 +74,24 @@ pub fn status(socket: &Path) -> Result<Status, ClientError> {
 ///
 /// [`ClientError::Refused`] holds the diagnostics if the file is not valid.
 pub fn reload(socket: &Path) -> Result<Reloaded, ClientError> {
-    match exchange(socket, Request::Reload)? {
+    match exchange(socket, &Request::Reload)? {
         Response::Reloaded(reloaded) => Ok(reloaded),
         _ => Err(beside_the_point(socket)),
     }
 }
 
-fn exchange(path: &Path, request: Request) -> Result<Response, ClientError> {
+/// Has the daemon hand a group over to the other host.
+///
+/// [`ClientError::Refused`] says why it does not, if there is no such group, or this host is not its
+/// master.
+pub fn failover(socket: &Path, group: &str) -> Result<(), ClientError> {
+    match exchange(socket, &Request::Failover { group: group.to_owned() })? {
+        Response::FailingOver => Ok(()),
+        _ => Err(beside_the_point(socket)),
+    }
+}
+
+fn exchange(path: &Path, request: &Request) -> Result<Response, ClientError> {
     let answer = converse(path, request).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(path.into()),
         ErrorKind::PermissionDenied => ClientError::NotAllowed(path.into()),
@@ -94,9 +105,9 @@ fn exchange(path: &Path, request: Request) -> Result<Response, ClientError> {
     }
 }
 
-fn converse(path: &Path, request: Request) -> io::Result<Vec<u8>> {
+fn converse(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     let mut stream = connect(path, PATIENCE)?;
-    stream.write_all(&protocol::encode(&request))?;
+    stream.write_all(&protocol::encode(request))?;
 
     let mut answer = Vec::new();
     BufReader::new(stream.take(LONGEST_ANSWER)).read_until(b'\n', &mut answer)?;

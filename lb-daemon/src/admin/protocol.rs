@@ -29,13 +29,18 @@ pub(super) const VERSION: u32 = 1;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can be asked of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// How things are.
     Status,
     /// Read the configuration file again and put it in force if it is valid.
     Reload,
+    /// Hand a group over to the other host.
+    Failover {
+        /// Name of the group.
+        group: String,
+    },
 }
 
 /// What the daemon answers.
@@ -46,6 +51,8 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::Reload`]: the new configuration is in force.
     Reloaded(Reloaded),
+    /// To [`Request::Failover`]: the group is being handed over.
+    FailingOver,
     /// It could not be done; why, for people. After a refused reload: the diagnostics of the file.
     Failed(String),
 }
@@ -151,7 +158,8 @@ mod tests {
 
     #[test]
     fn requests_survive_the_way() {
-        for request in [Request::Status, Request::Reload] {
+        let failover = Request::Failover { group: "gw".to_owned() };
+        for request in [Request::Status, Request::Reload, failover] {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }
     }
@@ -178,7 +186,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             failure(r#"{"version":1,"body":"drain"}"#).replace(env!("CARGO_PKG_VERSION"), "VERSION"),
-            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected `status` or `reload`): if this command is newer, restart the daemon"
+            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`): if this command is newer, restart the daemon"
         );
     }
 

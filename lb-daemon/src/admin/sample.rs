@@ -10,8 +10,9 @@ use std::{
 use lb_common::verdict::Verdict;
 
 use crate::core::{
-    BackendStatus, CheckStatus, ConfigStatus, InterfaceStatus, Reason, ServiceStatus, State,
-    Status, TableStatus, Traffic,
+    AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, GroupStatus,
+    InterfaceStatus, Kind, Reason, ServiceStatus, State, Status, TableStatus, TrackedStatus,
+    Traffic, TransitionStatus, group::Role,
 };
 
 /// A directory of its own for one test, removed with it.
@@ -68,6 +69,31 @@ pub(super) fn healthy() -> Status {
                 ..TableStatus::default()
             },
         ],
+        groups: vec![
+            GroupStatus {
+                role: Role::Master,
+                why: "no advert within 3.6 s".into(),
+                effective_priority: 110,
+                lease_ms: Some(2_874),
+                adverts: AdvertCounts { sent: 273_000, received: 4, ..adverts() },
+                addresses: vec!["10.2.2.4/24".into(), "10.3.3.4/24 dev eth1".into()],
+                tracked: vec![
+                    tracked(Kind::Interface, "eth0", 0),
+                    tracked(Kind::Interface, "eth1", 0),
+                    tracked(Kind::Script, "chk_haproxy", 10),
+                ],
+                ..group("gw", "VRRPv2", 51)
+            },
+            GroupStatus {
+                role: Role::Backup,
+                why: "10.2.2.3 has the higher priority".into(),
+                master: Some([10, 2, 2, 3].into()),
+                addresses: vec!["fd00:2::4/64".into()],
+                adverts: AdvertCounts { sent: 0, received: 273_000, ..adverts() },
+                tracked: vec![tracked(Kind::Interface, "eth0", 0)],
+                ..group("web", "CARP", 7)
+            },
+        ],
         services: vec![
             ServiceStatus {
                 name: "mysql".into(),
@@ -119,6 +145,36 @@ pub(super) fn troubled() -> Status {
     status.tables[0].connections = 961_000;
     status.tables[0].evicted = 1_234;
 
+    let [gw, web] = status.groups.as_mut_slice() else {
+        unreachable!("there are two groups");
+    };
+    gw.role = Role::Backup;
+    gw.why = "10.2.2.3 has the higher priority".into();
+    gw.master = Some([10, 2, 2, 3].into());
+    gw.lease_ms = None;
+    gw.effective_priority = 100;
+    gw.since_seconds = 17;
+    gw.tracked[2].condition = Condition::Failed;
+    gw.tracked[2].failure = Some("exit status 1: no pid file".into());
+    gw.transitions.insert(
+        0,
+        TransitionStatus {
+            from: Role::Master,
+            to: Role::Backup,
+            priority: 100,
+            why: gw.why.clone(),
+            age_seconds: 17,
+        },
+    );
+    gw.taken.insert("BACKUP".into(), 2);
+    web.role = Role::Fault;
+    web.master = None;
+    web.faults = vec!["interface eth0: down".into()];
+    web.why = "interface eth0: down".into();
+    web.tracked[0].condition = Condition::Failed;
+    web.tracked[0].failure = Some("down".into());
+    web.since_seconds = 65;
+
     let [db1, db2, db3] = status.services[0].backends.as_mut_slice() else {
         unreachable!("mysql has three backends");
     };
@@ -152,6 +208,39 @@ pub(super) fn troubled() -> Status {
         status.verdicts.insert(label.into(), packets);
     }
     status
+}
+
+/// A group that all is well with, whoever has it.
+fn group(name: &str, protocol: &str, id: u8) -> GroupStatus {
+    GroupStatus {
+        name: name.into(),
+        protocol: protocol.into(),
+        id,
+        interface: "eth0".into(),
+        since_seconds: 3 * 86400 + 4 * 3600,
+        priority: 100,
+        effective_priority: 100,
+        taken: [("BACKUP".into(), 1), ("MASTER".into(), 1)].into(),
+        transitions: vec![TransitionStatus {
+            from: Role::Backup,
+            to: Role::Master,
+            priority: 110,
+            why: "no advert within 3.6 s".into(),
+            age_seconds: 3 * 86400 + 4 * 3600,
+        }],
+        ..GroupStatus::default()
+    }
+}
+
+/// Counts of adverts, but for the good ones.
+fn adverts() -> AdvertCounts {
+    let discarded = [("hop_limit".into(), 3), ("password".into(), 0)].into();
+    AdvertCounts { discarded, ..AdvertCounts::default() }
+}
+
+/// Something tracked that is well.
+fn tracked(kind: Kind, name: &str, weight: i16) -> TrackedStatus {
+    TrackedStatus { kind, name: name.into(), weight, condition: Condition::Well, failure: None }
 }
 
 fn interface(name: &str, mode: &str) -> InterfaceStatus {

@@ -174,8 +174,8 @@ pub struct Process {
 }
 
 /// Commands that are run when a group's role changes, in the order of the changes, one at a time.
-/// Each is given keepalived's arguments after its own: `INSTANCE`, the group's name, the new state
-/// (`MASTER`, `BACKUP`, `FAULT`, `STOP`), and the priority.
+/// As in keepalived, those for one state are run as they stand; [`notify`](Self::notify) comes after
+/// them and is given arguments. Programs are named as in [`Script`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     /// On becoming master, and again after a conflict has healed.
@@ -186,7 +186,8 @@ pub struct Hooks {
     pub notify_fault: Option<Vec<String>>,
     /// On a stop of the daemon.
     pub notify_stop: Option<Vec<String>>,
-    /// On each of these.
+    /// On each of these, with four more arguments: `INSTANCE`, the group's name, the new state
+    /// (`MASTER`, `BACKUP`, `FAULT`, `STOP`), and the priority.
     pub notify: Option<Vec<String>>,
     /// User they run as.
     pub user: String,

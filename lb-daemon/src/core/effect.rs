@@ -12,8 +12,12 @@ use lb_common::{
     maps::{NextHop, Tags},
 };
 
-use super::{event::ProbeId, notice::Notice};
-use crate::config::{Balance, CheckKind, Timeouts};
+use super::{
+    event::{ProbeId, RunId},
+    group::Command,
+    notice::Notice,
+};
+use crate::config::{Balance, CheckKind, Script, Timeouts};
 
 /// Something an adapter is to do.
 #[derive(Clone, Debug)]
@@ -36,6 +40,15 @@ pub enum Effect {
         /// Its address from now on.
         to: Mac,
     },
+    /// Tracking: run this script and answer with [`Event::Ran`](super::Event::Ran).
+    RunScript(RunRequest),
+    /// Tracking: count the processes of these names from now on, and no others; answer with
+    /// [`Event::Processes`](super::Event::Processes).
+    WatchProcesses(BTreeSet<String>),
+    /// Election: this is new.
+    Election(Command),
+    /// Hooks: run these commands after those of the same group that were asked for before.
+    Hook(HookRequest),
     /// Log: tell the operator.
     Notify(Notice),
 }
@@ -65,6 +78,28 @@ pub struct ProbeRequest {
     pub timeout: Duration,
 }
 
+/// A script to run once, now.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// To be named in the answer.
+    pub id: RunId,
+    /// What to run.
+    pub script: Arc<Script>,
+}
+
+/// Commands to run because a group's role changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRequest {
+    /// Name of the group.
+    pub group: String,
+    /// Programs with all their arguments, to be run one after the other, whether they fail or not.
+    pub commands: Vec<Vec<String>>,
+    /// User they run as.
+    pub user: String,
+    /// When each is ended that does not end by itself.
+    pub timeout: Duration,
+}
+
 /// The whole state the data plane shall have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -72,6 +107,9 @@ pub struct Desired {
     pub services: BTreeMap<u16, DesiredService>,
     /// Backends by number, below [`MAX_BACKENDS`](lb_common::maps::MAX_BACKENDS).
     pub backends: BTreeMap<u16, DesiredBackend>,
+    /// Addresses that this host shares with others, by the number of their group: without a lease,
+    /// nothing may get through to them.
+    pub shared: BTreeMap<IpAddr, u16>,
 }
 
 /// A service as the data plane shall know it.
@@ -85,6 +123,8 @@ pub struct DesiredService {
     pub slots: Slots,
     /// Idle timeouts.
     pub timeout: Timeouts,
+    /// Number of the group that has its addresses; zero if this host has them for itself.
+    pub group: u16,
 }
 
 /// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.

@@ -1,10 +1,17 @@
 //! What can happen.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
+use super::group;
 use crate::config::Config;
 
 /// Something that happened.
@@ -45,8 +52,51 @@ pub enum Event {
         /// Numbers of the services that connections were found for.
         services: BTreeSet<u16>,
     },
+    /// The interfaces of this host, all of them, by name: at first, and whenever one comes, goes, is
+    /// renamed, or goes up or down.
+    Links(BTreeMap<String, Link>),
+    /// A tracked script came to its end, or could not be run.
+    Ran {
+        /// The run, as the core named it when asking for it.
+        run: RunId,
+        /// How it ended.
+        outcome: RunOutcome,
+    },
+    /// How many processes run, by the names that
+    /// [`Effect::WatchProcesses`](super::Effect::WatchProcesses) asked for: at first, and whenever
+    /// that changes.
+    Processes(BTreeMap<String, u32>),
+    /// The election tells that this host's role for a group changed, or that a conflict has healed.
+    Group {
+        /// The group's name.
+        name: String,
+        /// What changed.
+        transition: group::Transition,
+    },
     /// The deadline that the core had named has come.
     Tick,
+}
+
+/// An interface of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number: another one after it was removed and made again.
+    pub ifindex: u32,
+    /// Whether it is set up and has a carrier.
+    pub up: bool,
+}
+
+/// Names one run of a script; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub u64);
+
+/// How a run of a script ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// Whether it ended in time and with exit status 0.
+    pub passed: bool,
+    /// The last line of its output; of a failure, first what failed.
+    pub detail: String,
 }
 
 /// Names one probe; never used again.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    condition::Condition,
     event::{Outcome, Reason},
     view::CheckStatus,
 };
@@ -52,18 +53,6 @@ pub struct Health {
     passed: u64,
     failed: u64,
     downs: u64,
-}
-
-/// What the results so far add up to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    /// This check was never answered. The first result decides alone; until then the backend is
-    /// taken for up, or for what an earlier check with another question left it as.
-    Unproven { up: bool },
-    /// Up; the last `failed` results were failures, which was not enough.
-    Up { failed: u32 },
-    /// Down; the last `passed` results were passes, which was not enough.
-    Down { passed: u32 },
 }
 
 /// Where in its rhythm the check is.
@@ -161,7 +150,7 @@ impl Health {
         self.last = Some(Last { outcome: outcome.clone(), ended: now });
 
         let was_up = self.is_up();
-        self.condition = self.condition.after(passed, &self.check);
+        self.condition = self.condition.after(passed, self.check.rise, self.check.fall);
         self.phase = Phase::Waiting { due: now.max(started + self.interval()) };
 
         let transition = match (was_up, self.is_up()) {
@@ -208,11 +197,7 @@ impl Health {
 
     /// Whether the backend is healthy, as far as is known.
     pub const fn is_up(&self) -> bool {
-        match self.condition {
-            Condition::Unproven { up } => up,
-            Condition::Up { .. } => true,
-            Condition::Down { .. } => false,
-        }
+        self.condition.is_up()
     }
 
     /// When it went up or down for the last time, or was first known.
@@ -252,22 +237,6 @@ impl Health {
             Condition::Unproven { .. } | Condition::Up { .. } | Condition::Down { .. } => {
                 self.check.fastinter
             }
-        }
-    }
-}
-
-impl Condition {
-    /// The condition after one more result.
-    const fn after(self, passed: bool, check: &Check) -> Self {
-        match (self, passed) {
-            (Self::Up { failed }, false) if failed + 1 < check.fall => {
-                Self::Up { failed: failed + 1 }
-            }
-            (Self::Down { passed }, true) if passed + 1 < check.rise => {
-                Self::Down { passed: passed + 1 }
-            }
-            (_, true) => Self::Up { failed: 0 },
-            (_, false) => Self::Down { passed: 0 },
         }
     }
 }

@@ -3,15 +3,20 @@
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
 mod balance;
+mod condition;
 mod effect;
 mod event;
 pub mod group;
+mod groups;
 mod health;
 mod hops;
 mod maglev;
 mod notice;
 mod numbers;
+mod process;
+mod script;
 mod service;
+mod standing;
 mod view;
 
 #[cfg(test)]
@@ -27,16 +32,21 @@ use std::{
 use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
-    effect::{Desired, DesiredBackend, DesiredService, Effect, Inventory, ProbeRequest, Slots},
-    event::{Event, Exit, Outcome, ProbeId, Reason, Route},
+    effect::{
+        Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
+        RunRequest, Slots,
+    },
+    event::{Event, Exit, Link, Outcome, ProbeId, Reason, Route, RunId, RunOutcome},
+    groups::CannotFailOver,
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
-        BackendStatus, CheckStatus, ConfigStatus, Counters, InterfaceStatus, ServiceStatus, State,
-        Status, TableStatus, Traffic,
+        AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, Counters, Election,
+        Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status, TableStatus,
+        TrackedStatus, Traffic, TransitionStatus,
     },
 };
-use self::{hops::Hops, numbers::Numbers, service::ServiceState};
+use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
 use crate::config::Config;
 
 /// How long the ways to the backends may take to become known before anyone acts on it or worries.
@@ -49,6 +59,7 @@ pub struct Core {
     generation: u64,
     configured: Instant,
     services: Vec<ServiceState>,
+    groups: Groups,
     /// By one of the addresses a service is bound to; the lowest, when it was first known.
     service_numbers: Numbers<SocketAddr>,
     /// By service number and address.
@@ -77,6 +88,7 @@ impl Core {
             generation: 0,
             configured: now,
             services: Vec::new(),
+            groups: Groups::default(),
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),
@@ -111,19 +123,27 @@ impl Core {
                 self.backend_numbers.walked(&backends);
                 self.service_numbers.walked(&services);
             }
+            Event::Links(links) => self.groups.links(links),
+            Event::Ran { run, outcome } => self.groups.ran(run, &outcome, now),
+            Event::Processes(counts) => self.groups.counted(counts, now),
+            Event::Group { name, transition } => {
+                self.groups.changed(&name, transition, now, &mut effects);
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
         self.apply(now, &mut effects);
+        self.groups.track(&self.services, now, &mut effects);
         effects
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let probes = self.services.iter().flat_map(ServiceState::deadlines);
-        probes.chain(self.hops.next_deadline()).chain(self.settling).min()
+        let tracked = self.groups.deadlines();
+        probes.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling).min()
     }
 
     /// The numbers of the backends in force, to read their counters by.
@@ -131,8 +151,13 @@ impl Core {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
     }
 
+    /// Has this host hand a group over to the other one: what is to be done for it.
+    pub fn failover(&self, group: &str) -> Result<Effect, CannotFailOver> {
+        self.groups.failover(group)
+    }
+
     /// What an operator can see of the core; the rest of [`Status`] is left empty.
-    pub fn status(&self, counters: &Counters, now: Instant) -> Status {
+    pub fn status(&self, counters: &Counters, elections: &Elections, now: Instant) -> Status {
         Status {
             node: self.config.as_ref().map(|c| c.global.node.clone()).unwrap_or_default(),
             config: ConfigStatus {
@@ -142,6 +167,7 @@ impl Core {
             },
             tables: counters.tables.clone(),
             verdicts: counters.verdicts.clone(),
+            groups: self.groups.status(elections, now),
             services: self
                 .services
                 .iter()
@@ -193,6 +219,7 @@ impl Core {
         let targets: Vec<IpAddr> = targets.map(|b| b.config.address.ip()).collect();
         self.hops.attach(config.global.interfaces.iter().cloned().collect());
         effects.extend(self.hops.follow(targets).into_iter().map(Effect::Resolve));
+        self.groups.configure(config, now, effects);
         self.config = Some(config.clone());
         self.generation += 1;
         self.configured = now;
@@ -245,9 +272,11 @@ impl Core {
             return;
         }
         self.settling = None;
-        let mut desired = Desired::default();
+        let mut desired =
+            Desired { shared: self.groups.addresses().collect(), ..Desired::default() };
         for service in &mut self.services {
-            service.desire(&self.hops, &mut desired);
+            let group = self.groups.number_of(service.config.group);
+            service.desire(&self.hops, group, &mut desired);
             effects.extend(service.turned(now).map(Effect::Notify));
         }
         if self.applied.as_ref() != Some(&desired) {

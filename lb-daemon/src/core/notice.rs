@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use super::event::Outcome;
+use super::{
+    event::Outcome,
+    group::{Role, Transition},
+    view::Kind,
+};
 
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,22 @@ pub enum Notice {
         /// Its new state.
         up: bool,
     },
+    /// Something that groups track, other than a service, failed or is well again.
+    Tracked {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Why it is failed; nothing if it is well.
+        failure: Option<String>,
+    },
+    /// This host's role for a group changed, or a conflict has healed.
+    Group {
+        /// Its name.
+        group: String,
+        /// What changed.
+        transition: Transition,
+    },
 }
 
 /// How much a notice matters.
@@ -46,8 +66,14 @@ impl Notice {
     /// How much it matters.
     pub const fn level(&self) -> Level {
         match self {
-            Self::Backend { up: true, .. } | Self::Service { up: true, .. } => Level::Info,
-            Self::Backend { up: false, .. } => Level::Warn,
+            Self::Backend { up: true, .. }
+            | Self::Service { up: true, .. }
+            | Self::Tracked { failure: None, .. } => Level::Info,
+            Self::Group { transition, .. } => match transition.to {
+                Role::Fault => Level::Warn,
+                Role::Init | Role::Backup | Role::Master => Level::Info,
+            },
+            Self::Backend { up: false, .. } | Self::Tracked { failure: Some(_), .. } => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -70,6 +96,15 @@ impl fmt::Display for Notice {
                 f,
                 "service {service} is DOWN: no backend is eligible, new connections are refused; \
                  `tandem status` says why"
+            ),
+            Self::Tracked { kind, name, failure: None } => write!(f, "{kind} {name} is well"),
+            Self::Tracked { kind, name, failure: Some(why) } => {
+                write!(f, "{kind} {name} has failed: {why}")
+            }
+            Self::Group { group, transition } => write!(
+                f,
+                "group {group} is {}, was {}; priority {}: {}",
+                transition.to, transition.from, transition.priority, transition.why
             ),
         }
     }

@@ -120,7 +120,7 @@ impl ServiceState {
     }
 
     /// Adds what the data plane shall know of this service.
-    pub(super) fn desire(&mut self, hops: &Hops, desired: &mut Desired) {
+    pub(super) fn desire(&mut self, hops: &Hops, group: u16, desired: &mut Desired) {
         let Some(number) = self.number else { return };
         let mut candidates = Vec::new();
         for backend in &self.backends {
@@ -157,6 +157,7 @@ impl ServiceState {
                 balance: self.config.balance,
                 slots,
                 timeout: self.config.timeout,
+                group,
             },
         );
     }
@@ -172,6 +173,11 @@ impl ServiceState {
             self.was_up = Some(self.is_up);
             Notice::Service { service: self.config.name.clone(), up: self.is_up }
         })
+    }
+
+    /// Whether a backend is eligible; nothing until that can be said.
+    pub(super) fn is_up(&self) -> Option<bool> {
+        self.was_up
     }
 
     pub(super) fn status(&self, hops: &Hops, counters: &Counters, now: Instant) -> ServiceStatus {

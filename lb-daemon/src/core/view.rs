@@ -1,11 +1,16 @@
 //! What an operator can see: the contents of `tandem status --json`, and the source of the table
 //! and of the metrics.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Reason;
+use super::{event::Reason, group::Role};
 
 /// The whole daemon at one moment. Times are seconds, ages are relative to the snapshot.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +27,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// The flow tables, by family.
     pub tables: Vec<TableStatus>,
+    /// The groups, in the order of the file.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// The services, in the order of the file.
     pub services: Vec<ServiceStatus>,
     /// Packets by verdict, all of them, also those that are zero.
@@ -65,6 +73,133 @@ pub struct TableStatus {
     pub half_open_capacity: u64,
     /// Half-open connections that had to make room for others.
     pub evicted: u64,
+}
+
+/// One group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// `VRRPv2`, `VRRPv3` or `CARP`.
+    pub protocol: String,
+    /// Virtual router identifier, or virtual host identifier.
+    pub id: u8,
+    /// Interface that adverts are sent and received by.
+    pub interface: String,
+    /// Its addresses with their prefixes, `10.2.2.4/24`, and with their interface if that is another:
+    /// `10.3.3.4/24 dev eth1`.
+    pub addresses: Vec<String>,
+    /// This host's role.
+    pub role: Role,
+    /// How long it has had that role.
+    pub since_seconds: u64,
+    /// Why it has that role, or none yet; for people.
+    pub why: String,
+    /// Why this host must not hold the group, for people; empty if it may.
+    pub faults: Vec<String>,
+    /// Configured priority; of CARP, 255 less `advskew`.
+    pub priority: u8,
+    /// Priority in force, with what is tracked.
+    pub effective_priority: u8,
+    /// Address of the other host that is master, if one is known.
+    pub master: Option<IpAddr>,
+    /// How long the data plane would serve the group without another advert being sent, in
+    /// milliseconds; none if it does not.
+    pub lease_ms: Option<u64>,
+    /// Adverts since the daemon started.
+    pub adverts: AdvertCounts,
+    /// How often this host took each role since the daemon started, by the role's name; also
+    /// `MASTER` for a conflict that has healed.
+    pub taken: BTreeMap<String, u64>,
+    /// The last changes of role, the newest first.
+    pub transitions: Vec<TransitionStatus>,
+    /// What it tracks.
+    pub tracked: Vec<TrackedStatus>,
+}
+
+/// Adverts of a group since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvertCounts {
+    /// Sent.
+    pub sent: u64,
+    /// Received and taken for good.
+    pub received: u64,
+    /// Received and discarded, by reason.
+    pub discarded: BTreeMap<String, u64>,
+}
+
+/// A change of role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitionStatus {
+    /// Role before.
+    pub from: Role,
+    /// Role after.
+    pub to: Role,
+    /// Priority in force then.
+    pub priority: u8,
+    /// Why, for people.
+    pub why: String,
+    /// How long ago it was.
+    pub age_seconds: u64,
+}
+
+/// Something that a group tracks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedStatus {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// What its state adds to the priority; zero if its failure is a fault.
+    pub weight: i16,
+    /// How it is.
+    pub condition: Condition,
+    /// Why it is failed, for people.
+    pub failure: Option<String>,
+}
+
+/// Kind of a tracked thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An interface of this host.
+    Interface,
+    /// A script of the configuration.
+    Script,
+    /// A process of the configuration.
+    Process,
+    /// A service of the configuration.
+    Service,
+}
+
+impl Kind {
+    /// Its name in status, metrics and log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interface => "interface",
+            Self::Script => "script",
+            Self::Process => "process",
+            Self::Service => "service",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a tracked thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Not known yet: a script that has not run.
+    Unknown,
+    /// As it should be.
+    Well,
+    /// Not so.
+    Failed,
 }
 
 /// Whether something serves.
@@ -169,4 +304,30 @@ pub struct Counters {
     pub tables: Vec<TableStatus>,
     /// Packets by verdict.
     pub verdicts: BTreeMap<String, u64>,
+}
+
+/// What the elections have come to, read at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Elections {
+    /// By name of the group.
+    pub groups: BTreeMap<String, Election>,
+}
+
+/// One group's election.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// This host's role.
+    pub role: Role,
+    /// Since when.
+    pub since: Instant,
+    /// Priority in force; of CARP, 255 less `advskew` in force.
+    pub priority: u8,
+    /// Address of the other host that is master, if one is known.
+    pub master: Option<IpAddr>,
+    /// Until when the data plane serves the group; none if it does not.
+    pub lease: Option<Instant>,
+    /// Why it has that role, for people.
+    pub why: String,
+    /// Adverts since the daemon started.
+    pub adverts: AdvertCounts,
 }

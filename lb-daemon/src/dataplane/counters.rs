@@ -4,7 +4,7 @@ use anyhow::Result;
 use aya::maps::{Array, MapData, PerCpuArray};
 use lb_common::{
     addr::{V4, V6},
-    maps::{BackendState, BackendStats, TableState},
+    maps::{BackendState, BackendStats, Settings, TableState},
     verdict::Verdict,
 };
 
@@ -17,20 +17,20 @@ pub struct CounterReader {
     stats: PerCpuArray<MapData, BackendStats>,
     tables: Array<MapData, TableState>,
     verdicts: PerCpuArray<MapData, u64>,
-    capacity: [u64; 2],
+    capacity: u64,
     half_open_capacity: [u64; 2],
 }
 
 impl CounterReader {
     pub(super) fn open(pins: &Pins) -> Result<Self> {
         let capacity = |name| pins.capacity(name).map(u64::from);
+        let settings: Array<_, Settings> = pins.open("SETTINGS")?;
         Ok(Self {
             state: pins.open("BACKEND_STATE")?,
             stats: pins.open("BACKEND_STATS")?,
             tables: pins.open("TABLES")?,
             verdicts: pins.open("VERDICTS")?,
-            // Two entries a connection.
-            capacity: [capacity(V4::FLOWS)? / 2, capacity(V6::FLOWS)? / 2],
+            capacity: settings.get(&0, 0)?.connections.into(),
             half_open_capacity: [capacity(V4::HALF_OPEN)?, capacity(V6::HALF_OPEN)?],
         })
     }
@@ -68,7 +68,7 @@ impl CounterReader {
         Ok(TableStatus {
             family: A::NAME.to_owned(),
             connections: table.connections,
-            capacity: self.capacity[A::TABLE as usize],
+            capacity: self.capacity,
             half_open: table.half_open,
             half_open_capacity: self.half_open_capacity[A::TABLE as usize],
             evicted: table.evicted,

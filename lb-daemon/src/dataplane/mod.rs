@@ -10,17 +10,24 @@
 //! ```
 
 mod attach;
-mod batch;
 mod client_hops;
 mod counters;
 mod family;
+mod leases;
 mod lock;
+mod mapped;
 mod pins;
 mod reap;
 mod reconcile;
+mod recount;
 mod simulate;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read as _,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -28,15 +35,22 @@ use aya::{
     maps::{Array, MapError, Queue},
     programs::Xdp,
 };
-use lb_common::addr::Mac;
-use lb_common::maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings, Tags};
+use lb_common::{
+    addr::{Mac, V4, V6},
+    flow::groups,
+    hash::Seed,
+    maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings, Tags},
+};
 use tracing::{error, info, warn};
 
 pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
+    leases::Leases,
     reap::{Reaper, Sweep},
+    recount::{Count, Drift},
     simulate::{Simulated, XdpAction},
+    table::FlowTable,
 };
 use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
@@ -70,18 +84,16 @@ impl Dataplane {
         };
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
-        let flows = flow_entries(global);
         let half_open = pins.capacity("HALF_OPEN_V4")?;
-        let capacity = pins.capacity("FLOWS_V4")?;
-        if capacity != flows || half_open != global.max_half_open {
+        let maxconn = set_up(&pins, global, half_open)?.connections;
+        if maxconn != global.maxconn || half_open != global.max_half_open {
             warn!(
-                maxconn = capacity / 2,
+                maxconn,
                 max_half_open = half_open,
                 "the flow table of the running data plane keeps its size; run `tandem detach` \
                  before the next start to change it (this ends its connections)"
             );
         }
-        set_up(&pins, global, half_open)?;
         let (reconciler, inventory) = Reconciler::open(&pins)?;
         let attached = BTreeMap::new();
         Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
@@ -162,7 +174,7 @@ impl Dataplane {
 
     /// Puts those settings in force that can change while connections live.
     pub fn configure(&mut self, global: &Global) -> Result<()> {
-        set_up(&self.pins, global, self.pins.capacity("HALF_OPEN_V4")?)
+        set_up(&self.pins, global, self.pins.capacity("HALF_OPEN_V4")?).map(drop)
     }
 
     /// Asks the loaded program what it would do with a frame that came in by `ifindex`, and lets it
@@ -176,6 +188,21 @@ impl Dataplane {
     /// A reader of the counters, with handles of its own.
     pub fn counters(&self) -> Result<CounterReader> {
         CounterReader::open(&self.pins)
+    }
+
+    /// Where the groups' leases are written; all have ended now.
+    pub fn leases(&self) -> Result<Leases> {
+        Leases::open(&self.pins)
+    }
+
+    /// The flow table of IPv4, with a handle of its own.
+    pub fn flows_v4(&self) -> Result<FlowTable<V4>> {
+        FlowTable::open(&self.pins, "FLOWS_V4")
+    }
+
+    /// The flow table of IPv6, with a handle of its own.
+    pub fn flows_v6(&self) -> Result<FlowTable<V6>> {
+        FlowTable::open(&self.pins, "FLOWS_V6")
     }
 
     /// What ends expired connections, with handles of its own.
@@ -219,19 +246,14 @@ pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
 fn create(pins: &Pins, global: &Global) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
-        .map_max_entries("FLOWS_V4", flow_entries(global))
-        .map_max_entries("FLOWS_V6", flow_entries(global))
+        .map_max_entries("FLOWS_V4", groups(global.maxconn))
+        .map_max_entries("FLOWS_V6", groups(global.maxconn))
         .map_max_entries("HALF_OPEN_V4", global.max_half_open)
         .map_max_entries("HALF_OPEN_V6", global.max_half_open);
     for map in pins::MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
     loader.load(OBJECT).context("cannot create the eBPF maps")
-}
-
-/// Two entries a connection.
-fn flow_entries(global: &Global) -> u32 {
-    global.maxconn.saturating_mul(2)
 }
 
 fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
@@ -245,10 +267,12 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(program.try_into()?)
 }
 
-/// Fills what the program expects of fresh maps, and writes the settings.
-fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
+/// Fills what the program expects of fresh maps, and writes the settings; returns them. What places
+/// the entries in the flow tables stays as it is as long as the maps do.
+fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<Settings> {
     let mut settings: Array<_, Settings> = pins.open("SETTINGS")?;
-    if settings.get(&0, 0)?.port_count == 0 {
+    let mut new = settings.get(&0, 0)?;
+    if new.port_count == 0 {
         // Fresh maps, or the remains of a start that did not get far.
         let mut free: Queue<_, u32> = pins.open("FREE_HOPS")?;
         loop {
@@ -261,16 +285,26 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<()> {
         for hop in MAX_BACKENDS..MAX_HOPS {
             free.push(hop, 0)?;
         }
+        new.seed = random_seed()?;
+        new.groups = pins.capacity("FLOWS_V4")?;
+        new.connections = global.maxconn;
     }
     let (first, last) = (u32::from(*global.source_ports.start()), *global.source_ports.end());
-    let new = Settings {
-        port_first: first,
-        port_count: u32::from(last) + 1 - first,
-        half_open,
-        miss: MISS_RESET,
-    };
+    new.port_first = first;
+    new.port_count = u32::from(last) + 1 - first;
+    new.half_open = half_open;
+    new.miss = MISS_RESET;
     settings.set(0, new, 0)?;
-    Ok(())
+    Ok(new)
+}
+
+fn random_seed() -> Result<Seed> {
+    let mut bytes = [[0; 8]; 2];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(bytes.as_flattened_mut()))
+        .context("cannot read /dev/urandom")?;
+    let [start, by] = bytes.map(u64::from_ne_bytes);
+    Ok(Seed { start, by: by | 1 })
 }
 
 /// Fails with one clear line where the kernel would fail with many obscure ones.

@@ -17,6 +17,7 @@ pub(super) const MAPS: &[&str] = &[
     "SLOTS",
     "TURNS",
     "TIMEOUTS",
+    "LEASES",
     "BACKEND_STATE",
     "BACKEND_STATS",
     "NEXT_HOPS",

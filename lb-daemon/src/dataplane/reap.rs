@@ -3,10 +3,12 @@
 //! User space walks the flow table and picks candidates; the kernel decides each of them again by
 //! the same rule (`lb_common::flow::is_expired`) and removes it atomically. A sweep blocks, so it
 //! runs on a thread of its own.
+//!
+//! A sweep also removes what no connection can make sense of: a reverse entry without its owner, and
+//! a connection that somebody began to remove and never finished. Neither can come about by itself.
 
 use std::{
-    collections::BTreeSet,
-    marker::PhantomData,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -18,12 +20,18 @@ use aya::{
 };
 use lb_common::{
     addr::{V4, V6},
-    flow::{FORWARD, Flow, FlowKey, Silence, Timeouts, age, created, is_expired, state, ticks},
-    maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER},
+    flow::{DEAD, Flow, Silence, Timeouts, age, born, created, is_expired, state, ticks},
+    maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK},
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{batch, client_hops::ClientHops, family::Family, pins::Pins};
+use super::{
+    client_hops::ClientHops,
+    family::Family,
+    pins::Pins,
+    recount::{Counts, Drift},
+    table::FlowTable,
+};
 
 /// Walks the flow tables.
 pub struct Reaper {
@@ -32,6 +40,7 @@ pub struct Reaper {
     v6: Table<V6>,
     timeouts: Array<MapData, Timeouts>,
     hops: ClientHops,
+    counts: Counts,
 }
 
 /// What one walk found.
@@ -39,6 +48,8 @@ pub struct Reaper {
 pub struct Sweep {
     /// Connections that had expired and are gone.
     pub reaped: u64,
+    /// Entries without their owner, and connections that were left half removed, that are gone.
+    pub healed: u64,
     /// Entries of the tables, two a connection.
     pub entries: u64,
     /// Numbers of the backends that connections remain for, closed ones included.
@@ -50,8 +61,19 @@ pub struct Sweep {
 }
 
 struct Table<A: Family> {
-    flows: MapData,
-    family: PhantomData<A>,
+    flows: FlowTable<A>,
+    /// Whether all reverse entries have been asked for their owners. Later on that is worth the
+    /// time only for those that are silent.
+    looked_through: bool,
+    /// Connections that were being removed at the last walk: their places and life words.
+    dying: BTreeMap<u32, u64>,
+}
+
+/// What a walk found to be ended, by the numbers of places.
+#[derive(Default)]
+struct Candidates {
+    expired: Vec<u32>,
+    broken: Vec<u32>,
 }
 
 /// The numbers that entries of the flow tables refer to.
@@ -97,7 +119,13 @@ impl Reaper {
             v6: Table::open(pins)?,
             timeouts: pins.open("TIMEOUTS")?,
             hops: ClientHops::open(pins)?,
+            counts: Counts::open(pins)?,
         })
+    }
+
+    /// Corrects the program's counts by what is in the tables, and says what was wrong.
+    pub fn recount(&self) -> Drift {
+        self.counts.correct(&self.v4.flows, &self.v6.flows)
     }
 
     /// Walks both tables once.
@@ -111,11 +139,12 @@ impl Reaper {
             services: Marks::new(MAX_SERVICES),
             hops: Marks::new(MAX_HOPS),
         };
-        let reaped = self.v4.sweep(&self.ebpf, &timeouts, &mut seen)?
-            + self.v6.sweep(&self.ebpf, &timeouts, &mut seen)?;
+        let v4 = self.v4.sweep(&self.ebpf, &timeouts, &mut seen)?;
+        let v6 = self.v6.sweep(&self.ebpf, &timeouts, &mut seen)?;
         self.hops.walked(&seen.hops)?;
         Ok(Sweep {
-            reaped,
+            reaped: v4.0 + v6.0,
+            healed: v4.1 + v6.1,
             entries: seen.entries,
             backends: seen.backends.numbers(),
             services: seen.services.numbers(),
@@ -126,57 +155,77 @@ impl Reaper {
 
 impl<A: Family> Table<A> {
     fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { flows: pins.data(A::FLOWS)?, family: PhantomData })
+        let flows = FlowTable::open(pins, A::FLOWS)?;
+        Ok(Self { flows, looked_through: false, dying: BTreeMap::new() })
     }
 
-    fn sweep(&self, ebpf: &Ebpf, timeouts: &[Timeouts], seen: &mut Seen) -> Result<u64> {
+    /// Returns how many connections had expired, and how much was broken.
+    fn sweep(&mut self, ebpf: &Ebpf, timeouts: &[Timeouts], seen: &mut Seen) -> Result<(u64, u64)> {
         let now = now()?;
-        let mut candidates = Vec::new();
-        batch::walk(self.flows.fd(), |key: FlowKey<A>, flow: Flow<A>| {
+        let mut candidates = Candidates::default();
+        let mut dying = BTreeMap::new();
+        for (number, flow) in self.flows.entries() {
             seen.entries += 1;
-            seen.backends.mark(flow.to.backend.into());
-            seen.services.mark(flow.to.service.into());
-            seen.hops.mark(flow.to.hop);
-            let Some(timeouts) = timeouts.get(usize::from(flow.to.service)) else { return };
-            let idle = age(now, flow.last_seen);
-            if flow.direction == FORWARD {
-                let age = age(now, created(flow.life));
-                let client = Silence { idle, renew: flow.renew };
-                // The other side's silence is judged at its own entry.
-                let server = Silence { idle: idle.min(timeouts.server), ..client };
-                if is_expired(state(flow.life), age, client, server, timeouts) {
-                    candidates.push(key);
+            seen.backends.mark(flow.backend.into());
+            seen.services.mark(flow.service.into());
+            seen.hops.mark(flow.hop.into());
+            let Some(timeouts) = timeouts.get(usize::from(flow.service)) else { continue };
+            if !flow.is_forward() {
+                self.look_at_reverse(number, &flow, now, timeouts, &mut candidates);
+            } else if state(flow.life) & DEAD != 0 {
+                if self.dying.get(&number) == Some(&flow.life) {
+                    candidates.broken.push(number | REAP_STUCK);
                 }
-            } else if idle > timeouts.server {
-                candidates.push(flow.to.pair_key());
+                dying.insert(number, flow.life);
+            } else if may_have_expired(&flow, now, timeouts) {
+                candidates.expired.push(number);
             }
-        })
-        .context("cannot walk the flow table")?;
-        let program: &Xdp = ebpf.program(A::REAP).context("no reap program")?.try_into()?;
-        let mut reaped = 0;
-        for keys in candidates.chunks(REAP_BATCH) {
-            let input = reap_input(keys);
-            let options = TestRunOptions { data_in: Some(&input), ..TestRunOptions::default() };
-            let run = program.test_run(options).context("cannot run the reap program")?;
-            reaped += u64::from(run.return_value);
         }
-        Ok(reaped)
+        self.dying = dying;
+        self.looked_through = true;
+        let program: &Xdp = ebpf.program(A::REAP).context("no reap program")?.try_into()?;
+        Ok((reap(program, &candidates.expired)?, reap(program, &candidates.broken)?))
+    }
+
+    fn look_at_reverse(
+        &self,
+        number: u32,
+        flow: &Flow<A>,
+        now: u32,
+        timeouts: &Timeouts,
+        candidates: &mut Candidates,
+    ) {
+        let is_silent = age(now, flow.last_seen) > timeouts.server;
+        if !is_silent && self.looked_through {
+            return;
+        }
+        if born(self.flows.life(flow.pair)) != born(flow.life) {
+            candidates.broken.push(number);
+        } else if is_silent {
+            candidates.expired.push(flow.pair);
+        }
     }
 }
 
-/// The frame that hands `keys` to a reap program.
-fn reap_input<A: Family>(keys: &[FlowKey<A>]) -> Vec<u8> {
-    let mut input = vec![0; REAP_HEADER];
-    for key in keys {
-        // SAFETY: `FlowKey` is `Pod`: no padding, so all its bytes are initialised.
-        input.extend_from_slice(unsafe {
-            std::slice::from_raw_parts(
-                std::ptr::from_ref(key).cast::<u8>(),
-                size_of::<FlowKey<A>>(),
-            )
-        });
+/// Whether the connection with this forward entry has expired as far as that tells: the other side's
+/// silence is judged at its own entry.
+fn may_have_expired<A>(flow: &Flow<A>, now: u32, timeouts: &Timeouts) -> bool {
+    let client = Silence { idle: age(now, flow.last_seen), renew: flow.renew };
+    let server = Silence { idle: client.idle.min(timeouts.server), ..client };
+    is_expired(state(flow.life), age(now, created(flow.life)), client, server, timeouts)
+}
+
+/// Has a reap program decide on the entries at these places. Returns how many it ended.
+fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
+    let mut reaped = 0;
+    for places in places.chunks(REAP_BATCH) {
+        let mut input = vec![0; REAP_HEADER];
+        input.extend(places.iter().flat_map(|number| number.to_ne_bytes()));
+        let options = TestRunOptions { data_in: Some(&input), ..TestRunOptions::default() };
+        let run = program.test_run(options).context("cannot run the reap program")?;
+        reaped += u64::from(run.return_value);
     }
-    input
+    Ok(reaped)
 }
 
 /// The program's clock, in ticks.

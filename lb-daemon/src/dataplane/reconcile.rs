@@ -17,6 +17,7 @@ use lb_common::{
     maps::{
         BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, BackendStats,
         HopKey, MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable, Tags,
+        VirtualAddress,
     },
 };
 
@@ -25,7 +26,7 @@ use super::{
     pins::Pins,
 };
 use crate::{
-    config::{Balance, Timeouts},
+    config::Balance,
     core::{Desired, DesiredBackend, DesiredService, Inventory},
 };
 
@@ -53,7 +54,7 @@ pub(super) struct Reconciler {
 
 struct FamilyMaps<A: Family> {
     services: HashMap<MapData, ServiceKey<A>, Service>,
-    virtual_addresses: HashMap<MapData, A, u32>,
+    virtual_addresses: HashMap<MapData, A, VirtualAddress>,
     backends: Array<MapData, Backend<A>>,
 }
 
@@ -102,6 +103,9 @@ impl Reconciler {
         }
         self.backends.clone_from(&desired.backends);
 
+        let addresses = virtual_addresses(desired);
+        self.v4.write_addresses(&addresses)?;
+        self.v6.write_addresses(&addresses)?;
         for (number, service) in &desired.services {
             if self.services.get(number) != Some(service) {
                 self.write_service(*number, service)?;
@@ -109,8 +113,8 @@ impl Reconciler {
         }
         self.services.retain(|number, _| desired.services.contains_key(number));
         self.tables.retain(|number, _| desired.services.contains_key(number));
-        self.v4.remove_others(&desired.services)?;
-        self.v6.remove_others(&desired.services)
+        self.v4.remove_other_services(&desired.services)?;
+        self.v6.remove_other_services(&desired.services)
     }
 
     /// Redirects the client-side hops by the neighbour `from` to `to`. New frames from `from`, if
@@ -151,7 +155,7 @@ impl Reconciler {
     }
 
     fn write_service(&mut self, number: u16, service: &DesiredService) -> Result<()> {
-        self.timeouts.set(number.into(), flow_timeouts(&service.timeout), 0)?;
+        self.timeouts.set(number.into(), flow_timeouts(service), 0)?;
         let before = self.services.get(&number);
         let slots_stay = before.is_some_and(|before| before.slots == service.slots);
         let table = match self.tables.get(&number) {
@@ -240,12 +244,11 @@ impl<A: Family> FamilyMaps<A> {
     fn bind(&mut self, bind: SocketAddr, service: Service) -> Result<()> {
         let (address, port) = A::split(bind).context("an address of another family")?;
         self.services.insert(ServiceKey { address, port, zero: 0 }, service, 0)?;
-        self.virtual_addresses.insert(address, 1, 0)?;
         Ok(())
     }
 
-    /// Removes the services and virtual addresses that are not desired.
-    fn remove_others(&mut self, desired: &BTreeMap<u16, DesiredService>) -> Result<()> {
+    /// Removes the services that are not desired.
+    fn remove_other_services(&mut self, desired: &BTreeMap<u16, DesiredService>) -> Result<()> {
         let binds: Vec<(A, lb_common::addr::Port)> =
             desired.values().flat_map(|s| &s.bind).filter_map(|bind| A::split(*bind)).collect();
         for key in self.services.keys().collect::<Result<Vec<_>, _>>()? {
@@ -253,13 +256,40 @@ impl<A: Family> FamilyMaps<A> {
                 self.services.remove(&key)?;
             }
         }
-        for address in self.virtual_addresses.keys().collect::<Result<Vec<_>, _>>()? {
-            if !binds.iter().any(|(bound, _)| *bound == address) {
-                self.virtual_addresses.remove(&address)?;
+        Ok(())
+    }
+
+    /// Makes the virtual addresses of this family those of a list.
+    fn write_addresses(&mut self, all: &BTreeMap<IpAddr, VirtualAddress>) -> Result<()> {
+        let wanted: Vec<(A, VirtualAddress)> =
+            all.iter().filter_map(|(ip, value)| Some((A::from_ip(*ip)?, *value))).collect();
+        let found: Vec<(A, VirtualAddress)> =
+            self.virtual_addresses.iter().collect::<Result<_, _>>()?;
+        for (address, _) in &found {
+            if !wanted.iter().any(|(other, _)| other == address) {
+                self.virtual_addresses.remove(address)?;
+            }
+        }
+        for entry @ (address, value) in &wanted {
+            if !found.contains(entry) {
+                self.virtual_addresses.insert(address, value, 0)?;
             }
         }
         Ok(())
     }
+}
+
+/// Every address that a service is bound to or a group has.
+fn virtual_addresses(desired: &Desired) -> BTreeMap<IpAddr, VirtualAddress> {
+    let mut addresses: BTreeMap<IpAddr, VirtualAddress> = desired
+        .shared
+        .iter()
+        .map(|(ip, group)| (*ip, VirtualAddress { group: *group, bound: 0 }))
+        .collect();
+    for bind in desired.services.values().flat_map(|service| &service.bind) {
+        addresses.entry(bind.ip()).or_default().bound = 1;
+    }
+    addresses
 }
 
 /// The table is filled to its end, round and round: a packet that is between reading the service
@@ -272,22 +302,24 @@ fn slot_table(slots: &[u16]) -> SlotTable {
     table
 }
 
-fn flow_timeouts(timeouts: &Timeouts) -> FlowTimeouts {
+fn flow_timeouts(service: &DesiredService) -> FlowTimeouts {
     let convert = |duration: Duration| {
         // Rounded up, so that no timeout is shorter than asked for.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         ticks(nanoseconds.min(u64::from(MAX_TICKS) << 20)).saturating_add(1).min(MAX_TICKS)
     };
     FlowTimeouts {
-        client: convert(timeouts.client),
-        server: convert(timeouts.server),
-        connect: convert(timeouts.connect),
+        client: convert(service.timeout.client),
+        server: convert(service.timeout.server),
+        connect: convert(service.timeout.connect),
+        group: service.group.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Timeouts, core::Slots};
 
     #[test]
     fn a_slot_table_holds_nobody_elses_backend_up_to_its_end() {
@@ -301,14 +333,21 @@ mod tests {
     fn timeouts_are_rounded_up_and_bounded() {
         let of = |client| {
             let other = Duration::from_secs(1);
-            let timeouts = Timeouts {
+            let timeout = Timeouts {
                 connect: other,
                 client,
                 server: other,
                 client_fin: other,
                 server_fin: other,
             };
-            flow_timeouts(&timeouts).client
+            let service = DesiredService {
+                bind: Vec::new(),
+                balance: Balance::RoundRobin,
+                slots: Slots::default(),
+                timeout,
+                group: 0,
+            };
+            flow_timeouts(&service).client
         };
         for millis in [1, 10, 1_000, 10_800_000] {
             let ticks = of(Duration::from_millis(millis));

@@ -75,7 +75,7 @@ pub(super) async fn addresses(handle: &Handle) -> anyhow::Result<BTreeSet<IpAddr
 }
 
 /// This host's side of an address: on a point-to-point link, `Address` is the other side's.
-fn own(message: &AddressMessage) -> Option<IpAddr> {
+pub(super) fn own(message: &AddressMessage) -> Option<IpAddr> {
     let local = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,

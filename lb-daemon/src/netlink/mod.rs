@@ -19,6 +19,7 @@
 //! A stale entry still has its address and is good to forward to; only one that is gone
 //! or failed is reported as lost.
 
+mod addresses;
 mod host;
 mod kernel;
 mod neighbours;
@@ -37,6 +38,7 @@ use tokio::{
     task::{AbortHandle, unconstrained},
 };
 
+pub use addresses::Addresses;
 pub use host::Interface;
 
 use self::{neighbours::Neighbours, resolve::Resolver, watch::Watcher};

@@ -1,10 +1,13 @@
 //! Follows what the kernel announces.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkMessage};
 use rtnetlink::{
     Handle, MulticastGroup,
     packet_core::{NetlinkMessage, NetlinkPayload},
@@ -17,10 +20,11 @@ use tokio::{
 use tracing::warn;
 
 use super::{
+    host::{self, Interface},
     kernel::list,
     neighbours::{self, Shared},
 };
-use crate::core::Event;
+use crate::core::{Event, Link};
 
 /// What is followed. Rules are, because with policy routing they decide as much as routes.
 pub(super) const GROUPS: &[MulticastGroup] = &[
@@ -47,6 +51,10 @@ pub(super) struct Watcher {
     messages: Messages,
     handle: Handle,
     neighbours: Shared,
+    /// Names and states of all interfaces, by number.
+    links: BTreeMap<u32, (String, bool)>,
+    /// What was said of them last.
+    links_told: Option<BTreeMap<String, Link>>,
     events: mpsc::UnboundedSender<Event>,
     /// When to say that routes changed, if they did.
     announce_at: Option<Instant>,
@@ -60,7 +68,15 @@ impl Watcher {
         neighbours: Shared,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self { messages, handle, neighbours, events, announce_at: None }
+        Self {
+            messages,
+            handle,
+            neighbours,
+            links: BTreeMap::new(),
+            links_told: None,
+            events,
+            announce_at: None,
+        }
     }
 
     /// Follows the kernel until that fails; returns why it did.
@@ -79,13 +95,32 @@ impl Watcher {
         tokio::select! {
             message = self.messages.next() => match message {
                 None => bail!("the netlink socket was closed"),
-                Some((NetlinkMessage { payload, .. }, _)) => match payload {
-                    NetlinkPayload::Overrun(_) => self.recover().await?,
-                    payload => self.take(payload),
-                },
+                Some((NetlinkMessage { payload, .. }, _)) => self.take_all(payload).await?,
             },
             () = sleep_until(deadline), if self.announce_at.is_some() => self.announce(),
         }
+        Ok(())
+    }
+
+    /// Learns from a message and all that follow it already.
+    ///
+    /// Links are told of at once, for a group may have to be given up, but not before all that is
+    /// there was read: after a dump, some of it is older than what the dump said.
+    async fn take_all(
+        &mut self,
+        mut payload: NetlinkPayload<RouteNetlinkMessage>,
+    ) -> anyhow::Result<()> {
+        loop {
+            match payload {
+                NetlinkPayload::Overrun(_) => self.recover().await?,
+                payload => self.take(payload),
+            }
+            match self.messages.try_recv() {
+                Ok((message, _)) => payload = message.payload,
+                Err(_) => break,
+            }
+        }
+        self.tell_links();
         Ok(())
     }
 
@@ -108,18 +143,48 @@ impl Watcher {
                     self.neighbours().forget(key);
                 }
             }
-            M::NewLink(_)
-            | M::DelLink(_)
-            | M::NewAddress(_)
+            M::NewLink(message) => {
+                // A bridge tells of its ports in the same words, and of their being taken out of it.
+                if message.header.interface_family != AddressFamily::Bridge {
+                    self.learn(message);
+                }
+                self.announce_soon();
+            }
+            M::DelLink(message) => {
+                if message.header.interface_family != AddressFamily::Bridge {
+                    self.links.remove(&message.header.index);
+                }
+                self.announce_soon();
+            }
+            M::NewAddress(_)
             | M::DelAddress(_)
             | M::NewRoute(_)
             | M::DelRoute(_)
             | M::NewRule(_)
-            | M::DelRule(_) => {
-                self.announce_at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
-            }
+            | M::DelRule(_) => self.announce_soon(),
             _ => {}
         }
+    }
+
+    fn learn(&mut self, message: LinkMessage) {
+        let Interface { name, ifindex, up, .. } = message.into();
+        self.links.insert(ifindex, (name, up));
+    }
+
+    /// Tells of all interfaces, if that is news.
+    fn tell_links(&mut self) {
+        let links = self.links.iter();
+        let links = links.map(|(&ifindex, (name, up))| (name.clone(), Link { ifindex, up: *up }));
+        let links: BTreeMap<String, Link> = links.collect();
+        if self.links_told.as_ref() != Some(&links) {
+            self.links_told = Some(links.clone());
+            // Refused only if the owner is gone, and then nobody wants to know.
+            let _ = self.events.send(Event::Links(links));
+        }
+    }
+
+    fn announce_soon(&mut self) {
+        self.announce_at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
     }
 
     fn announce(&mut self) {
@@ -137,7 +202,10 @@ impl Watcher {
     /// cooperative budget: it then reads to the end before it hands on anything, and all of the
     /// rest is here when the overrun is.
     async fn recover(&mut self) -> anyhow::Result<()> {
-        warn!("the kernel announced changes faster than they were read; asking for all neighbours");
+        warn!(
+            "the kernel announced changes faster than they were read; asking for all links and \
+             neighbours"
+        );
         while let Ok((message, _)) = self.messages.try_recv() {
             self.take(message.payload);
         }
@@ -146,8 +214,12 @@ impl Watcher {
         Ok(())
     }
 
-    /// Asks for all neighbours.
-    async fn dump(&self) -> anyhow::Result<()> {
+    /// Asks for all links and neighbours.
+    async fn dump(&mut self) -> anyhow::Result<()> {
+        let interfaces =
+            host::interfaces(&self.handle).await.context("cannot list the kernel's links")?;
+        self.links = interfaces.into_iter().map(|i| (i.ifindex, (i.name, i.up))).collect();
+        self.tell_links();
         let messages = list(&self.handle, |handle| handle.neighbours().get().execute())
             .await
             .context("cannot list the kernel's neighbours")?;
@@ -173,7 +245,7 @@ mod tests {
     use futures::channel::mpsc::{UnboundedSender, unbounded};
     use lb_common::addr::Mac;
     use netlink_packet_route::{
-        link::LinkMessage,
+        link::{LinkAttribute, LinkFlags},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     };
     use rtnetlink::packet_core::NetlinkHeader;
@@ -241,6 +313,50 @@ mod tests {
             }
         }
         assert_eq!(told, [Some(Mac([2, 0, 0, 0, 0, 1])), None]);
+    }
+
+    /// A message about an interface that no kernel has.
+    fn link(ifindex: u32, name: &str, family: AddressFamily) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = 0x7000_0000 + ifindex;
+        link.header.flags = LinkFlags::Up | LinkFlags::LowerUp;
+        link.header.interface_family = family;
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        link
+    }
+
+    /// The names of those that are told of next.
+    async fn next_links(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<String> {
+        loop {
+            if let Event::Links(links) = events.recv().await.expect("the watcher lives") {
+                let made_up = |link: &Link| link.ifindex >= 0x7000_0000;
+                break links
+                    .into_iter()
+                    .filter(|(_, l)| made_up(l))
+                    .map(|(name, _)| name)
+                    .collect();
+            }
+        }
+    }
+
+    /// A bridge says that a port is gone from it in the words for an interface that is gone.
+    #[tokio::test]
+    async fn a_port_that_leaves_its_bridge_is_still_there() {
+        use AddressFamily::{Bridge, Unspec};
+        let (messages, mut events, _watcher) = watcher();
+        let send = |link| messages.unbounded_send(message(link)).unwrap();
+        assert_eq!(next_links(&mut events).await, [""; 0]);
+        send(RouteNetlinkMessage::NewLink(link(1, "port0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["port0"]);
+        send(RouteNetlinkMessage::DelLink(link(1, "port0", Bridge)));
+        send(RouteNetlinkMessage::NewLink(link(2, "other0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0", "port0"]);
+        send(RouteNetlinkMessage::DelLink(link(1, "port0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0"]);
+        // Nor does one come back by what its bridge says.
+        send(RouteNetlinkMessage::NewLink(link(1, "port0", Bridge)));
+        send(RouteNetlinkMessage::NewLink(link(3, "third0", Unspec)));
+        assert_eq!(next_links(&mut events).await, ["other0", "third0"]);
     }
 
     #[tokio::test]

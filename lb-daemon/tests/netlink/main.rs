@@ -178,6 +178,96 @@ fn links_addresses_routes_and_rules_change_the_routes() {
     });
 }
 
+/// What is told next of the interface `name`: its number and whether it is up; nothing if there is
+/// none.
+async fn next_link(lab: &mut lab::Lab, name: &str) -> Option<(u32, bool)> {
+    lab.wait(name, |event| match event {
+        Event::Links(links) => Some(links.get(name).map(|link| (link.ifindex, link.up))),
+        _ => None,
+    })
+    .await
+}
+
+#[test]
+fn links_are_told_of_at_first_and_as_they_go_down_away_and_come_back() {
+    lab(async |lab| {
+        let ours = lab.ifindex;
+        let mut last = next_link(lab, "ours0").await;
+        while last != Some((ours, true)) {
+            last = next_link(lab, "ours0").await;
+        }
+        ip("link set ours0 down");
+        assert_eq!(next_link(lab, "ours0").await, Some((ours, false)));
+        ip("link set ours0 up");
+        assert_eq!(next_link(lab, "ours0").await, Some((ours, true)));
+        lab.within_theirs(|| ip("link set theirs0 down"));
+        assert_eq!(next_link(lab, "ours0").await, Some((ours, false)), "no carrier");
+        lab.within_theirs(|| ip("link set theirs0 up"));
+        assert_eq!(next_link(lab, "ours0").await, Some((ours, true)));
+
+        // What is no news of any link is not told as such.
+        lab.quiet().await;
+        ip("link set ours0 mtu 1400");
+        ip("link set ours0 alias other");
+        ip("address add 10.7.0.1/24 dev ours0");
+        lab.wait("other news", |event| match event {
+            Event::Links(links) => panic!("{links:?}"),
+            Event::RoutesChanged => Some(()),
+            _ => None,
+        })
+        .await;
+
+        lab.quiet().await;
+        ip("link delete ours0");
+        // Taken down first, maybe in a message of its own.
+        while next_link(lab, "ours0").await.is_some() {}
+        ip("link add ours0 type veth peer name other0");
+        ip("link set other0 up");
+        ip("link set ours0 up");
+        let again = loop {
+            match next_link(lab, "ours0").await {
+                Some((ifindex, true)) => break ifindex,
+                Some((_, false)) => {}
+                None => panic!("it is there"),
+            }
+        };
+        assert_ne!(again, ours, "another interface of the same name");
+    });
+}
+
+#[test]
+fn an_interface_has_the_name_it_was_given_last() {
+    lab(async |lab| {
+        lab.quiet().await;
+        ip("link set ours0 down");
+        ip("link set ours0 name renamed0");
+        ip("link set renamed0 up");
+        let ours = lab.ifindex;
+        let links = lab.wait("the new name", |event| match event {
+            Event::Links(links) if links.get("renamed0").is_some_and(|l| l.up) => {
+                Some(links.clone())
+            }
+            _ => None,
+        });
+        let links = links.await;
+        assert_eq!(links["renamed0"].ifindex, ours);
+        assert!(!links.contains_key("ours0"));
+    });
+}
+
+#[test]
+fn a_link_that_changed_during_an_overrun_is_told_of() {
+    lab(async |lab| {
+        lab.quiet().await;
+        // As in the test of overruns: nobody reads meanwhile, so the change at the end is lost.
+        let fill = (0..4000).map(|n| format!("neigh add {} lladdr {OTHER} dev ours0", host(n)));
+        let mut batch: Vec<String> = fill.map(|add| add + " nud permanent").collect();
+        batch.push("link set lo down".to_owned());
+        ip_batch(&batch.join("\n"));
+        assert_eq!(next_link(lab, "lo").await.map(|(_, up)| up), Some(false));
+    });
+}
+
 #[test]
 fn five_hundred_targets_at_once_are_all_answered() {
     lab(async |lab| {

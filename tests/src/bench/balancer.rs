@@ -1,7 +1,7 @@
 //! The product's data plane with a service and backends that only exist in its maps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range as Numbers,
     path::{Path, PathBuf},
@@ -9,16 +9,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::MapData;
 use lb_common::{
     addr::{Address as _, Mac, Port, V4},
-    flow::{Flow, FlowKey},
+    flow::FlowKey,
     maps::{LAYOUT, NextHop, TABLE_V4},
 };
 use lb_daemon::{
     config::{Balance, Global, Timeouts, XdpMode},
     core::{Counters, Desired, DesiredBackend, DesiredService, Slots},
-    dataplane::{CounterReader, Dataplane, Reaper},
+    dataplane::{CounterReader, Dataplane, FlowTable, Reaper},
 };
 
 use super::{
@@ -45,7 +45,7 @@ pub(super) struct Balancer {
     dataplane: Dataplane,
     global: Global,
     counters: CounterReader,
-    flows: HashMap<MapData, FlowKey<V4>, Flow<V4>>,
+    flows: FlowTable<V4>,
     lane: Lane,
     /// The gauge of the program.
     pub(super) gauge: Gauge,
@@ -63,9 +63,9 @@ impl Balancer {
         let gauge = Gauge::find("tandem", flows.info()?.id())?;
         Ok(Self {
             counters: dataplane.counters()?,
+            flows: dataplane.flows_v4()?,
             dataplane,
             global,
-            flows: Map::from_map_data(flows)?.try_into()?,
             lane: lane.clone(),
             gauge,
             connections: 0,
@@ -109,12 +109,14 @@ impl Balancer {
         /// A prime, so that its multiples meet every number below `count` once.
         const STRIDE: u64 = 611_953;
 
+        let servers = self.server_tuples();
         for slot in 0..count {
             let number = u32::try_from(u64::from(slot) * STRIDE % u64::from(count))?;
             let client = client_tuple(number);
             range.set_tuple(slot, client)?;
             range.add_connection(&client)?;
-            range.set_tuple(SERVER_SIDE + slot, self.server_tuple(&client)?)?;
+            let server = servers.get(&client).context("a connection is missing")?;
+            range.set_tuple(SERVER_SIDE + slot, *server)?;
         }
         Ok(())
     }
@@ -150,10 +152,11 @@ impl Balancer {
         let (first, count) = (numbers.start, numbers.end - numbers.start);
         for _ in 0..ATTEMPTS {
             let mut complete = true;
+            let servers = self.server_tuples();
             for number in numbers.clone() {
-                match self.server_tuple(&client_tuple(number)) {
-                    Ok(tuple) => range.set_tuple(SERVER_SIDE + number, tuple)?,
-                    Err(_) => complete = false,
+                match servers.get(&client_tuple(number)) {
+                    Some(tuple) => range.set_tuple(SERVER_SIDE + number, *tuple)?,
+                    None => complete = false,
                 }
             }
             if complete {
@@ -172,9 +175,10 @@ impl Balancer {
         bail!("the connections {numbers:?} cannot be established; the table is {table:?}")
     }
 
-    /// What a backend's packet on the connection has.
-    fn server_tuple(&self, client: &FlowKey<V4>) -> Result<FlowKey<V4>> {
-        Ok(self.flows.get(client, 0).context("a connection is missing")?.to.pair_key())
+    /// What a backend's packet has on each connection, by what a client's has.
+    fn server_tuples(&self) -> HashMap<FlowKey<V4>, FlowKey<V4>> {
+        let forward = self.flows.entries().filter(|(_, flow)| flow.is_forward());
+        forward.map(|(_, flow)| (flow.key, flow.to.pair_key())).collect()
     }
 
     fn verdict(&self, label: &str) -> Result<u64> {
@@ -227,6 +231,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         bind: vec![SERVICE],
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
+        group: 0,
         timeout: Timeouts {
             connect: timeout,
             client: timeout,
@@ -245,6 +250,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
     Desired {
         services: BTreeMap::from([(0, service)]),
         backends: (0..BACKENDS).map(|number| (number, backend(number))).collect(),
+        ..Desired::default()
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the figures are measured on, and whether it is quiet.
 
-use std::{fmt, fs, process::Command, time::Duration};
+use std::{fmt, fs, ops::Range, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::{
+    errno::Errno,
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
@@ -92,12 +93,33 @@ impl Times {
     }
 }
 
-/// Keeps this process and its children on the last processor: the first one tends to serve
-/// interrupts. To be called before there are threads.
-pub fn settle() -> Result<()> {
+/// Keeps this process and its future children on the last processor: the first one tends to serve
+/// interrupts.
+pub(super) fn settle() -> Result<()> {
+    stay_on(processors() - 1..processors())
+}
+
+/// Lets this process and its future children run on all processors: for what must not wait for
+/// each other, such as hosts that keep deadlines.
+pub(super) fn spread() -> Result<()> {
+    stay_on(0..processors())
+}
+
+fn stay_on(processors: Range<usize>) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(processors() - 1)?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one processor")
+    for processor in processors {
+        set.set(processor)?;
+    }
+    // Each thread has processors of its own, and children have those of the thread they come from.
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.file_name().to_string_lossy().parse()?;
+        match sched_setaffinity(Pid::from_raw(task), &set) {
+            // It has ended meanwhile.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error).context("cannot choose the processors to run on"),
+        }
+    }
+    Ok(())
 }
 
 /// Processor time that a process has taken, all its threads together.

@@ -5,8 +5,8 @@
 //! | `memory/per-connection` | the IPv4 flow table, both entries of a connection and all overhead, over the number of connections it has room for |
 //!
 //! The kernel says itself what a map occupies. The table is allocated as a whole, so what a
-//! connection costs does not depend on how many there are, but on how well the table's size suits
-//! the power of two that its buckets are rounded up to: hence several sizes, and `min` and `max`.
+//! connection costs does not depend on how many there are; `min` and `max` are those of several
+//! sizes.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use super::{
     report::Row,
 };
 
-/// The default, a power of two, and the size just above it, which suits worst.
+/// The default, a round number, a power of two, and the size just above it.
 const SIZES: [u32; 4] = [131_072, 1_000_000, CAPACITY, CAPACITY + 1];
 
 /// Measures the group in the namespace that the calling thread is in.
@@ -33,8 +33,7 @@ pub(super) fn measure() -> Result<Vec<Row>> {
         let global = global(size, "lo");
         let dataplane = Dataplane::open(&global)?;
         let map = MapData::from_pin(map_path(&global.bpffs, "FLOWS_V4"))?;
-        let room = map.info()?.max_entries() / 2;
-        values.push(occupied(&map)? as f64 / f64::from(room));
+        values.push(occupied(&map)? as f64 / f64::from(size));
         drop(dataplane);
         dataplane::detach(&global.bpffs)?;
     }

@@ -3,21 +3,25 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! `packet`, `memory`, `reap`, `path`.
+//! `packet`, `memory`, `reap`, `path`, `takeover`, `blackout`, `fence`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
 )]
 
 mod balancer;
+mod blackout;
+mod fence;
 mod gauge;
 mod machine;
 mod memory;
 mod packet;
+mod pair;
 mod path;
 mod range;
 mod reap;
 mod report;
+mod takeover;
 
 use std::path::Path;
 
@@ -25,7 +29,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Uid;
 
 pub use self::{
-    machine::{Machine, settle},
+    machine::Machine,
     report::{Report, Row},
 };
 use crate::lab::{Dir, Namespace};
@@ -41,23 +45,47 @@ pub enum Group {
     Reap,
     /// What the balancer adds to real TCP, beside a router, nftables and HAProxy.
     Path,
+    /// How soon the other host of a pair takes over.
+    Takeover,
+    /// How long a client sees nobody when a host of a pair fails.
+    Blackout,
+    /// Whether a host whose daemon was killed answers for what is another's.
+    Fence,
 }
 
 impl Group {
-    /// Measures the group in a network namespace of its own. `programs` is the object with the
+    /// Measures the group in network namespaces of its own. `programs` is the object with the
     /// programs beside the product's.
     pub fn run(self, programs: &Path) -> Result<Vec<Row>> {
         ensure!(Uid::effective().is_root(), "the benchmarks load eBPF programs and need root");
-        let object = std::fs::read(programs)
-            .with_context(|| format!("cannot read {}", programs.display()))?;
-        let namespace = Namespace::new("bench", &Dir::new()?)?;
-        // No packet but ours.
-        namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        namespace.enter(|| match self {
-            Self::Packet => packet::measure(&namespace, &object),
-            Self::Memory => memory::measure(),
-            Self::Reap => reap::measure(&namespace, &object),
-            Self::Path => path::measure(),
-        })
+        let object = || {
+            std::fs::read(programs).with_context(|| format!("cannot read {}", programs.display()))
+        };
+        match self {
+            Self::Packet => on_one_processor(|bench| packet::measure(bench, &object()?)),
+            Self::Memory => on_one_processor(|_| memory::measure()),
+            Self::Reap => on_one_processor(|bench| reap::measure(bench, &object()?)),
+            Self::Path => on_one_processor(|_| path::measure()),
+            Self::Takeover => on_all_processors(takeover::measure),
+            Self::Blackout => on_all_processors(blackout::measure),
+            Self::Fence => on_all_processors(fence::measure),
+        }
     }
+}
+
+/// For costs: within a namespace, and with all that happens on the same processor.
+fn on_one_processor(
+    measure: impl FnOnce(&Namespace) -> Result<Vec<Row>> + Send,
+) -> Result<Vec<Row>> {
+    machine::settle()?;
+    let namespace = Namespace::new("bench", &Dir::new()?)?;
+    // No packet but ours.
+    namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    namespace.enter(|| measure(&namespace))
+}
+
+/// For deadlines: those who keep them do not wait for each other.
+fn on_all_processors(measure: impl FnOnce() -> Result<Vec<Row>>) -> Result<Vec<Row>> {
+    machine::spread()?;
+    measure()
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum as _};
-use tests::bench::{Group, Machine, Report, settle};
+use tests::bench::{Group, Machine, Report};
 
 /// The options, as `cargo xtask bench` passes them on.
 #[derive(Debug, Parser)]
@@ -38,7 +38,6 @@ fn run(arguments: Arguments) -> Result<()> {
     let machine = Machine::look()?;
     println!("{machine}");
     warn(machine.warning_before());
-    settle()?;
 
     let mut report = Report::default();
     for group in groups {

@@ -44,6 +44,12 @@ impl Settings {
         Self { interfaces, global: String::new(), services: services.to_owned() }
     }
 
+    /// Settings for a host of a [`Pair`](super::Pair): groups and services, in TOML.
+    pub fn of_pair(services: &str) -> Self {
+        let interfaces = ["front", "back"].map(str::to_owned).into();
+        Self { interfaces, global: String::new(), services: services.to_owned() }
+    }
+
     /// Adds a line to `[global]`, such as `xdp_mode = "generic"`.
     #[must_use]
     pub fn global(mut self, line: &str) -> Self {
@@ -84,10 +90,20 @@ impl Tandem {
 
     /// Starts a daemon with these settings and waits until it answers.
     pub fn start_with(lab: &Lab, settings: &Settings) -> Result<Self> {
-        let (config, socket) = (lab.dir().join("tandem.toml"), lab.dir().join("tandem.sock"));
+        Self::launch(lab.balancer(), settings, &lab.dir().join("tandem"))
+    }
+
+    /// Starts a daemon on a host, one of several that have one, and waits until it answers.
+    pub fn start_on(host: &Namespace, settings: &Settings) -> Result<Self> {
+        Self::launch(host, settings, &host.dir().join(format!("{}-tandem", host.name())))
+    }
+
+    /// `home` is its files' path but for the extension.
+    fn launch(host: &Namespace, settings: &Settings, home: &Path) -> Result<Self> {
+        let (config, socket) = (home.with_extension("toml"), home.with_extension("sock"));
         fs::write(&config, settings.render(&socket))?;
         let binary = binary()?;
-        let namespace = lab.balancer().clone();
+        let namespace = host.clone();
         let process = run(&namespace, &binary, &config)?;
         let mut tandem = Self { namespace, binary, config, socket, process };
         tandem.wait_until_it_answers()?;

@@ -70,7 +70,7 @@ impl HalfOpen {
 }
 
 /// An IP packet with a SYN, checksums included.
-fn syn(from: SocketAddr, to: SocketAddr) -> Result<Vec<u8>> {
+pub(super) fn syn(from: SocketAddr, to: SocketAddr) -> Result<Vec<u8>> {
     match (from, to) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => Ok(syn4(from, to)),
         (SocketAddr::V6(from), SocketAddr::V6(to)) => Ok(syn6(from, to)),
@@ -128,7 +128,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// The Internet checksum (RFC 1071), written plainly: it is what others are tested against.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 =
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     while sum > 0xffff {

@@ -5,8 +5,8 @@
 //!
 //! | x | network | hosts |
 //! |---|---|---|
-//! | 1 | before the balancer | 1 balancer, 10 client, 100 and up virtual addresses, 254 router |
-//! | 2 | behind the balancer | 1 balancer, 11 and up backends, 240 and up further addresses of the balancer, 250 nobody, 254 router |
+//! | 1 | before the balancer | 1 balancer, 2 and 3 a pair of them, 10 client, 100 and up virtual addresses, 254 router |
+//! | 2 | behind the balancer | 1 balancer, 2 and 3 a pair of them, 11 and up backends, 100 the pair's virtual address, 240 and up further addresses of the balancer, 250 nobody, 254 router |
 //! | 3 | the client's, if routed | 10 client, 254 router |
 //! | 4 | the backends', if routed | 11 and up backends, 250 nobody, 254 router |
 //! | 8 | a crowd: every address is the client's as well, to be many clients | |
@@ -35,6 +35,8 @@ pub(super) const CROWD: u8 = 8;
 pub(super) const NOWHERE: u8 = 9;
 
 pub(super) const BALANCER: u8 = 1;
+/// The hosts of a pair.
+pub(super) const PAIR: [u8; 2] = [2, 3];
 pub(super) const CLIENT: u8 = 10;
 /// The backends follow.
 pub(super) const BEFORE_BACKENDS: u8 = 10;

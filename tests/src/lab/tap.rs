@@ -71,7 +71,8 @@ const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-fn parse(packet: &[u8]) -> Option<Seen> {
+/// Takes apart a packet from its IP header on; nothing if it is not TCP, or too short.
+pub(super) fn parse(packet: &[u8]) -> Option<Seen> {
     let (from, to, hop_limit, protocol, tcp): (IpAddr, IpAddr, _, _, _) = match packet.first()? >> 4
     {
         4 => {

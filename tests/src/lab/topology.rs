@@ -285,7 +285,7 @@ impl Host {
     }
 
     /// Gives a namespace with a cable its addresses and the way to everywhere else.
-    fn settle(
+    pub(super) fn settle(
         namespace: Namespace,
         (eth0, far_end): (Interface, Interface),
         (net, number): (u8, u8),
@@ -368,7 +368,10 @@ impl Cables {
 }
 
 /// Lays a cable to a port of the switch, named after the namespace it comes from.
-fn to_switch(from: (&Namespace, &str), lan: &Interface) -> Result<(Interface, Interface)> {
+pub(super) fn to_switch(
+    from: (&Namespace, &str),
+    lan: &Interface,
+) -> Result<(Interface, Interface)> {
     let (end, port) = veth(from, (lan.namespace(), from.0.name()))?;
     port.plug_into(lan)?;
     Ok((end, port))

@@ -122,6 +122,16 @@ fn an_invalid_file_is_refused_in_full_and_the_old_one_stays_in_force() -> Result
 }
 
 #[test]
+fn a_failover_of_a_group_that_is_not_there_is_refused_with_the_reason() -> Result<()> {
+    let lab = Lab::two_arm(0)?;
+    let tandem = Tandem::start(&lab, "")?;
+    let failover = tandem.verb(&["failover", "gw", "--socket"]).arg(tandem.socket()).run();
+    let said = format!("{:#}", failover.expect_err("there is no group"));
+    assert!(said.contains("no groups are configured"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn without_a_daemon_everything_flows_and_the_next_one_carries_on() -> Result<()> {
     let lab = Lab::two_arm(2)?;
     let _servers = serve(&lab)?;

@@ -12,8 +12,8 @@
 //!
 //! Who sends what is in [`net`], how it looks on the wire in [`frame`] and [`message`], and [`verify`] judges what
 //! comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
-//! connections by sweeping, [`limits`] runs into every limit, and [`random`] tries what nobody
-//! thought of.
+//! connections by sweeping, [`limits`] runs into every limit, [`table`] looks into the flow table,
+//! and [`random`] tries what nobody thought of.
 
 mod frame;
 mod lifetime;
@@ -23,5 +23,6 @@ mod net;
 mod random;
 mod row;
 mod rows;
+mod table;
 mod verify;
 mod world;

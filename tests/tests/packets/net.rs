@@ -139,6 +139,7 @@ impl Net {
         Desired {
             services: BTreeMap::from([(0, self.service())]),
             backends: BTreeMap::from([(self.number, self.desired_backend())]),
+            ..Desired::default()
         }
     }
 
@@ -155,6 +156,7 @@ impl Net {
                 client_fin: LONG,
                 server_fin: LONG,
             },
+            group: 0,
         }
     }
 

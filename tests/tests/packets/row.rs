@@ -52,7 +52,7 @@ impl Row {
         mut self,
         edit: impl FnOnce(&mut DesiredService, &mut DesiredBackend),
     ) -> Self {
-        let Desired { services, backends } = &mut self.desired;
+        let Desired { services, backends, .. } = &mut self.desired;
         let service = services.get_mut(&0).expect("the service");
         edit(service, backends.get_mut(&self.net.number).expect("the backend"));
         self

@@ -68,6 +68,7 @@ const NETNS: &[&str] = &[
     "--test=netlink",
     "--test=lab",
     "--test=lab_cleanup",
+    "--test=lab_pair",
     "--test=lab_xdp",
     "--test=netns",
 ];

@@ -105,6 +105,21 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_table_half_open{family="ipv4"} 12
         tandem_table_half_open_capacity{family="ipv4"} 65536
         tandem_table_evicted_total{family="ipv4"} 1234
+        tandem_group_role{group="gw",role="BACKUP"} 1
+        tandem_group_role{group="web",role="FAULT"} 1
+        tandem_group_role_age_seconds{group="gw"} 17
+        tandem_group_priority{group="gw"} 100
+        tandem_group_effective_priority{group="gw"} 100
+        tandem_group_faults{group="gw"} 0
+        tandem_group_faults{group="web"} 1
+        tandem_group_lease_seconds{group="gw"} 0
+        tandem_group_tracked{group="gw",kind="script",name="chk_haproxy"} 0
+        tandem_group_tracked{group="gw",kind="interface",name="eth1"} 1
+        tandem_group_transitions_total{group="gw",role="BACKUP"} 2
+        tandem_group_adverts_sent_total{group="gw"} 273000
+        tandem_group_adverts_received_total{group="gw"} 4
+        tandem_group_adverts_discarded_total{group="gw",reason="hop_limit"} 3
+        tandem_group_adverts_discarded_total{group="gw",reason="password"} 0
         tandem_service_up{service="mysql"} 0
         tandem_service_up{service="web"} 1
         tandem_service_active_connections{service="mysql"} 819
@@ -141,6 +156,17 @@ fn the_exposition_is_well_formed_and_complete() {
         families.insert(series.split('{').next().unwrap());
     }
     assert_eq!(families.len(), exposition.types.len(), "a family is not in the list above");
+}
+
+#[test]
+fn a_lease_in_force_and_what_is_not_known_yet_show_in_the_metrics() {
+    let mut status = sample::healthy();
+    status.groups[0].tracked[2].condition = crate::core::Condition::Unknown;
+    let exposition = parse(&encode(status));
+    let lease = exposition.series[r#"tandem_group_lease_seconds{group="gw"}"#];
+    assert!((lease - 2.874).abs() < 1e-9, "{lease}");
+    let unknown = r#"tandem_group_tracked{group="gw",kind="script",name="chk_haproxy"}"#;
+    assert!(!exposition.series.contains_key(unknown), "nobody knows how it is");
 }
 
 #[test]

@@ -26,6 +26,8 @@ fn runtime() -> mpsc::Sender<Handle> {
                     })
                 }
                 Request::Reload => Response::Failed("line 3: no such key".into()),
+                Request::Failover { group } if group == "gw" => Response::FailingOver,
+                Request::Failover { group } => Response::Failed(format!("no group {group}")),
             };
             let _ = handle.reply.send(response);
         }
@@ -38,7 +40,7 @@ fn serving(path: &Path) -> JoinHandle<Infallible> {
 }
 
 #[tokio::test]
-async fn status_and_reload_go_there_and_back() {
+async fn every_request_goes_there_and_back() {
     let scratch = Scratch::new();
     let path = scratch.path("new/directory/tandem.sock");
     let server = serving(&path);
@@ -51,6 +53,9 @@ async fn status_and_reload_go_there_and_back() {
         assert_eq!(reloaded.warnings, ["mind the gap"]);
         let refused = client::reload(&socket).unwrap_err();
         assert_eq!(refused.to_string(), "line 3: no such key");
+        client::failover(&socket, "gw").unwrap();
+        let refused = client::failover(&socket, "other").unwrap_err();
+        assert_eq!(refused.to_string(), "no group other");
     })
     .await
     .unwrap();

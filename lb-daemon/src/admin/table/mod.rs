@@ -4,6 +4,7 @@
 //! here into other commands), so very long ones make wider lines.
 
 mod grid;
+mod groups;
 mod problems;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
         Some(header(status)),
         interfaces(status),
         tables(status),
+        groups::section(status),
         Some(services(status, rates)),
         losses(status),
     ];
@@ -35,7 +37,8 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
 
 /// The same without interfaces, tables and losses: for a screen too low for all of it.
 pub fn render_brief(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
-    join([header(status), services(status, rates)].iter(), colour)
+    let sections = [Some(header(status)), groups::section(status), Some(services(status, rates))];
+    join(sections.iter().flatten(), colour)
 }
 
 fn join<'a>(sections: impl Iterator<Item = &'a Grid>, colour: bool) -> String {

@@ -1,7 +1,10 @@
 //! What is wrong, the worst first: what an operator who was just woken up has to know.
 
 use super::{grid::Tone, units};
-use crate::core::{BackendStatus, ServiceStatus, State, Status, TableStatus};
+use crate::core::{
+    BackendStatus, GroupStatus, ServiceStatus, State, Status, TableStatus, TrackedStatus,
+    group::Role,
+};
 
 /// From how many per cent on a table counts as nearly full.
 const NEARLY_FULL: u64 = 90;
@@ -32,6 +35,8 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
         problems.push(bad("the XDP program is attached to no interface: nothing is forwarded"));
     }
     problems.extend(status.tables.iter().flat_map(table_filling));
+    problems.extend(status.groups.iter().filter_map(group_in_fault));
+    problems.extend(status.groups.iter().flat_map(group_weakened));
     problems.extend(backends().filter_map(backend_down));
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
@@ -56,6 +61,28 @@ fn service_down(service: &ServiceStatus) -> Option<Problem> {
             n => format!("none of its {n} backends takes connections"),
         };
         bad(format!("service {} DOWN: {backends}", service.name))
+    })
+}
+
+/// This host cannot hold it.
+fn group_in_fault(group: &GroupStatus) -> Option<Problem> {
+    let is_in_fault = group.role == Role::Fault || !group.faults.is_empty();
+    is_in_fault.then(|| {
+        let since = units::duration(group.since_seconds);
+        let why = if group.faults.is_empty() { &group.why } else { &group.faults.join("; ") };
+        bad(format!("group {} {} for {since}: {why}", group.name, group.role))
+    })
+}
+
+/// What makes another host the better one, without being a fault.
+fn group_weakened(group: &GroupStatus) -> impl Iterator<Item = Problem> {
+    let tracked = group.tracked.iter().filter(|tracked| tracked.weight != 0);
+    tracked.filter_map(|TrackedStatus { kind, name, weight, failure, .. }| {
+        let failure = failure.as_deref()?;
+        let group = &group.name;
+        Some(warn(format!(
+            "{kind} {name}, which group {group} tracks with weight {weight}: {failure}"
+        )))
     })
 }
 

@@ -19,6 +19,14 @@ fn all_is_well() {
     ipv4        12,345  1,000,000    2%         12    65,536        0
     ipv6             0  1,000,000    0%          0    65,536        0
 
+    GROUP  ROLE         PRIORITY            MASTER     LEASE  SENT  RECEIVED  DISCARDED
+    gw     MASTER 3d4h  110 instead of 100  this host  2.87s  273k         4          3
+      VRRPv2 51 on eth0: 10.2.2.4/24, 10.3.3.4/24 dev eth1
+      └ no advert within 3.6 s
+    web    BACKUP 3d4h  100                 10.2.2.3       -     0      273k          3
+      CARP 7 on eth0: fd00:2::4/64
+      └ 10.2.2.3 has the higher priority
+
     SERVICE  ADDRESS          ROLE    WEIGHT  STATE          CONNS  TOTAL      IN     OUT  CHECK
     mysql  UP  leastconn on 10.2.2.4:3306
       db1    10.2.3.11:3306   active     100  UP 3d4h          421   451k  3.83GB  51.8GB  L7OK 2ms
@@ -37,9 +45,11 @@ fn what_is_wrong_comes_first() {
     lb1  tandem 0.1.0, up 3d4h; /etc/tandem/tandem.toml generation 3, 2h old
 
     !! service mysql DOWN: none of its 3 backends takes connections
+    !! group web FAULT for 1m5s: interface eth0: down
     !! mysql/db1 DOWN for 12m5s: L4CON, Connection refused (os error 111)
     !! web/web2 DOWN for 3d4h: L7TOUT after 2.00s
      ! the ipv4 flow table is 97 % full: raise [global] maxconn
+     ! script chk_haproxy, which group gw tracks with weight 10: exit status 1: no pid file
      ! mysql/db3 is healthy but gets no new connections: no neighbour answers for 10.2.3.13 on eth1
      ! web/web1 failed its last check: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server Er…
      ! the last reload was refused, generation 3 stays in force:
@@ -54,6 +64,15 @@ fn what_is_wrong_comes_first() {
     FLOWS  CONNECTIONS   CAPACITY  FULL  HALF OPEN  CAPACITY  EVICTED
     ipv4       961,000  1,000,000   97%         12    65,536    1,234
     ipv6             0  1,000,000    0%          0    65,536        0
+
+    GROUP  ROLE        PRIORITY  MASTER    LEASE  SENT  RECEIVED  DISCARDED
+    gw     BACKUP 17s  100       10.2.2.3      -  273k         4          3
+      VRRPv2 51 on eth0: 10.2.2.4/24, 10.3.3.4/24 dev eth1
+      └ 10.2.2.3 has the higher priority
+        MASTER 3d4h ago: no advert within 3.6 s
+    web    FAULT 1m5s  100       -             -     0      273k          3
+      CARP 7 on eth0: fd00:2::4/64
+      └ interface eth0: down
 
     SERVICE  ADDRESS          ROLE    WEIGHT  STATE       CONNS  TOTAL      IN     OUT  CHECK
     mysql  DOWN  leastconn on 10.2.2.4:3306
@@ -97,6 +116,14 @@ fn the_live_view_shows_rates() {
     ipv4        12,345  1,000,000    2%         12    65,536        0
     ipv6             0  1,000,000    0%          0    65,536        0
 
+    GROUP  ROLE         PRIORITY            MASTER     LEASE  SENT  RECEIVED  DISCARDED
+    gw     MASTER 3d4h  110 instead of 100  this host  2.87s  273k         4          3
+      VRRPv2 51 on eth0: 10.2.2.4/24, 10.3.3.4/24 dev eth1
+      └ no advert within 3.6 s
+    web    BACKUP 3d4h  100                 10.2.2.3       -     0      273k          3
+      CARP 7 on eth0: fd00:2::4/64
+      └ 10.2.2.3 has the higher priority
+
     SERVICE  ADDRESS          ROLE    WEIGHT  STATE          CONNS      NEW        IN       OUT  CHECK
     mysql  UP  leastconn on 10.2.2.4:3306
       db1    10.2.3.11:3306   active     100  UP 3d4h          421  2.10k/s  4.00Mb/s  5.00Gb/s  L7OK 2ms
@@ -113,9 +140,9 @@ fn the_live_view_shows_rates() {
 fn the_brief_table_is_part_of_the_whole() {
     let (whole, brief) =
         [render, render_brief].map(|render| render(&sample::healthy(), false, None)).into();
-    let (header, services) = brief.split_once("\n\n").expect("two sections");
-    assert!(whole.starts_with(header) && whole.ends_with(services), "{brief}");
-    assert!(services.starts_with("SERVICE"), "{brief}");
+    let (header, rest) = brief.split_once("\n\n").expect("two sections");
+    assert!(whole.starts_with(header) && whole.ends_with(rest), "{brief}");
+    assert!(rest.starts_with("GROUP"), "{brief}");
 }
 
 #[test]
@@ -150,6 +177,7 @@ fn states_have_colours_when_asked() {
         "\x1b[33mDRAIN 3d4h\x1b[0m",
         "\x1b[32mUP 3d4h\x1b[0m",
         "\x1b[31mL4CON 0ms\x1b[0m",
+        "\x1b[31mFAULT 1m5s\x1b[0m",
     ] {
         assert!(coloured.contains(painted), "{painted:?} not in:\n{coloured}");
     }
@@ -173,6 +201,6 @@ fn the_list_of_problems_does_not_push_the_rest_away() {
     let text = render(&status, false, None);
     let marked = text.lines().filter(|line| line.starts_with("!! ")).count();
     assert_eq!(marked, MAX_PROBLEMS);
-    // The service itself, 200 of its backends, one of web, and five lesser problems.
-    assert!(text.contains("\n   ... and 191 more, see below\n"), "{text}");
+    // The service itself, 200 of its backends, one of web, a group, and six lesser problems.
+    assert!(text.contains("\n   ... and 193 more, see below\n"), "{text}");
 }

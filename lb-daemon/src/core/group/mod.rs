@@ -4,11 +4,27 @@
 //! [`Input`]s and asked for [`Output`]s. It is driven by a thread that nothing can hold up (see
 //! `election`), not by the daemon's loop; the two tell each other about changes.
 
-use std::{fmt, net::IpAddr, time::Instant};
+use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::VrrpVersion;
+use crate::config::{self, VrrpVersion};
+
+mod announcements;
+mod backup;
+mod carp;
+mod lease;
+mod machine;
+mod master;
+mod record;
+mod replay;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod vrrp;
+
+pub use machine::Group;
+pub use record::{Counts, Discard, Past};
 
 /// Role of this host for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +119,38 @@ pub struct Standing {
     pub faults: Vec<String>,
     /// Whether it may take over from a working master: its tables are whole.
     pub ready: bool,
+}
+
+/// A group of the configuration, and its number in the data plane: 1 to
+/// [`MAX_GROUPS`](crate::config::MAX_GROUPS), the same for as long as the group is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The number.
+    pub number: u16,
+    /// The group.
+    pub config: Arc<config::Group>,
+}
+
+/// What the daemon's loop tells the thread of the election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// These are the groups from now on. Those that are no longer among them are given up.
+    Configure(Vec<Numbered>),
+    /// [`Input::Standing`] of a group: not before all that it tracks is known, and then whenever it
+    /// changes.
+    Standing {
+        /// Name of the group.
+        group: String,
+        /// How well this host is for it.
+        standing: Standing,
+    },
+    /// [`Input::Failover`] of a group.
+    Failover {
+        /// Name of the group.
+        group: String,
+    },
+    /// The daemon stops: give all groups up.
+    Stop,
 }
 
 /// What happens to a group.

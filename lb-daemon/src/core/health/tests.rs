@@ -19,8 +19,16 @@ fn every_result_moves_haproxys_counter_as_haproxy_does() {
                 let failed = if health > rise { health - 1 } else { 0 };
                 for condition in conditions(health, &check) {
                     let row = format!("rise {rise} fall {fall} health {health}: {condition:?}");
-                    assert_eq!(counter(condition.after(true, &check), &check), passed, "{row}");
-                    assert_eq!(counter(condition.after(false, &check), &check), failed, "{row}");
+                    assert_eq!(
+                        counter(condition.after(true, check.rise, check.fall), &check),
+                        passed,
+                        "{row}"
+                    );
+                    assert_eq!(
+                        counter(condition.after(false, check.rise, check.fall), &check),
+                        failed,
+                        "{row}"
+                    );
                 }
             }
         }
@@ -44,8 +52,8 @@ fn every_transition_of_rise_2_fall_3() {
         (Down { passed: 1 },       Up { failed: 0 },    Down { passed: 0 }),
     ];
     for (before, after_pass, after_failure) in table {
-        assert_eq!(before.after(true, &check), after_pass, "{before:?}");
-        assert_eq!(before.after(false, &check), after_failure, "{before:?}");
+        assert_eq!(before.after(true, check.rise, check.fall), after_pass, "{before:?}");
+        assert_eq!(before.after(false, check.rise, check.fall), after_failure, "{before:?}");
     }
 }
 

@@ -1,11 +1,13 @@
 //! Decisions of the core, event by event, with a virtual clock.
 
+mod groups;
 mod numbers;
 mod probes;
 mod properties;
 mod reach;
 mod reload;
 mod service;
+mod standing;
 
 use std::fmt::Write as _;
 
@@ -47,6 +49,14 @@ struct Bench {
     notices: Vec<Notice>,
     /// The probes under way.
     probes: Vec<ProbeRequest>,
+    /// The scripts under way.
+    runs: Vec<RunRequest>,
+    /// What the last event had for the election.
+    commands: Vec<group::Command>,
+    /// What the last event had to be run.
+    hooks: Vec<HookRequest>,
+    /// Names of processes that are watched, as far as it was said.
+    watched: Option<BTreeSet<String>>,
 }
 
 impl Bench {
@@ -68,6 +78,10 @@ impl Bench {
             resolve: Vec::new(),
             probes: Vec::new(),
             notices: Vec::new(),
+            runs: Vec::new(),
+            commands: Vec::new(),
+            hooks: Vec::new(),
+            watched: None,
         };
         this.reload(config);
         this
@@ -88,6 +102,8 @@ impl Bench {
         self.applied = false;
         self.resolve.clear();
         self.notices.clear();
+        self.commands.clear();
+        self.hooks.clear();
         for effect in self.core.handle(event, self.now) {
             match effect {
                 Effect::Apply(desired) => {
@@ -102,6 +118,13 @@ impl Bench {
                 Effect::Probe(request) => self.probes.push(request),
                 Effect::Resolve(target) => self.resolve.push(target),
                 Effect::Moved { from, to, .. } => self.moved.push((from, to)),
+                Effect::RunScript(request) => self.runs.push(request),
+                Effect::WatchProcesses(names) => {
+                    assert_ne!(self.watched.as_ref(), Some(&names), "said before");
+                    self.watched = Some(names);
+                }
+                Effect::Election(command) => self.commands.push(command),
+                Effect::Hook(request) => self.hooks.push(request),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
         }
@@ -185,7 +208,7 @@ impl Bench {
     }
 
     fn status(&self) -> Status {
-        self.core.status(&Counters::default(), self.now)
+        self.core.status(&Counters::default(), &Elections::default(), self.now)
     }
 
     fn status_of(&self, name: &str) -> BackendStatus {

@@ -177,6 +177,7 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             bind: vec![(VIRTUAL, port).into()],
             balance: Balance::RoundRobin,
             slots: Slots([number].into()),
+            group: 0,
             timeout: Timeouts {
                 connect: long,
                 client: long,

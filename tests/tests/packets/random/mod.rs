@@ -51,7 +51,11 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
         for verdict in Verdict::ALL {
             let count = verdicts[verdict.label()];
             match verdict {
-                Verdict::DropInternal | Verdict::DropDying | Verdict::DropNoFlow => {
+                Verdict::DropInternal
+                | Verdict::DropDying
+                | Verdict::DropBusy
+                | Verdict::DropNoLease
+                | Verdict::DropNoFlow => {
                     ensure!(count == 0, "{count} packets were {}", verdict.label());
                 }
                 _ => ensure!(
@@ -180,8 +184,13 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 client_fin: timeout,
                 server_fin: timeout,
             };
-            let service =
-                DesiredService { bind: vec![bind], balance, slots: Slots(slots.into()), timeout };
+            let service = DesiredService {
+                bind: vec![bind],
+                balance,
+                slots: Slots(slots.into()),
+                timeout,
+                group: 0,
+            };
             desired.services.insert(number, service);
         }
     }

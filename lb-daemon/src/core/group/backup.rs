@@ -1,0 +1,142 @@
+//! What a backup does: it waits.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Discard, Output,
+    machine::{Group, State},
+    rules::{Claim, Rules},
+};
+
+/// Waiting for a master to be gone: the `Master_Down_Timer`. How long that takes follows from the
+/// rules in force at the time, for weights and reloads change them.
+#[derive(Debug)]
+pub(super) struct Wait {
+    from: Instant,
+    /// Time between the master's adverts (RFC 9568's `Active_Adver_Interval`).
+    interval: Duration,
+    until: Until,
+    /// Why it ends, for people.
+    why: String,
+}
+
+/// For what a backup waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// For the master to be silent for too long.
+    Down,
+    /// For nobody to be faster, after the master's farewell.
+    Skew,
+    /// For a successor to be silent for too long, which may have missed our farewell. It is given
+    /// an interval more than a silent master, for which it waits itself, so that it is first
+    /// whatever its priority.
+    HandedOver,
+    /// For a sign of life, after the host was held up and cannot tell silence from deafness.
+    Relieved,
+}
+
+impl Wait {
+    pub(super) fn deadline(&self, rules: &dyn Rules) -> Instant {
+        self.from
+            + match self.until {
+                Until::Down => rules.master_down(self.interval),
+                Until::Skew => rules.skew(self.interval),
+                Until::HandedOver => rules.master_down(self.interval) + self.interval,
+                Until::Relieved => self.interval + rules.skew(self.interval),
+            }
+    }
+}
+
+impl Group {
+    pub(super) fn become_backup(
+        &mut self,
+        until: Until,
+        why: String,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let own = self.rules.patience();
+        let interval = self.heard.map_or(own, |(_, theirs)| own.max(theirs));
+        let wait = Wait { from: now, interval, until, why: "no master was heard".to_owned() };
+        self.change(State::Backup(wait), why, now, out);
+    }
+
+    /// Whether it may take over from a weaker master that works.
+    pub(super) fn may_preempt(&self) -> bool {
+        // RFC 9568, 6.1: the owner always preempts.
+        (self.config.preempt || self.rules.is_owner())
+            && self.standing.ready
+            && !self.has_handed_over
+    }
+
+    /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`, unless it ends before that.
+    pub(super) fn backup_hears_farewell(&mut self, sender: IpAddr, now: Instant) {
+        let why = format!("{sender} gave the group up");
+        self.wait_for_nobody(why, now);
+    }
+
+    fn wait_for_nobody(&mut self, why: String, now: Instant) {
+        let State::Backup(wait) = &mut self.state else { return };
+        let skewed = Wait { from: now, interval: wait.interval, until: Until::Skew, why };
+        if skewed.deadline(&*self.rules) < wait.deadline(&*self.rules) {
+            *wait = skewed;
+        }
+    }
+
+    /// RFC 9568, 6.4.2: an advert that is heeded starts the time anew, with its sender's interval;
+    /// one of a weaker master is discarded if this host preempts, so that the time runs out.
+    pub(super) fn backup_hears(
+        &mut self,
+        sender: IpAddr,
+        claim: &Claim,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        if claim.is_too_slow {
+            self.wait_for_nobody(format!("{sender} advertises too seldom"), now);
+            return;
+        }
+        if claim.is_weaker && self.may_preempt() {
+            let delay =
+                if self.rules.is_owner() { Duration::ZERO } else { self.config.preempt_delay };
+            let preempt_at = *self.preempt_at.get_or_insert(now + delay);
+            if preempt_at <= now {
+                self.record.discard(Discard::Weaker);
+                self.ignore(sender, now, out);
+                return;
+            }
+        } else {
+            self.preempt_at = None;
+        }
+
+        self.heard = Some((sender, claim.interval));
+        let why = format!("nothing more was heard of {sender}");
+        self.state =
+            State::Backup(Wait { from: now, interval: claim.interval, until: Until::Down, why });
+    }
+
+    fn ignore(&mut self, sender: IpAddr, now: Instant, out: &mut Vec<Output>) {
+        let State::Backup(wait) = &mut self.state else { return };
+        let reason = format!("{sender} is weaker");
+        if self.rules.preempts_at_once() {
+            self.take_over(reason, now, out);
+        } else {
+            wait.why = reason;
+        }
+    }
+
+    pub(super) fn run_backup(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let State::Backup(wait) = &mut self.state else { return };
+        let Some(late) = now.checked_duration_since(wait.deadline(&*self.rules)) else { return };
+        if late > wait.interval {
+            wait.from = now;
+            wait.until = Until::Relieved;
+            return;
+        }
+        let why = std::mem::take(&mut wait.why);
+        self.take_over(why, now, out);
+    }
+}

@@ -1,0 +1,71 @@
+//! What RFC 3768 (VRRP version 2) demands otherwise than RFC 9568.
+
+use super::{bench::*, *};
+
+/// An advert with an interval in seconds.
+fn advert(priority: u8, interval: u16) -> Advert {
+    Advert::Vrrp(VrrpAdvert {
+        version: VrrpVersion::V2,
+        virtual_router_id: 51,
+        priority,
+        interval: interval * 100,
+        addresses: vec![host(100)],
+    })
+}
+
+fn config(priority: u8, interval: u64) -> config::Group {
+    group(vrrp(VrrpVersion::V2, priority, seconds(interval)))
+}
+
+#[test]
+fn section_6_1_the_skew_is_in_256ths_of_a_second_whatever_the_interval() {
+    for (priority, interval, expected) in
+        [(100, 1, 3_609_375), (103, 2, 6_597_656), (1, 1, 3_996_093), (254, 255, 765_007_812)]
+    {
+        let bench = Bench::started(config(priority, interval));
+        assert_eq!(bench.waits().as_micros(), expected, "{priority}, {interval} s");
+    }
+}
+
+#[test]
+fn section_6_4_2_priority_zero_sets_the_timer_to_the_skew() {
+    let mut bench = Bench::started(config(100, 4));
+    bench.hear(20, advert(0, 4));
+    assert_eq!(bench.waits().as_micros(), 609_375);
+}
+
+#[test]
+fn section_6_4_2_the_timer_is_the_same_after_every_advert_that_is_heeded() {
+    let mut bench = Bench::started(config(100, 1));
+    for _ in 0..5 {
+        bench.pass(seconds(1));
+        bench.hear(20, advert(101, 1));
+        assert_eq!(bench.waits().as_micros(), 3_609_375);
+    }
+}
+
+#[test]
+fn section_7_1_another_interval_is_discarded() {
+    for role in [Role::Backup, Role::Master] {
+        let mut bench = Bench::in_role(role, config(100, 1));
+        let due = bench.group.next_deadline();
+        for priority in [0, 99, 255] {
+            assert_eq!(bench.hear(20, advert(priority, 2)), [], "{role}, priority {priority}");
+        }
+        assert_eq!(bench.group.next_deadline(), due);
+        assert_eq!(bench.group.counts().discarded[&Discard::Interval], 3);
+        assert_eq!(
+            bench.group.problem(),
+            Some("an advert of 10.0.0.20 has an interval of 2 s rather than 1 s"),
+        );
+    }
+}
+
+#[test]
+fn section_7_1_another_version_is_discarded() {
+    let mut bench = Bench::in_role(Role::Master, config(100, 1));
+    let Advert::Vrrp(usual) = advert(200, 1) else { unreachable!("it is VRRP") };
+    bench.hear(20, Advert::Vrrp(VrrpAdvert { version: VrrpVersion::V3, ..usual }));
+    assert_eq!(bench.group.role(), Role::Master);
+    assert_eq!(bench.group.counts().discarded[&Discard::Protocol], 1);
+}

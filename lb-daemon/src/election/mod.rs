@@ -1,0 +1,128 @@
+//! Drives the election of every group on a thread that nothing holds up.
+//!
+//! ```text
+//!  daemon's loop ── Command ──► election thread ── Job ──► deputy thread
+//!        ▲                        │  ▲      │                 addresses, announcements
+//!        └──── Event::Group ──────┘  │      ├──► lease in the data plane
+//!                            adverts ┘      └──► adverts
+//! ```
+//!
+//! The machines ([`core::group`](crate::core::group)) decide; here their deadlines are kept and
+//! their outputs carried out. A lease and an advert are a store to memory and a datagram to a
+//! socket that never blocks. What takes the kernel's time, addresses and announcements, is done in
+//! the same order by a deputy. Both threads ask for real-time scheduling, so that no load of this
+//! host makes adverts late; where that is not allowed they run as any other.
+
+mod deputy;
+mod driver;
+mod seat;
+mod wake;
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc::UnboundedSender;
+
+use self::{driver::Driver, wake::Wake};
+use crate::core::{Elections, Event, group::Command};
+
+/// Writes the lease of the group with a number: until when the data plane serves it, or that it no
+/// longer does.
+pub type Leases = Box<dyn FnMut(u16, Option<Instant>) + Send>;
+
+/// How long to wait for an answer of the thread, which has nothing to do that takes long.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The election thread. Dropping it [stops](Self::stop) the election.
+#[derive(Debug)]
+pub struct Election {
+    orders: mpsc::Sender<Order>,
+    wake: Arc<Wake>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Order {
+    Command(Command),
+    /// Answer with what can be seen.
+    View(mpsc::SyncSender<Elections>),
+}
+
+impl Election {
+    /// Starts the threads, in the network namespace of the calling one. There are no groups until a
+    /// [`Command::Configure`].
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a thread or a socket.
+    pub fn start(leases: Leases, events: UnboundedSender<Event>) -> Result<Self> {
+        let wake = Arc::new(Wake::new()?);
+        let (orders, inbox) = mpsc::channel();
+        let driver = Driver::new(inbox, Arc::clone(&wake), leases, events)?;
+        let thread = std::thread::Builder::new()
+            .name("election".to_owned())
+            .spawn(move || driver.run())
+            .context("cannot start the election thread")?;
+        Ok(Self { orders, wake, thread: Some(thread) })
+    }
+
+    /// Passes a command on. Does not wait.
+    pub fn command(&self, command: Command) {
+        self.order(Order::Command(command));
+    }
+
+    /// What the elections have come to.
+    ///
+    /// # Errors
+    ///
+    /// If the thread does not answer.
+    pub fn view(&self) -> Result<Elections> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.order(Order::View(reply));
+        answer.recv_timeout(PATIENCE).context("the election thread does not answer")
+    }
+
+    /// Gives all groups up, and waits until that is done. Commands that come later are not heeded.
+    pub fn stop(&mut self) {
+        self.command(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // The thread ends only when this is dropped, or by a panic, which is on the standard error
+        // output.
+        let _ = self.orders.send(order);
+        self.wake.ring();
+    }
+}
+
+impl Drop for Election {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Asks for real-time scheduling of the calling thread: before all ordinary ones, but not before
+/// what the kernel itself does at that level.
+fn schedule_first() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: a plain system call; the parameter outlives it.
+    let result = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const lowest)
+    };
+    if result != 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::warn!(
+            "no real-time scheduling ({error}): a busy host may send its adverts late; in a \
+             container, allow CAP_SYS_NICE"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! A group's way to the other hosts that share it.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use anyhow::Context as _;
+use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex, sys::socket::SockaddrIn6};
+
+use super::{Counts, Discard, format::Format, socket::Raw};
+use crate::{
+    config::{Family, Group, Protocol},
+    core::group::{Advert, Received},
+};
+
+/// Bytes of the longest advert, 255 IPv6 addresses, with the longest IPv4 header.
+const LONGEST: usize = 60 + 8 + 255 * 16;
+
+/// Sends and receives a group's adverts by one interface. Nothing blocks: poll its file descriptor
+/// for input.
+///
+/// It is of the interface that had the name when it was opened, and sends from the address found
+/// then. If [`is_lost`](Self::is_lost), if sending fails because interface or address are gone, and
+/// best whenever the interface came up again, open it anew.
+pub struct Channel {
+    socket: Raw,
+    interface: String,
+    ifindex: u32,
+    source: IpAddr,
+    format: Format,
+    counts: Counts,
+    buffer: Box<[u8; LONGEST]>,
+}
+
+impl Channel {
+    /// Opens a group's channel on an interface: its own, or the one with its virtual MAC.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such interface, if it has no address to send from, or if the kernel refuses.
+    pub fn open(interface: &str, group: &Group) -> anyhow::Result<Self> {
+        let ifindex = if_nametoindex(interface)
+            .with_context(|| format!("interface {interface} does not exist"))?;
+        let format = Format::new(group);
+        let source = source(interface, group, format.family)?;
+        let socket = Raw::open(format.family, (interface, ifindex), format.id, format.multicast())
+            .with_context(|| format!("cannot open a socket for adverts on {interface}"))?;
+        Ok(Self {
+            socket,
+            interface: interface.to_owned(),
+            ifindex,
+            source,
+            format,
+            counts: Counts::default(),
+            buffer: Box::new([0; LONGEST]),
+        })
+    }
+
+    /// The address that adverts are sent from: this host's, never one of the group.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Number of the interface.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// What went over it.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether the interface is gone, or its name is another's now. A socket is not told.
+    pub fn is_lost(&self) -> bool {
+        if_nametoindex(self.interface.as_str()).ok() != Some(self.ifindex)
+    }
+
+    /// Sends an advert to all who should have it.
+    ///
+    /// # Errors
+    ///
+    /// The first one, after all were tried: the interface is down (`ENETDOWN`, `ENETUNREACH`) or
+    /// gone (`ENODEV`, `ENXIO`), the source address is gone (`EINVAL`, `EADDRNOTAVAIL`), there is no
+    /// room (`ENOBUFS`, `EAGAIN`); or the advert is of another protocol than the group.
+    pub fn send(&mut self, advert: &Advert) -> io::Result<()> {
+        let mut result = Ok(());
+        for to in self.format.destinations() {
+            let sent = match self.format.write(advert, self.source, to) {
+                Some(message) => self.socket.send(&message, self.source, to),
+                None => Err(io::ErrorKind::InvalidInput.into()),
+            };
+            result = result.and(sent);
+        }
+        match result {
+            Ok(()) => self.counts.sent += 1,
+            Err(_) => self.counts.failed += 1,
+        }
+        result
+    }
+
+    /// The next packet that waits: an advert for the group, or why it is none. None if no packet
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, as it does once (`ENETDOWN`) when the interface goes.
+    pub fn receive(&mut self) -> io::Result<Option<Result<Received, Discard>>> {
+        let Some(packet) = self.socket.receive(&mut self.buffer[..])? else {
+            return Ok(None);
+        };
+        let result = packet
+            .and_then(|(envelope, message)| self.format.read(&envelope, message, self.source));
+        match &result {
+            Ok(_) => self.counts.received += 1,
+            Err(why) => self.counts.discard(*why),
+        }
+        Ok(Some(result))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_fd().as_raw_fd()
+    }
+}
+
+// Without the format: it knows the password.
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("interface", &self.interface)
+            .field("source", &self.source)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address to send from: the configured one, or the interface's first that is not the
+/// group's, which for IPv6 must be link-local (RFC 9568, 5.1.2.1).
+fn source(interface: &str, group: &Group, family: Family) -> anyhow::Result<IpAddr> {
+    if let Protocol::Vrrp(vrrp) = &group.protocol
+        && let Some(source) = vrrp.source
+    {
+        return Ok(source);
+    }
+    let is_ours = |ip: &IpAddr| group.addresses.iter().all(|address| address.ip != *ip);
+    getifaddrs()
+        .context("cannot list this host's addresses")?
+        .filter(|one| one.interface_name == interface)
+        .filter_map(|one| {
+            let address = one.address?;
+            match family {
+                Family::V4 => address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
+                Family::V6 => address
+                    .as_sockaddr_in6()
+                    .map(SockaddrIn6::ip)
+                    .filter(Ipv6Addr::is_unicast_link_local)
+                    .map(IpAddr::V6),
+            }
+        })
+        .find(is_ours)
+        .with_context(|| {
+            let kind = match family {
+                Family::V4 => "IPv4",
+                Family::V6 => "IPv6 link-local",
+            };
+            format!("interface {interface} has no {kind} address of its own to send adverts from")
+        })
+}

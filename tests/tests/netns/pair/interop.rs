@@ -1,0 +1,116 @@
+//! A pair of which one host runs keepalived or ucarp.
+
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+use lb_daemon::config::Carp;
+use tests::lab::{
+    Contest, Election, Family, Settings, Tandem,
+    member::{KeepalivedMember, System, UcarpMember},
+};
+
+use super::{MS, PRIORITIES, SLACK, election};
+
+#[test]
+fn keepalived_and_tandem_agree_in_version_2_with_a_password() -> Result<()> {
+    with_keepalived(&Election { auth_pass: Some("secret"), ..Election::new(2, 1_000 * MS) })
+}
+
+#[test]
+fn keepalived_and_tandem_agree_in_version_2_by_unicast() -> Result<()> {
+    with_keepalived(&Election { unicast: true, ..Election::new(2, 1_000 * MS) })
+}
+
+#[test]
+fn keepalived_and_tandem_agree_in_version_3() -> Result<()> {
+    with_keepalived(&election())
+}
+
+#[test]
+fn keepalived_and_tandem_agree_in_version_3_over_ipv6() -> Result<()> {
+    with_keepalived(&Election { family: Family::V6, ..election() })
+}
+
+#[test]
+fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
+    let mut contest = Contest::new(election(), 1)?;
+    // Each host sends the other form than its peer.
+    for (host, as_v2) in [(0, true), (1, false)] {
+        let group = election().for_tandem(contest.pair(), host, PRIORITIES[host]);
+        let group = format!("{group}v3_checksum_as_v2 = {as_v2}\n");
+        let tandem = Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))?;
+        contest.enter_as(host, Box::new(tandem))?;
+    }
+    one_then_the_other(&mut contest)
+}
+
+#[test]
+fn ucarp_and_tandem_agree() -> Result<()> {
+    // The times of CARP with these settings are those of VRRP's second version, and less.
+    let carp =
+        |advskew| Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
+    let tandem = |contest: &Contest, host: usize, advskew: u8| {
+        let vip = contest.pair().vip(Family::V4);
+        let group = format!(
+            "\
+[[group]]
+name = \"pair\"
+interface = \"front\"
+protocol = \"carp\"
+vhid = 7
+pass = \"secret\"
+advbase = 1
+advskew = {advskew}
+preempt = false
+virtual_ipaddress = [\"{vip}/32\"]
+"
+        );
+        Tandem::start_on(contest.twin(host), &Settings::of_pair(&group)).map(Box::new)
+    };
+    for ucarp in 0..2 {
+        let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
+        for (host, advskew) in [(0, 1), (1, 100)] {
+            if host == ucarp {
+                let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
+                contest.enter_as(host, Box::new(member))?;
+            } else {
+                let member = tandem(&contest, host, advskew)?;
+                contest.enter_as(host, member)?;
+            }
+        }
+        one_then_the_other(&mut contest).with_context(|| format!("ucarp on host {ucarp}"))?;
+    }
+    Ok(())
+}
+
+/// Has each of the two be the master while the other is the backup.
+fn with_keepalived(election: &Election) -> Result<()> {
+    for first in [System::Keepalived, System::Tandem] {
+        let mut contest = Contest::new(election.clone(), 1)?;
+        for (host, priority) in PRIORITIES.into_iter().enumerate() {
+            if (first == System::Keepalived) == (host == 0) {
+                let member = KeepalivedMember::start(contest.pair(), host, election, priority)?;
+                contest.enter_as(host, Box::new(member))?;
+            } else {
+                contest.enter(host, System::Tandem, priority)?;
+            }
+        }
+        one_then_the_other(&mut contest).with_context(|| format!("{first:?} first"))?;
+    }
+    Ok(())
+}
+
+/// The first host is the only master until it is killed, then the second is, whose times are those
+/// of the election; and that it stays when the first is back.
+fn one_then_the_other(contest: &mut Contest) -> Result<()> {
+    for host in 0..2 {
+        contest.only_master(host)?;
+        let at = SystemTime::now();
+        contest.member(host).elector().kill();
+        let after = contest.advert_since(at, 1 - host)?;
+        let most = contest.election().down_after(PRIORITIES[1]) + SLACK;
+        ensure!(after <= most, "the other took over after {after:?}");
+        contest.start_again(host)?;
+    }
+    contest.only_master(0)
+}

@@ -1,0 +1,52 @@
+//! Two hosts that share addresses: who holds them, and what the other one does meanwhile.
+
+mod failover;
+mod interop;
+mod partition;
+mod stall;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::lab::{
+    Contest, Election, Knocks, fence,
+    member::{PORT, System},
+};
+
+const MS: Duration = Duration::from_millis(1);
+/// What may come on top of the time that the protocol gives a host to take over.
+const SLACK: Duration = Duration::from_millis(250);
+/// Priorities of the hosts.
+const PRIORITIES: [u8; 2] = [101, 100];
+/// Time between a client's connections.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// Version 3 with ten adverts a second, in which nobody preempts.
+fn election() -> Election {
+    Election::new(3, 100 * MS)
+}
+
+/// Two Tandems, the first of which is the master.
+fn tandems(election: Election) -> Result<Contest> {
+    let contest = Contest::between(System::Tandem, election, PRIORITIES)?;
+    contest.has_addresses(0, true)?;
+    contest.has_addresses(1, false)?;
+    Ok(contest)
+}
+
+/// Fails unless the client has answers again, and was without them since `start` for no longer than
+/// this and what a busy machine adds.
+fn goes_on(knocks: &Knocks, start: Instant, most: Duration) -> Result<()> {
+    knocks.wait_for(20, 10_000 * MS).context("after the takeover")?;
+    let gap = knocks.longest_gap(start)?;
+    ensure!(gap <= most + SLACK, "the client saw nobody for {gap:?}");
+    Ok(())
+}
+
+/// Fails if a host answers for the virtual addresses, by ARP, neighbour discovery or TCP, or
+/// forwards anything for them.
+fn says_nothing(contest: &Contest, host: usize) -> Result<()> {
+    let count = fence::answers_of(contest.pair(), contest.twin(host), PORT, 20)?;
+    ensure!(count == 0, "{} answers {count} times", contest.twin(host).name());
+    Ok(())
+}
