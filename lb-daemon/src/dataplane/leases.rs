@@ -37,10 +37,39 @@ impl Leases {
     }
 }
 
-/// The time on the clock that the program reads, in nanoseconds.
+/// A time on the clock that the program reads, in nanoseconds.
 fn monotonic(when: Instant) -> u64 {
-    let left = when.saturating_duration_since(Instant::now());
     // Never fails with this clock.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    on_clock(when, || {
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+    })
+}
+
+/// The clock is read before the time that is left: who is held up between the two makes the lease
+/// shorter by that, never longer.
+fn on_clock(when: Instant, read: impl FnOnce() -> Duration) -> u64 {
+    let now = read();
+    let left = when.saturating_duration_since(Instant::now());
     u64::try_from((now + left).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn being_held_up_while_a_lease_is_written_does_not_prolong_it() {
+        let held_up = Duration::from_millis(50);
+        let until = Instant::now() + Duration::from_secs(1);
+        // Not before its time on that clock, in whatever way these two lines are held up.
+        let left = until.saturating_duration_since(Instant::now());
+        let clock = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+        let most = u64::try_from((left + clock()).as_nanos()).unwrap();
+        let end = on_clock(until, || {
+            let now = clock();
+            std::thread::sleep(held_up);
+            now
+        });
+        assert!(end <= most, "ends {} ns later", end - most);
+    }
 }
