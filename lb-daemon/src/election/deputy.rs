@@ -34,7 +34,7 @@ pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
     let mut deputy = Deputy {
         addresses: Addresses::open()?,
         announcer: Announcer::open().context("cannot open a socket for announcements")?,
-        held: BTreeMap::new(),
+        held: Held::default(),
         again: None,
     };
     let (jobs, asked) = mpsc::channel();
@@ -51,8 +51,7 @@ pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
 struct Deputy {
     addresses: Addresses,
     announcer: Announcer,
-    /// What shall be on the interfaces, by group.
-    held: BTreeMap<String, BTreeSet<Place>>,
+    held: Held,
     /// When to look for addresses that are missing.
     again: Option<Instant>,
 }
@@ -68,6 +67,32 @@ struct Place {
 impl From<&GroupAddress> for Place {
     fn from(address: &GroupAddress) -> Self {
         Self { interface: address.interface.clone(), ip: address.ip, prefix: address.prefix }
+    }
+}
+
+/// What shall be on the interfaces, by group.
+#[derive(Debug, Default)]
+struct Held(BTreeMap<String, BTreeSet<Place>>);
+
+impl Held {
+    /// Notes what a group holds from now on, and says what is to be taken off for that.
+    fn hold(&mut self, group: String, wanted: BTreeSet<Place>) -> Vec<Place> {
+        let before = self.0.insert(group, wanted).unwrap_or_default();
+        self.free(before)
+    }
+
+    /// Notes that a group holds nothing from now on, and says what is to be taken off: what it
+    /// held, and `others`, which may be there.
+    fn release(&mut self, group: &str, others: BTreeSet<Place>) -> Vec<Place> {
+        let mut places = others;
+        places.extend(self.0.remove(group).unwrap_or_default());
+        self.free(places)
+    }
+
+    /// Those that no group holds: an address may have moved to a group that took it over before
+    /// this one lets it go.
+    fn free(&self, places: BTreeSet<Place>) -> Vec<Place> {
+        places.into_iter().filter(|place| !self.0.values().any(|all| all.contains(place))).collect()
     }
 }
 
@@ -90,25 +115,21 @@ impl Deputy {
 
     fn hold(&mut self, group: String, addresses: &[GroupAddress]) {
         let wanted: BTreeSet<Place> = addresses.iter().map(Place::from).collect();
-        for place in self.held.insert(group, wanted.clone()).unwrap_or_default() {
-            if !wanted.contains(&place) {
-                self.take_off(&place);
-            }
+        for place in self.held.hold(group, wanted.clone()) {
+            self.take_off(&place);
         }
         self.put(&wanted);
     }
 
     fn release(&mut self, group: &str, addresses: &[GroupAddress]) {
-        let mut places = self.held.remove(group).unwrap_or_default();
-        places.extend(addresses.iter().map(Place::from));
-        for place in &places {
-            self.take_off(place);
+        for place in self.held.release(group, addresses.iter().map(Place::from).collect()) {
+            self.take_off(&place);
         }
     }
 
     fn put_all(&mut self) {
         self.again = None;
-        let all = self.held.values().flatten().cloned().collect();
+        let all = self.held.0.values().flatten().cloned().collect();
         self.put(&all);
     }
 
@@ -153,5 +174,40 @@ impl Deputy {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(last: &[u8]) -> BTreeSet<Place> {
+        let place = |last: &u8| Place {
+            interface: "eth0".to_owned(),
+            ip: [10, 0, 0, *last].into(),
+            prefix: 24,
+        };
+        last.iter().map(place).collect()
+    }
+
+    #[test]
+    fn what_a_group_holds_no_longer_is_taken_off() {
+        let mut held = Held::default();
+        assert_eq!(held.hold("a".to_owned(), places(&[1, 2])), []);
+        assert_eq!(held.hold("a".to_owned(), places(&[2])), Vec::from_iter(places(&[1])));
+        assert_eq!(held.release("a", places(&[2, 3])), Vec::from_iter(places(&[2, 3])));
+        assert_eq!(held.release("a", places(&[2])), Vec::from_iter(places(&[2])));
+    }
+
+    #[test]
+    fn an_address_that_moved_to_another_group_stays() {
+        let mut held = Held::default();
+        held.hold("a".to_owned(), places(&[1]));
+        held.hold("b".to_owned(), places(&[2, 3]));
+        held.hold("a".to_owned(), places(&[1, 2]));
+        assert_eq!(held.hold("b".to_owned(), places(&[3])), []);
+        held.hold("a".to_owned(), places(&[1, 2, 3]));
+        assert_eq!(held.release("b", places(&[3])), []);
+        assert_eq!(held.release("a", places(&[])), Vec::from_iter(places(&[1, 2, 3])));
     }
 }
