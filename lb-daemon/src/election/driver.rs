@@ -1,7 +1,8 @@
 //! The thread's loop.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -96,6 +97,8 @@ impl Driver {
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
+        let addresses = groups.iter().flat_map(|group| &group.config.addresses);
+        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {
                 Some(seat) if seat.number == number && seat.is_same_election(&config) => {
@@ -107,7 +110,7 @@ impl Driver {
                         self.give_up(old, now);
                         standing
                     });
-                    let seat = Seat::new(number, config, standing, now);
+                    let seat = Seat::new(number, config, Arc::clone(&shared), standing, now);
                     // An earlier daemon may have left the addresses behind.
                     (self.leases)(number, None);
                     let (name, addresses) = (seat.config.name.clone(), &seat.config.addresses);
@@ -122,6 +125,7 @@ impl Driver {
         }
         for (mut seat, config) in kept {
             let mut out = Vec::new();
+            seat.shared = Arc::clone(&shared);
             seat.reconfigure(config, now, &mut out);
             self.carry_out(&mut seat, out, now);
             self.seats.insert(seat.config.name.clone(), seat);

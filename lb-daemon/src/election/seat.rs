@@ -1,6 +1,8 @@
 //! One group: its machine, and the way to its peers.
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -25,11 +27,15 @@ pub(super) struct Seat {
     /// Its number in the data plane.
     pub(super) number: u16,
     pub(super) config: Arc<config::Group>,
+    /// The addresses of all groups.
+    pub(super) shared: Arc<BTreeSet<IpAddr>>,
     /// None until the interface has once had an address to send from.
     machine: Option<Group>,
     /// The way to the peers, or why there is none.
     channel: Result<Channel, String>,
     look_at: Instant,
+    /// Whether sending failed as it does when the source address is gone.
+    doubts_source: bool,
     /// How this host is; none before the daemon's loop knows.
     pub(super) standing: Option<Standing>,
     /// What went over earlier channels.
@@ -41,15 +47,18 @@ impl Seat {
     pub(super) fn new(
         number: u16,
         config: Arc<config::Group>,
+        shared: Arc<BTreeSet<IpAddr>>,
         standing: Option<Standing>,
         now: Instant,
     ) -> Self {
         Self {
             number,
             config,
+            shared,
             machine: None,
             channel: Err("not opened yet".to_owned()),
             look_at: now,
+            doubts_source: false,
             standing,
             counts: vrrp_io::Counts::default(),
             since: now,
@@ -122,10 +131,11 @@ impl Seat {
 
     pub(super) fn send(&mut self, advert: &crate::core::group::Advert, now: Instant) {
         if let Ok(channel) = &mut self.channel
-            && channel.send(advert).is_err()
+            && let Err(error) = channel.send(advert)
         {
-            // Counted by the channel; the interface may be gone.
+            // Counted by the channel; interface or address may be gone.
             self.look_at = now;
+            self.doubts_source = vrrp_io::is_of_source(&error);
         }
     }
 
@@ -197,10 +207,16 @@ impl Seat {
             self.close(format!("interface {} is gone", self.config.interface));
             self.tell_standing(now, out);
         }
+        // A master that cannot speak must not stay one: its peers take over.
+        if std::mem::take(&mut self.doubts_source)
+            && self.channel.as_ref().is_ok_and(|channel| channel.has_lost_source().unwrap_or(true))
+        {
+            self.close("the address that adverts came from is gone".to_owned());
+        }
         if self.channel.is_ok() {
             return;
         }
-        match Channel::open(&self.config.interface, &self.config) {
+        match Channel::open(&self.config.interface, &self.config, &self.shared) {
             Ok(channel) => {
                 let source = channel.source();
                 self.channel = Ok(channel);

@@ -1,15 +1,20 @@
 //! A group's way to the other hosts that share it.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use anyhow::Context as _;
-use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex, sys::socket::SockaddrIn6};
+use anyhow::{Context as _, ensure};
+use nix::{
+    ifaddrs::{InterfaceAddress, getifaddrs},
+    net::if_::if_indextoname,
+    sys::socket::SockaddrIn6,
+};
 
-use super::{Counts, Discard, format::Format, socket::Raw};
+use super::{Counts, Discard, format::Format, options::index_of, socket::Raw};
 use crate::{
     config::{Family, Group, Protocol},
     core::group::{Advert, Received},
@@ -22,8 +27,7 @@ const LONGEST: usize = 60 + 8 + 255 * 16;
 /// for input.
 ///
 /// It is of the interface that had the name when it was opened, and sends from the address found
-/// then. If [`is_lost`](Self::is_lost), if sending fails because interface or address are gone, and
-/// best whenever the interface came up again, open it anew.
+/// then. If [`is_lost`](Self::is_lost) or [`has_lost_source`](Self::has_lost_source), open it anew.
 pub struct Channel {
     socket: Raw,
     interface: String,
@@ -35,16 +39,17 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Opens a group's channel on an interface: its own, or the one with its virtual MAC.
+    /// Opens a group's channel on an interface: its own, or the one with its virtual MAC. `shared`
+    /// are the addresses of all groups: those come and go.
     ///
     /// # Errors
     ///
     /// If there is no such interface, if it has no address to send from, or if the kernel refuses.
-    pub fn open(interface: &str, group: &Group) -> anyhow::Result<Self> {
-        let ifindex = if_nametoindex(interface)
-            .with_context(|| format!("interface {interface} does not exist"))?;
+    pub fn open(interface: &str, group: &Group, shared: &BTreeSet<IpAddr>) -> anyhow::Result<Self> {
+        let ifindex =
+            index_of(interface).with_context(|| format!("interface {interface} does not exist"))?;
         let format = Format::new(group);
-        let source = source(interface, group, format.family)?;
+        let source = source(interface, group, shared, format.family)?;
         let socket = Raw::open(format.family, (interface, ifindex), format.id, format.multicast())
             .with_context(|| format!("cannot open a socket for adverts on {interface}"))?;
         Ok(Self {
@@ -58,7 +63,7 @@ impl Channel {
         })
     }
 
-    /// The address that adverts are sent from: this host's, never one of the group.
+    /// The address that adverts are sent from: this host's, never one of a group.
     pub fn source(&self) -> IpAddr {
         self.source
     }
@@ -75,7 +80,18 @@ impl Channel {
 
     /// Whether the interface is gone, or its name is another's now. A socket is not told.
     pub fn is_lost(&self) -> bool {
-        if_nametoindex(self.interface.as_str()).ok() != Some(self.ifindex)
+        // By the number: for a name that it does not know, the kernel may look for a module.
+        if_indextoname(self.ifindex).ok().is_none_or(|name| name.to_str() != Ok(&self.interface))
+    }
+
+    /// Whether the address that adverts are sent from is this host's no longer. The kernel takes a
+    /// while to list them all: for when sending has failed for [that reason](is_of_source).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn has_lost_source(&self) -> anyhow::Result<bool> {
+        Ok(!is_here(self.source, &self.interface)?)
     }
 
     /// Sends an advert to all who should have it.
@@ -83,7 +99,7 @@ impl Channel {
     /// # Errors
     ///
     /// The first one, after all were tried: the interface is down (`ENETDOWN`, `ENETUNREACH`) or
-    /// gone (`ENODEV`, `ENXIO`), the source address is gone (`EINVAL`, `EADDRNOTAVAIL`), there is no
+    /// gone (`ENODEV`, `ENXIO`), the source address is gone (see [`is_of_source`]), there is no
     /// room (`ENOBUFS`, `EAGAIN`); or the advert is of another protocol than the group.
     pub fn send(&mut self, advert: &Advert) -> io::Result<()> {
         let mut result = Ok(());
@@ -144,30 +160,42 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// The address to send from: the configured one, or the interface's first that is not the
+/// Whether sending may have failed because there is no such source address: what the kernel says
+/// then depends on the family and on its version.
+pub fn is_of_source(error: &io::Error) -> bool {
+    let reasons = [libc::EINVAL, libc::EADDRNOTAVAIL, libc::ENETUNREACH];
+    error.raw_os_error().is_some_and(|error| reasons.contains(&error))
+}
+
+/// The address to send from: the configured one, or the interface's first that is not a
 /// group's, which for IPv6 must be link-local (RFC 9568, 5.1.2.1).
-fn source(interface: &str, group: &Group, family: Family) -> anyhow::Result<IpAddr> {
+fn source(
+    interface: &str,
+    group: &Group,
+    shared: &BTreeSet<IpAddr>,
+    family: Family,
+) -> anyhow::Result<IpAddr> {
     if let Protocol::Vrrp(vrrp) = &group.protocol
         && let Some(source) = vrrp.source
     {
+        ensure!(
+            is_here(source, interface)?,
+            "{source} is no address of this host, so no adverts can be sent from it"
+        );
         return Ok(source);
     }
-    let is_ours = |ip: &IpAddr| group.addresses.iter().all(|address| address.ip != *ip);
-    getifaddrs()
-        .context("cannot list this host's addresses")?
+    let is_suitable = |ip: &IpAddr| {
+        let is_of_family = match (family, ip) {
+            (Family::V4, IpAddr::V4(_)) => true,
+            (Family::V6, IpAddr::V6(ip)) => ip.is_unicast_link_local(),
+            _ => false,
+        };
+        is_of_family && !shared.contains(ip)
+    };
+    addresses()?
         .filter(|one| one.interface_name == interface)
-        .filter_map(|one| {
-            let address = one.address?;
-            match family {
-                Family::V4 => address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
-                Family::V6 => address
-                    .as_sockaddr_in6()
-                    .map(SockaddrIn6::ip)
-                    .filter(Ipv6Addr::is_unicast_link_local)
-                    .map(IpAddr::V6),
-            }
-        })
-        .find(is_ours)
+        .filter_map(|one| ip_of(&one))
+        .find(is_suitable)
         .with_context(|| {
             let kind = match family {
                 Family::V4 => "IPv4",
@@ -175,4 +203,20 @@ fn source(interface: &str, group: &Group, family: Family) -> anyhow::Result<IpAd
             };
             format!("interface {interface} has no {kind} address of its own to send adverts from")
         })
+}
+
+/// Whether an address is this host's; a link-local one has to be of the interface.
+fn is_here(ip: IpAddr, interface: &str) -> anyhow::Result<bool> {
+    let reaches = |name: &str| ip.is_ipv4() || name == interface;
+    Ok(addresses()?.any(|one| ip_of(&one) == Some(ip) && reaches(&one.interface_name)))
+}
+
+fn addresses() -> anyhow::Result<impl Iterator<Item = InterfaceAddress>> {
+    getifaddrs().context("cannot list this host's addresses")
+}
+
+fn ip_of(one: &InterfaceAddress) -> Option<IpAddr> {
+    let address = one.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(SockaddrIn6::ip).map(IpAddr::V6))
 }

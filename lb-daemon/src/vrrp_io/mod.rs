@@ -33,7 +33,7 @@ mod socket;
 mod vrrp;
 
 pub use announce::Announcer;
-pub use channel::Channel;
+pub use channel::{Channel, is_of_source};
 pub use claims::{Claim, Claims};
 pub use discard::{Counts, Discard};
 

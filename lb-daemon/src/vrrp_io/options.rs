@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -12,6 +13,26 @@ pub(super) fn open(domain: libc::c_int, protocol: libc::c_int) -> io::Result<Own
     let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
     // SAFETY: the kernel has just given it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The number of the interface with this name. Unlike `if_nametoindex`, it does not have the kernel
+/// look for a module of a name that it does not know, which the caller would wait for.
+pub(super) fn index_of(interface: &str) -> io::Result<u32> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.into();
+    set_bytes(&socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, interface.as_bytes())?;
+    let mut index: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of_val(&index)).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes as many bytes as there are, and how many those were.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTOIFINDEX,
+            (&raw mut index).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(index.cast_unsigned())
 }
 
 /// Sets an option to a value of the type that the kernel expects for it.

@@ -19,7 +19,7 @@ use lb_daemon::{
         Announce, Carp, Family, Group, GroupAddress, Hooks, Protocol, Track, Vrrp, VrrpVersion,
     },
     core::group::{Advert, CarpAdvert, Received, Role, VrrpAdvert},
-    vrrp_io::{Channel, Discard},
+    vrrp_io::{Channel, Discard, is_of_source},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tests::lab::{Dir, Keepalived, Namespace, Ucarp, veth, wait::until};
@@ -57,8 +57,14 @@ impl Pair {
     }
 
     fn channel(&self, group: &Group) -> Result<Channel> {
-        self.ours.enter(|| Channel::open("wire", group))
+        open(&self.ours, group)
     }
+}
+
+/// Of the only group there is.
+fn open(host: &Namespace, group: &Group) -> Result<Channel> {
+    let shared = group.addresses.iter().map(|one| one.ip).collect();
+    host.enter(|| Channel::open("wire", group, &shared))
 }
 
 fn group(protocol: Protocol, addresses: &[&str]) -> Group {
@@ -320,7 +326,6 @@ fn ucarp_stays_backup_while_we_advertise() -> Result<()> {
 #[test]
 fn vrrp_and_carp_with_the_same_number_do_not_disturb_each_other() -> Result<()> {
     let pair = Pair::new()?;
-    let open = |host: &Namespace, group: &Group| host.enter(|| Channel::open("wire", group));
     let vrrp = group(Protocol::Vrrp(vrrp(VrrpVersion::V2)), &["10.1.0.100"]);
     let carp = group(Protocol::Carp(carp()), &["10.1.0.100"]);
     let other = group(
@@ -404,7 +409,7 @@ fn what_strangers_send_is_counted_by_its_reason() -> Result<()> {
 /// An advert of a group `far` on the other host is discarded by our host's `near`, for this reason.
 fn assert_discarded(pair: &Pair, near: &Group, far: &Group, why: Discard) -> Result<()> {
     let mut channel = pair.channel(near)?;
-    pair.theirs.enter(|| Channel::open("wire", far))?.send(&advert(far, 100, 1))?;
+    open(&pair.theirs, far)?.send(&advert(far, 100, 1))?;
     let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::try_from(PATIENCE)?)?;
     assert_eq!(channel.receive()?, Some(Err(why)));
@@ -448,6 +453,52 @@ fn the_source_is_never_an_address_of_the_group() -> Result<()> {
         pair.ours.ip(&format!("address add {own} dev wire"))?;
         let source = pair.channel(&way.group)?.source().to_string();
         assert_eq!(Some(source.as_str()), own.split('/').next());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_source_is_no_address_of_another_group_either() -> Result<()> {
+    let pair = Pair::new()?;
+    let way = ways().pop().expect("version 3 over IPv6");
+    // The kernel lists the newest one first.
+    pair.ours.ip("address add fe80::99/64 dev wire nodad")?;
+    let shared = ["fe80::99", "fe80::100"].map(|ip| ip.parse().expect("an address")).into();
+    let channel = pair.ours.enter(|| Channel::open("wire", &way.group, &shared))?;
+    assert_eq!(channel.source().to_string(), "fe80::1");
+    Ok(())
+}
+
+#[test]
+fn a_configured_source_has_to_be_there() -> Result<()> {
+    let pair = Pair::new()?;
+    let config = Vrrp { source: Some([10, 1, 0, 9].into()), ..vrrp(VrrpVersion::V3) };
+    let group = group(Protocol::Vrrp(config), &["10.1.0.100"]);
+    let error = pair.channel(&group).expect_err("there is no such address");
+    ensure!(error.to_string().contains("10.1.0.9 is no address of this host"), "{error}");
+    pair.ours.ip("address add 10.1.0.9/24 dev wire")?;
+    assert_eq!(pair.channel(&group)?.source().to_string(), "10.1.0.9");
+    Ok(())
+}
+
+#[test]
+fn a_channel_finds_out_that_its_source_is_gone() -> Result<()> {
+    let pair = Pair::new()?;
+    for way in ways() {
+        let mut channel = pair.channel(&way.group)?;
+        let advert = advert(&way.group, way.interval, 0);
+        channel.send(&advert)?;
+        assert!(!pair.ours.enter(|| channel.has_lost_source())?);
+        let (own, bits) = if channel.source().is_ipv4() {
+            (OURS.to_string(), 24)
+        } else {
+            ("fe80::1".to_owned(), 64)
+        };
+        pair.ours.ip(&format!("address delete {own}/{bits} dev wire"))?;
+        let error = channel.send(&advert).expect_err("there is no such address");
+        assert!(is_of_source(&error), "{}: {error}", way.name);
+        assert!(pair.ours.enter(|| channel.has_lost_source())?, "{}", way.name);
+        pair.ours.ip(&format!("address add {own}/{bits} dev wire"))?;
     }
     Ok(())
 }

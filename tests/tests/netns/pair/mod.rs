@@ -3,6 +3,7 @@
 mod failover;
 mod interop;
 mod partition;
+mod renumbering;
 mod stall;
 
 use std::time::{Duration, Instant};
