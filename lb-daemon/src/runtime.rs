@@ -95,6 +95,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
             error = runtime.netlink.failed() => return Err(error),
+            error = runtime.election.failed() => return Err(error),
         }
     };
     info!("{why}: detaching the XDP program and stopping");

@@ -55,7 +55,8 @@ impl Driver {
     /// Drives the machines until it is told to stop.
     pub(super) fn run(mut self) {
         schedule_first();
-        while self.follow_orders() {
+        // Without the deputy there is nobody to hold addresses: another host shall.
+        while self.follow_orders() && !self.deputy.is_finished() {
             let now = Instant::now();
             self.each(|seat, out| seat.turn(now, out));
             self.sleep();

@@ -24,8 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use tokio::sync::mpsc::UnboundedSender;
+use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use self::{driver::Driver, wake::Wake};
 use crate::core::{Elections, Event, group::Command};
@@ -43,6 +43,8 @@ pub struct Election {
     orders: mpsc::Sender<Order>,
     wake: Arc<Wake>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended, in whatever way.
+    ended: oneshot::Receiver<()>,
 }
 
 /// What the thread is told.
@@ -64,11 +66,16 @@ impl Election {
         let wake = Arc::new(Wake::new()?);
         let (orders, inbox) = mpsc::channel();
         let driver = Driver::new(inbox, Arc::clone(&wake), leases, events)?;
+        let (alive, ended) = oneshot::channel();
+        let run = move || {
+            let _dropped_at_the_end: oneshot::Sender<()> = alive;
+            driver.run();
+        };
         let thread = std::thread::Builder::new()
             .name("election".to_owned())
-            .spawn(move || driver.run())
+            .spawn(run)
             .context("cannot start the election thread")?;
-        Ok(Self { orders, wake, thread: Some(thread) })
+        Ok(Self { orders, wake, thread: Some(thread), ended })
     }
 
     /// Passes a command on. Does not wait.
@@ -96,9 +103,16 @@ impl Election {
         }
     }
 
+    /// Waits until the threads have ended though nobody told them to, which should never happen, and
+    /// says why. From then on this host takes part in no election: the owner must start anew or
+    /// end. Not to be asked again.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let _ = (&mut self.ended).await;
+        anyhow!("the election has ended by a panic, which is on the standard error output")
+    }
+
     fn order(&self, order: Order) {
-        // The thread ends only when this is dropped, or by a panic, which is on the standard error
-        // output.
+        // The thread ends only when this is dropped, or by a panic, which `failed` tells.
         let _ = self.orders.send(order);
         self.wake.ring();
     }
@@ -124,5 +138,45 @@ fn schedule_first() {
             "no real-time scheduling ({error}): a busy host may send its adverts late; in a \
              container, allow CAP_SYS_NICE"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::getuid;
+    use tokio::{sync::mpsc::unbounded_channel, time::timeout};
+
+    use super::*;
+    use crate::{config, core::group::Numbered};
+
+    const GROUP: &str = r#"
+        [global]
+        interfaces = ["lo"]
+
+        [[group]]
+        name = "a"
+        interface = "nowhere"
+        protocol = "vrrp"
+        version = 3
+        virtual_router_id = 51
+        virtual_ipaddress = ["192.0.2.1/32"]
+    "#;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_told() {
+        // Nobody else may have a raw socket.
+        if !getuid().is_root() {
+            return;
+        }
+        let leases = Box::new(|_, _| panic!("a test wants it"));
+        let (events, _inbox) = unbounded_channel();
+        let mut election = Election::start(leases, events).expect("the rights of root");
+        let soon = Duration::from_millis(100);
+        assert!(timeout(soon, election.failed()).await.is_err(), "nothing is wrong yet");
+        let groups = config::parse(GROUP, "test").expect("a group").config.groups;
+        let numbered = Numbered { number: 1, config: groups[0].clone() };
+        election.command(Command::Configure(vec![numbered]));
+        let patience = Duration::from_secs(10);
+        timeout(patience, election.failed()).await.expect("to be told");
     }
 }
