@@ -19,6 +19,8 @@ const METRICS: &str = "127.0.0.1:9200";
 /// What goes into the configuration file of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Name of the node: `lab` at the start.
+    pub node: String,
     /// Interfaces with the XDP program; those of the lab at the start.
     pub interfaces: Vec<String>,
     /// Further lines of `[global]`.
@@ -41,13 +43,24 @@ impl Settings {
     /// Settings for a lab with these services, in TOML.
     pub fn new(lab: &Lab, services: &str) -> Self {
         let interfaces = lab.interfaces().iter().map(|one| one.name().to_owned()).collect();
-        Self { interfaces, global: String::new(), services: services.to_owned() }
+        Self::on(interfaces, services)
     }
 
     /// Settings for a host of a [`Pair`](super::Pair): groups and services, in TOML.
     pub fn of_pair(services: &str) -> Self {
         let interfaces = ["front", "back"].map(str::to_owned).into();
-        Self { interfaces, global: String::new(), services: services.to_owned() }
+        Self::on(interfaces, services)
+    }
+
+    fn on(interfaces: Vec<String>, services: &str) -> Self {
+        let (node, services) = ("lab".to_owned(), services.to_owned());
+        Self { node, interfaces, global: String::new(), services }
+    }
+
+    /// Gives the node another name.
+    #[must_use]
+    pub fn node(self, name: &str) -> Self {
+        Self { node: name.to_owned(), ..self }
     }
 
     /// Adds a line to `[global]`, such as `xdp_mode = "generic"`.
@@ -60,12 +73,12 @@ impl Settings {
 
     /// The configuration file, with the control socket in this place.
     fn render(&self, socket: &Path) -> String {
-        let Self { interfaces, global, services } = self;
+        let Self { node, interfaces, global, services } = self;
         let socket = socket.display();
         format!(
             "\
 [global]
-node = \"lab\"
+node = \"{node}\"
 interfaces = {interfaces:?}
 bpffs = \"/sys/fs/bpf/tandem\"
 {global}

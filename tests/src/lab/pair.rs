@@ -54,15 +54,21 @@ pub struct Leg {
 impl Pair {
     /// A pair `lb1` and `lb2` with servers `s1`, `s2`, ..., 200 at most.
     pub fn new(servers: u8) -> Result<Self> {
-        assert!(servers <= 200, "there are addresses for 200 servers");
+        let names: Vec<_> = (1..=servers).map(|nth| format!("s{nth}")).collect();
+        Self::named(&names)
+    }
+
+    /// A pair with servers of these names, 200 at most.
+    pub fn named(servers: &[impl AsRef<str>]) -> Result<Self> {
+        assert!(servers.len() <= 200, "there are addresses for 200 servers");
         let dir = Dir::new()?;
         let switch = Namespace::new("switch", &dir)?;
         let (front, back) = (bridge(&switch, FRONT)?, bridge(&switch, BACK)?);
         let client = Namespace::new("client", &dir)?;
         let cable = to_switch((&client, "eth0"), &front)?;
         let client = Host::settle(client, cable, (BEFORE, CLIENT), VIRTUAL)?;
-        let servers = (1..=servers).map(|nth| {
-            let server = Namespace::new(&format!("s{nth}"), &dir)?;
+        let servers = (1..).zip(servers).map(|(nth, name)| {
+            let server = Namespace::new(name.as_ref(), &dir)?;
             let cable = to_switch((&server, "eth0"), &back)?;
             Host::settle(server, cable, (BEHIND, BEFORE_BACKENDS + nth), VIRTUAL)
         });

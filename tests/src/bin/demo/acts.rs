@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use tests::lab::{Command, Namespace};
 
 use crate::{
-    config::{WEBSERVERS, Wishes},
-    stage::Stage,
+    config::{GROUP, PREEMPT_DELAY, WEBSERVERS, Wishes},
+    stage::{BALANCERS, Stage},
     terminal::Terminal,
 };
 
@@ -20,11 +20,17 @@ pub(crate) enum Act {
     Drain,
     /// Reloads a file with a mistake in it.
     InvalidReload,
-    /// Kills the daemon, or starts it again.
-    KillDaemon,
+    /// Kills the daemon of the master.
+    KillMaster,
+    /// Starts the daemons that were killed again.
+    Restart,
+    /// Pulls the master's cable on the client's side, or plugs in the one that is pulled.
+    Cable,
+    /// Has the master hand the group over.
+    HandOver,
     /// A shell on the client.
     ClientShell,
-    /// A shell on the balancer.
+    /// A shell on the master.
     BalancerShell,
     /// A MySQL session through the virtual address.
     Mysql,
@@ -42,7 +48,10 @@ impl Act {
             b'1'..=b'9' => Self::Toggle(Stage::backends().nth(usize::from(key - b'1'))?),
             b'd' => Self::Drain,
             b'i' => Self::InvalidReload,
-            b'k' => Self::KillDaemon,
+            b'k' => Self::KillMaster,
+            b'r' => Self::Restart,
+            b'c' => Self::Cable,
+            b'f' => Self::HandOver,
             b's' => Self::ClientShell,
             b'b' => Self::BalancerShell,
             b'm' => Self::Mysql,
@@ -57,9 +66,7 @@ impl Act {
             Self::Toggle(backend) if !stage.runs(backend) => {
                 Some(format!("starting {backend} ..."))
             }
-            Self::KillDaemon if !stage.tandem.process_mut().is_running() => {
-                Some("starting tandem ...".into())
-            }
+            Self::Restart => Some("starting tandem ...".into()),
             _ => None,
         }
     }
@@ -67,14 +74,17 @@ impl Act {
     /// Does it. The answer is what a person should know of it.
     pub(crate) fn run(self, stage: &mut Stage, terminal: &Terminal) -> Result<String> {
         let needs_daemon = matches!(self, Self::Drain | Self::InvalidReload);
-        if needs_daemon && !stage.tandem.process_mut().is_running() {
-            return Ok("There is no daemon that could reload: k starts it again.".into());
+        if needs_daemon && !BALANCERS.into_iter().any(|host| stage.is_alive(host)) {
+            return Ok("There is no daemon that could reload: r starts both again.".into());
         }
         match self {
             Self::Toggle(backend) => toggle(stage, backend),
             Self::Drain => drain(stage),
             Self::InvalidReload => Ok(invalid_reload(stage)),
-            Self::KillDaemon => kill_daemon(stage),
+            Self::KillMaster => Ok(kill_master(stage)),
+            Self::Restart => restart(stage),
+            Self::Cable => cable(stage),
+            Self::HandOver => hand_over(stage),
             Self::ClientShell => {
                 let (web, mysql) = (stage.web(), stage.mysql());
                 let hints = format!(
@@ -85,24 +95,28 @@ impl Act {
                     "web() {{ curl -s http://{web}/; }}\ndb() {{ {} \"$@\"; }}\n",
                     mariadb(stage)
                 );
-                shell(stage, stage.lab.client(), terminal, &hints, &functions)
+                shell(stage, stage.pair.client(), terminal, &hints, &functions)
             }
             Self::BalancerShell => {
-                let socket = stage.tandem.socket().display();
-                let hints = "balancer: try status, reload, tandem check $config, ip -br addr; exit \
-                             leads back";
+                let host = stage.master().unwrap_or_default();
+                let [ours, theirs] =
+                    [host, 1 - host].map(|host| stage.tandem(host).socket().display().to_string());
+                let hints = "balancer: try status, peer, failover, reload, tandem check $config, \
+                             ip -br addr; exit leads back";
                 let functions = format!(
-                    "config={}\nstatus() {{ tandem status --socket {socket} \"$@\"; }}\n\
-                     reload() {{ tandem reload --socket {socket}; }}\n",
-                    stage.tandem.config().display()
+                    "config={}\nstatus() {{ tandem status --socket {ours} \"$@\"; }}\n\
+                     peer() {{ tandem status --socket {theirs} \"$@\"; }}\n\
+                     failover() {{ tandem failover {GROUP} --socket {ours}; }}\n\
+                     reload() {{ tandem reload --socket {ours}; }}\n",
+                    stage.tandem(host).config().display()
                 );
-                shell(stage, stage.lab.balancer(), terminal, hints, &functions)
+                shell(stage, stage.twin(host), terminal, hints, &functions)
             }
             Self::Mysql => {
                 let hint = "SELECT @@report_host; tells which server it is, exit leads back";
                 // An interactive shell gives it a process group, and so a Ctrl-C, of its own.
                 let script = format!("echo '{hint}'; {}; :", mariadb(stage));
-                let bash = stage.lab.client().command("bash").args(["--norc", "-ic", &script]);
+                let bash = stage.pair.client().command("bash").args(["--norc", "-ic", &script]);
                 interact(terminal, bash)
             }
             Self::Quit => Ok(String::new()),
@@ -151,17 +165,59 @@ fn invalid_reload(stage: &mut Stage) -> String {
     }
 }
 
-fn kill_daemon(stage: &mut Stage) -> Result<String> {
-    if stage.tandem.process_mut().is_running() {
-        stage.tandem.kill9();
-        return Ok(
-            "Killed tandem by kill -9. The table stands still, but the packets go on: see who \
-                   answers. Nobody checks the backends now. k starts it again."
-                .into(),
-        );
+const NO_MASTER: &str = "There is no master now: look at why, above.";
+
+fn kill_master(stage: &mut Stage) -> String {
+    let Ok(master) = stage.master() else { return NO_MASTER.into() };
+    stage.kill_tandem(master);
+    let name = stage.twin(master).name();
+    format!(
+        "Killed tandem on {name} by kill -9. The other host takes over new connections; those \
+         that were open are lost, they do not survive that yet. r starts {name} again."
+    )
+}
+
+fn restart(stage: &mut Stage) -> Result<String> {
+    let mut started = Vec::new();
+    for host in BALANCERS {
+        if !stage.is_alive(host) {
+            stage.start_tandem(host)?;
+            started.push(stage.twin(host).name().to_owned());
+        }
     }
-    stage.tandem.start_again()?;
-    Ok("Started tandem again: it carries on with the connections that it found.".into())
+    Ok(match &started[..] {
+        [] => "Both daemons run: k kills the master's.".into(),
+        names => format!(
+            "Started tandem on {} again. lb1 has the higher priority: it takes the group back \
+             after {} s, its preempt_delay.",
+            names.join(" and "),
+            PREEMPT_DELAY.as_secs()
+        ),
+    })
+}
+
+fn cable(stage: &mut Stage) -> Result<String> {
+    if let Some(host) = stage.plug()? {
+        let name = stage.twin(host).name();
+        return Ok(format!("Plugged {name}'s cable in again."));
+    }
+    let Ok(master) = stage.master() else { return Ok(NO_MASTER.into()) };
+    stage.pull(master)?;
+    let name = stage.twin(master).name();
+    Ok(format!(
+        "Pulled {name}'s cable on the clients' side. Its interface is down, so the whole group \
+         moves, the address towards the backends as well. c plugs it in again."
+    ))
+}
+
+fn hand_over(stage: &Stage) -> Result<String> {
+    let Ok(master) = stage.master() else { return Ok(NO_MASTER.into()) };
+    stage.hand_over(master)?;
+    let name = stage.twin(master).name();
+    Ok(format!(
+        "Ran `tandem failover {GROUP}` on {name}: the other host takes over at once. Connections \
+         that were open are lost, for now. f hands it back."
+    ))
 }
 
 /// The command line of the client, for people.
@@ -180,7 +236,7 @@ fn shell(
     functions: &str,
 ) -> Result<String> {
     let name = host.name();
-    let file: PathBuf = stage.lab.dir().join(format!("{name}.bashrc"));
+    let file: PathBuf = stage.pair.dir().join(format!("{name}.bashrc"));
     let tools = std::env::current_exe()?;
     let tools = tools.parent().context("programs are in directories")?.display();
     let greeting = format!("PS1='{name}# '\nHISTFILE=\necho '{hints}'\n");

@@ -7,9 +7,11 @@
 mod acts;
 mod config;
 mod cut;
+mod hosts;
 mod relay;
 mod stage;
 mod story;
+mod takeover;
 mod terminal;
 mod traffic;
 mod view;

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::lab::{MariaDb, Namespace, http_get};
 
 use crate::stage::Stage;
@@ -19,6 +20,9 @@ const WEB_PAUSE: Duration = Duration::from_millis(40);
 /// equally long, or they would all come at once.
 const MYSQL_TENTHS: [u8; 4] = [8, 11, 14, 19];
 const MYSQL_PAUSE: Duration = Duration::from_millis(200);
+/// How long a session may take. One that was lost together with its balancer waits for ever: nobody
+/// tells a client that only waits.
+const MYSQL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Clients on threads of their own, which last as long as the process.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +37,14 @@ impl Traffic {
     /// Starts all clients.
     pub(crate) fn start(stage: &Stage) -> Self {
         let traffic = Self::default();
-        let (client, web, mysql) = (stage.lab.client(), stage.web(), stage.mysql());
+        let (client, web, mysql) = (stage.pair.client(), stage.web(), stage.mysql());
         for _ in 0..WEB_CLIENTS {
             let ask = move |client: &Namespace| http_get(client, web, "/").map(|got| got.body);
             traffic.run(client, WEB_PAUSE, ask);
         }
         for tenths in MYSQL_TENTHS {
             let query = format!("SELECT @@report_host, SLEEP({tenths} / 10)");
-            let ask = move |client: &Namespace| MariaDb::query(client, mysql, &query);
+            let ask = move |client: &Namespace| ask_mysql(client, mysql, &query);
             traffic.run(client, MYSQL_PAUSE, ask);
         }
         traffic
@@ -74,4 +78,10 @@ impl Traffic {
         let mut answers = self.answers.lock().expect("no client panics");
         *answers.entry(name.to_owned()).or_default() += 1;
     }
+}
+
+fn ask_mysql(client: &Namespace, mysql: SocketAddr, query: &str) -> Result<String> {
+    let answer = MariaDb::client(client, mysql).args(["--execute", query]).output(MYSQL_LIMIT)?;
+    ensure!(answer.status.success(), "the session failed: {}", answer.stderr);
+    Ok(answer.stdout)
 }

@@ -1,4 +1,4 @@
-//! The live view: who answers, what the balancer says, what to try.
+//! The live view: who answers, what the balancers say, what to try.
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_daemon::{
-    admin::{Rates, client, table},
+    admin::{Rates, table},
     core::Status,
 };
 
 use crate::{
     acts::Act,
     cut::cut,
+    hosts::{self, Seen},
     relay,
-    stage::Stage,
+    stage::{BALANCERS, Stage},
     terminal::{Input, Terminal},
     traffic::{FAILED, Traffic},
 };
@@ -30,7 +31,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const WEB_RELAY: u16 = 8080;
 const MYSQL_RELAY: u16 = 13306;
 
-const WELCOME: &str = "Try 1: it kills web1. Watch its state, and who answers; then 1 again.";
+const WELCOME: &str = "Try k: it kills the master. Watch who is master, and who answers; then r. Or 1: it kills web1.";
 
 /// Brings everything up and shows it until a person has seen enough.
 pub(crate) fn show() -> Result<()> {
@@ -39,7 +40,7 @@ pub(crate) fn show() -> Result<()> {
     let doors = Doors::open(&stage)?;
     let traffic = Traffic::start(&stage);
     let terminal = Terminal::take()?;
-    let mut view = View::new(doors);
+    let mut view = View::new(&stage, doors);
     // Without a parent there is nobody to tidy up after a kill, so it is time to go.
     while parent_id() == parent {
         view.look(&stage, &traffic);
@@ -83,7 +84,7 @@ struct Doors {
 
 impl Doors {
     fn open(stage: &Stage) -> Result<Self> {
-        let client = stage.lab.client();
+        let client = stage.pair.client();
         let web = relay::open(client, stage.web(), WEB_RELAY)?;
         let mysql = relay::open(client, stage.mysql(), MYSQL_RELAY)?;
         Ok(Self {
@@ -98,22 +99,31 @@ struct View {
     doors: Doors,
     message: String,
     looked: Option<Look>,
-    rates: Rates,
+    names: [String; 2],
+    hosts: [Seen; 2],
+    /// The balancer whose table is shown: the last that was the master.
+    shown: usize,
     /// Requests answered in the last period, by who answered.
     answers: BTreeMap<String, f64>,
 }
 
-/// What was seen at one moment.
+/// When was looked last, and what the clients had counted then.
 struct Look {
     at: Instant,
-    status: Option<Status>,
     answers: BTreeMap<String, u64>,
 }
 
 impl View {
-    fn new(doors: Doors) -> Self {
-        let (rates, answers) = (Rates::default(), BTreeMap::new());
-        Self { doors, message: WELCOME.into(), looked: None, rates, answers }
+    fn new(stage: &Stage, doors: Doors) -> Self {
+        Self {
+            doors,
+            message: WELCOME.into(),
+            looked: None,
+            names: BALANCERS.map(|host| stage.twin(host).name().to_owned()),
+            hosts: Default::default(),
+            shown: 0,
+            answers: BTreeMap::new(),
+        }
     }
 
     fn next_look(&self) -> Duration {
@@ -121,23 +131,29 @@ impl View {
         PERIOD.saturating_sub(age)
     }
 
-    /// Asks the balancer and the clients, if a period has gone by.
+    /// Asks the balancers and the clients, if a period has gone by.
     fn look(&mut self, stage: &Stage, traffic: &Traffic) {
         if !self.next_look().is_zero() {
             return;
         }
-        let status = client::status(stage.tandem.socket()).ok();
-        let now = Look { at: Instant::now(), status, answers: traffic.answers() };
-        if let Some(before) = &self.looked {
-            let elapsed = now.at - before.at;
-            if let (Some(old), Some(new)) = (&before.status, &now.status) {
-                self.rates = Rates::between(old, new, elapsed);
+        let now = Look { at: Instant::now(), answers: traffic.answers() };
+        let elapsed = self.looked.as_ref().map_or(PERIOD, |before| now.at - before.at);
+        for (host, seen) in self.hosts.iter_mut().enumerate() {
+            let status = stage.status(host);
+            seen.answers = status.is_some();
+            if let Some(new) = status {
+                let old = seen.status.as_ref();
+                seen.rates = old.map(|old| Rates::between(old, &new, elapsed)).unwrap_or_default();
+                seen.status = Some(new);
             }
+        }
+        if let Some(master) = self.hosts.iter().position(Seen::is_master) {
+            self.shown = master;
+        }
+        if let Some(before) = &self.looked {
             self.answers = per_second(&before.answers, &now.answers, elapsed);
         }
-        // A daemon that is dead is shown as it was seen last.
-        let last = self.looked.take().and_then(|look| look.status);
-        self.looked = Some(Look { status: now.status.or(last), ..now });
+        self.looked = Some(now);
     }
 
     fn act(&mut self, act: Act, stage: &mut Stage, terminal: &Terminal) -> Result<()> {
@@ -154,31 +170,53 @@ impl View {
 
     fn draw(&self) -> Result<()> {
         let (columns, rows) = Terminal::size();
-        let status = self.looked.as_ref().and_then(|look| look.status.as_ref());
-        let mut status = status.cloned().context("the balancer has not answered once")?;
+        let status = self.hosts[self.shown].status.clone();
+        let mut status = status.context("the balancer has not answered once")?;
+        // They have lines of their own, for both balancers.
+        status.groups.clear();
         Terminal::draw(&self.compose(&mut status, columns, rows))
     }
 
-    /// The lines of the screen: the table, cut to what room there is, above what must be seen.
+    /// The lines of the screen: balancers and table, cut to what room there is, above what must be
+    /// seen; how to get in from outside if there is room for that, too.
     fn compose(&self, status: &mut Status, columns: usize, rows: usize) -> Vec<String> {
         let mut below = vec![String::new(), self.answers_line()];
         below.extend(wrap(&self.message, columns).into_iter().map(|line| bold(&line)));
-        below.extend(self.help());
+        below.extend(keys());
+        let outside = self.outside();
         let room = rows.saturating_sub(below.len());
-        let mut above = table::render(status, true, Some(&self.rates));
-        if above.lines().count() > room {
-            above = table::render_brief(status, true, Some(&self.rates));
+        let table = self.table(status, room, outside.len());
+        let above: Vec<_> =
+            self.host_lines().into_iter().chain(table.lines().map(str::to_owned)).collect();
+        if above.len() + outside.len() <= room {
+            below.extend(outside);
         }
-        if above.lines().count() > room {
-            // The longest of all problems is told by its first line, too.
-            let error = status.config.last_error.as_mut();
-            if let Some(error) = error {
-                error.truncate(error.find('\n').unwrap_or(error.len()));
-            }
-            above = table::render_brief(status, true, Some(&self.rates));
-        }
-        let above = above.lines().take(room).map(str::to_owned);
+        let above = above.into_iter().take(room);
         above.chain(below).take(rows).map(|line| cut(&line, columns)).collect()
+    }
+
+    /// The table of the master: with everything if that leaves room for so many lines more.
+    fn table(&self, status: &mut Status, room: usize, more: usize) -> String {
+        let rates = Some(&self.hosts[self.shown].rates);
+        let room = room.saturating_sub(self.host_lines().len());
+        let table = table::render(status, true, rates);
+        if table.lines().count() + more <= room {
+            return table;
+        }
+        let table = table::render_brief(status, true, rates);
+        if table.lines().count() <= room {
+            return table;
+        }
+        // The longest of all problems is told by its first line, too.
+        if let Some(error) = &mut status.config.last_error {
+            error.truncate(error.find('\n').unwrap_or(error.len()));
+        }
+        table::render_brief(status, true, rates)
+    }
+
+    fn host_lines(&self) -> Vec<String> {
+        let lines = self.names.iter().zip(&self.hosts).map(|(name, host)| host.line(name));
+        [bold(&hosts::titles())].into_iter().chain(lines).chain([String::new()]).collect()
     }
 
     fn answers_line(&self) -> String {
@@ -190,21 +228,25 @@ impl View {
         format!("ANSWERS PER SECOND   {}  {colour}failed {failed:.0}\x1b[0m", answered.join("  "))
     }
 
-    fn help(&self) -> [String; 6] {
-        let numbers: Vec<_> =
-            (1..).zip(Stage::backends()).map(|(number, name)| format!("{number} {name}")).collect();
-        let numbers = numbers.join("  ");
+    fn outside(&self) -> [String; 3] {
         let Doors { web, mysql, shell } = &self.doors;
         [
-            String::new(),
-            format!("kill or start:  {numbers}  k tandem itself"),
-            "d drain web3  i invalid reload  s client shell  b balancer shell  m MySQL  q end"
-                .into(),
-            format!("from outside:   {web}"),
-            format!("                {mysql}"),
-            format!("client shell:   {shell}"),
+            format!("from outside: {web}"),
+            format!("              {mysql}"),
+            format!("client shell: {shell}"),
         ]
     }
+}
+
+fn keys() -> [String; 4] {
+    let numbers: Vec<_> =
+        (1..).zip(Stage::backends()).map(|(number, name)| format!("{number} {name}")).collect();
+    [
+        String::new(),
+        "balancers: k kill -9 the master  r restart  c pull or plug cable  f hand over".into(),
+        format!("backends:  kill or start {}  d drain web2", numbers.join("  ")),
+        "i invalid reload  s client shell  b balancer shell  m MySQL  q end".into(),
+    ]
 }
 
 fn per_second(
