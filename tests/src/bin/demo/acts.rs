@@ -199,7 +199,7 @@ fn restart(stage: &mut Stage) -> Result<String> {
 fn cable(stage: &mut Stage) -> Result<String> {
     if let Some(host) = stage.plug()? {
         let name = stage.twin(host).name();
-        return Ok(format!("Plugged {name}'s cable in again."));
+        return Ok(format!("Plugged {name}'s cable in again. lb1 takes back what it held."));
     }
     let Ok(master) = stage.master() else { return Ok(NO_MASTER.into()) };
     stage.pull(master)?;

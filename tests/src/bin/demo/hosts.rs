@@ -25,10 +25,10 @@ impl Seen {
             && self.status.as_ref().and_then(group).is_some_and(|one| one.role == Role::Master)
     }
 
-    /// Its line, under [`TITLES`].
+    /// Its line, under [`titles`].
     pub(crate) fn line(&self, name: &str) -> String {
         let (true, Some(status)) = (self.answers, &self.status) else {
-            let why = "killed: its lease ends, and then it forwards and answers nothing";
+            let why = "its lease runs out: it forwards and answers nothing";
             return row([name, "", "-", "-", "-", "-", why], "KILLED", RED);
         };
         let Some(group) = group(status) else {
@@ -69,8 +69,8 @@ const PLAIN: &str = "";
 fn row(cells: [&str; 7], role: &str, colour: &str) -> String {
     let [name, since, open, new, bits_in, bits_out, why] = cells;
     format!(
-        "{name:<4}  {colour}{role:<6}\x1b[0m  {since:>5}  {open:>5}  {new:>5}  {bits_in:>8}  \
-         {bits_out:>8}  {why}"
+        "{name:<4} {colour}{role:<6}\x1b[0m {since:>4} {open:>5} {new:>5} {bits_in:>7} \
+         {bits_out:>7}  {why}"
     )
 }
 
@@ -124,8 +124,7 @@ mod tests {
     fn a_balancer_is_told_with_its_role_and_why() {
         assert_eq!(
             seen(true).line("lb1"),
-            "lb1   \x1b[32mMASTER\x1b[0m     7s      0    0/s     0kb/s     0kb/s  no advert \
-             within 361 ms"
+            "lb1  \x1b[32mMASTER\x1b[0m   7s     0   0/s   0kb/s   0kb/s  no advert within 361 ms"
         );
     }
 

@@ -182,17 +182,15 @@ impl Stage {
     /// If it is refused, the files go back to what is in force.
     pub(crate) fn configure(&mut self, wishes: Wishes) -> Result<()> {
         self.write(&wishes)?;
-        for host in BALANCERS {
-            if !self.is_alive(host) {
-                continue;
-            }
-            if let Err(refusal) = self.tandems[host].reload() {
-                self.write(&self.wishes)?;
-                return Err(refusal);
-            }
+        let alive: Vec<_> = BALANCERS.into_iter().filter(|&host| self.is_alive(host)).collect();
+        // Both shall say what they think of it.
+        let answers: Vec<_> = alive.into_iter().map(|host| self.tandems[host].reload()).collect();
+        let answer = answers.into_iter().try_for_each(|answer| answer.map(drop));
+        match answer {
+            Ok(()) => self.wishes = wishes,
+            Err(_) => self.write(&self.wishes)?,
         }
-        self.wishes = wishes;
-        Ok(())
+        answer
     }
 
     fn write(&self, wishes: &Wishes) -> Result<()> {

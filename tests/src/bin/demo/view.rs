@@ -186,8 +186,11 @@ impl View {
         let outside = self.outside();
         let room = rows.saturating_sub(below.len());
         let table = self.table(status, room, outside.len());
-        let above: Vec<_> =
+        let mut above: Vec<_> =
             self.host_lines().into_iter().chain(table.lines().map(str::to_owned)).collect();
+        if above.len() > room {
+            above.retain(|line| !line.is_empty());
+        }
         if above.len() + outside.len() <= room {
             below.extend(outside);
         }
