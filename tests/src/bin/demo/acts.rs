@@ -170,7 +170,11 @@ const NO_MASTER: &str = "There is no master now: look at why, above.";
 fn kill_master(stage: &mut Stage) -> String {
     let Ok(master) = stage.master() else { return NO_MASTER.into() };
     stage.kill_tandem(master);
+    let succeeded = stage.is_alive(1 - master);
     let name = stage.twin(master).name();
+    if !succeeded {
+        return format!("Killed tandem on {name}, too: nobody serves now. r starts both again.");
+    }
     format!(
         "Killed tandem on {name} by kill -9. The other host takes over new connections; those \
          that were open are lost, they do not survive that yet. r starts {name} again."
@@ -210,8 +214,11 @@ fn cable(stage: &mut Stage) -> Result<String> {
     ))
 }
 
-fn hand_over(stage: &Stage) -> Result<String> {
+fn hand_over(stage: &mut Stage) -> Result<String> {
     let Ok(master) = stage.master() else { return Ok(NO_MASTER.into()) };
+    if !stage.is_alive(1 - master) {
+        return Ok("There is nobody to hand over to: r starts the other daemon again.".into());
+    }
     stage.hand_over(master)?;
     let name = stage.twin(master).name();
     Ok(format!(

@@ -28,7 +28,7 @@ impl Seen {
     /// Its line, under [`titles`].
     pub(crate) fn line(&self, name: &str) -> String {
         let (true, Some(status)) = (self.answers, &self.status) else {
-            let why = "its lease runs out: it forwards and answers nothing";
+            let why = "without a lease it is silent";
             return row([name, "", "-", "-", "-", "-", why], "KILLED", RED);
         };
         let Some(group) = group(status) else {
