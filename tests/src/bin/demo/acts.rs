@@ -156,7 +156,7 @@ fn drain(stage: &mut Stage) -> Result<String> {
 fn invalid_reload(stage: &mut Stage) -> String {
     let wishes = Wishes { mistaken: true, ..stage.wishes.clone() };
     match stage.configure(wishes) {
-        Ok(_) => "A file with a mistake in it was taken: that is a bug, please report it.".into(),
+        Ok(()) => "A file with a mistake in it was taken: that is a bug, please report it.".into(),
         Err(_) => {
             "Wrote a mistake into the file and ran `tandem reload`: refused, see above; what \
                    was in force stays. d reloads a valid file."

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lb_daemon::core::group::Role;
-use tests::lab::{Knocks, fence, wait::stretched};
+use tests::lab::{Family, Knocks, fence, wait::stretched};
 
 use crate::{
     config::{PREEMPT_DELAY, PRIORITIES, WEB},
@@ -54,6 +54,9 @@ pub(crate) fn kill_the_master(stage: &mut Stage) -> Result<String> {
         Ok(())
     })?;
     let answers = ask(stage)?;
+    let vip = stage.pair.vip(Family::V4).to_string();
+    let left = stage.twin(old).ip("address show dev front")?;
+    ensure!(left.contains(&vip), "somebody took the addresses off the killed balancer:\n{left}");
     let after = fence::answers_of(&stage.pair, stage.twin(old), WEB, ROUNDS)?;
     ensure!(after == 0, "the killed balancer still answers, {after} times");
     let alive = open.into_iter().filter_map(|stream| goes_on(stream).ok()).count();
@@ -61,8 +64,8 @@ pub(crate) fn kill_the_master(stage: &mut Stage) -> Result<String> {
     Ok(format!(
         "{old} killed, {new} is the master: no answer to new connections for {} ms\n\
          {REQUESTS} requests, none failed: {}\n\
-         {old} still has the addresses; asked for them by ARP and TCP it answered {before} times \
-         before, and {after} times now\n\
+         {old} still has the addresses, but answers nothing: by ARP and TCP {after} times, {before} \
+         times before\n\
          of {OPEN} connections that were open, {alive} went on{}",
         gap.as_millis(),
         list(&answers),
