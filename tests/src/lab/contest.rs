@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Capture, Election, Family, Frame, IdentServer, Knocks, Pair, Twin,
-    member::{Member, PORT, System},
+    Capture, Election, Family, Frame, IdentServer, Knocks, Pair, Settings, Tandem, Twin,
+    member::{self, Member, PORT, System},
     wait::until,
 };
 
@@ -63,6 +63,24 @@ impl Contest {
             self.settle();
         }
         Ok(())
+    }
+
+    /// Starts the product on a host with further lines: keys of the group, then other tables.
+    pub fn enter_with(&mut self, host: usize, priority: u8, lines: &str) -> Result<()> {
+        let settings = self.settings(host, priority, lines);
+        let tandem = Tandem::start_on(self.twin(host), &settings)?;
+        self.enter_as(host, Box::new(tandem))
+    }
+
+    /// What [`enter_with`](Self::enter_with) tells it.
+    pub fn settings(&self, host: usize, priority: u8, lines: &str) -> Settings {
+        let group = self.election.for_tandem(&self.pair, host, priority);
+        member::settings(&self.pair, &format!("{group}{lines}"))
+    }
+
+    /// The product that was started on a host.
+    pub fn tandem(&mut self, host: usize) -> &mut Tandem {
+        self.member(host).tandem().expect("another system was started there")
     }
 
     /// What runs on a host where something was started.

@@ -27,6 +27,18 @@ pub struct Settings {
     pub global: String,
     /// The rest of the file: `[defaults]`, `[[service]]`, ...
     pub services: String,
+    /// Not in the file, but how the daemon is run.
+    pub surroundings: Surroundings,
+}
+
+/// What a daemon finds where it is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// What is in its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    /// Whether it lives among the machine's processes. Otherwise it has a PID namespace of its own,
+    /// and those that `/proc` shows are strangers to it.
+    pub sees_processes: bool,
 }
 
 /// A running daemon. Dropping it kills it.
@@ -36,6 +48,7 @@ pub struct Tandem {
     binary: PathBuf,
     config: PathBuf,
     socket: PathBuf,
+    surroundings: Surroundings,
     process: Process,
 }
 
@@ -54,7 +67,8 @@ impl Settings {
 
     fn on(interfaces: Vec<String>, services: &str) -> Self {
         let (node, services) = ("lab".to_owned(), services.to_owned());
-        Self { node, interfaces, global: String::new(), services }
+        let (global, surroundings) = (String::new(), Surroundings::default());
+        Self { node, interfaces, global, services, surroundings }
     }
 
     /// Gives the node another name.
@@ -73,7 +87,7 @@ impl Settings {
 
     /// The configuration file, with the control socket in this place.
     fn render(&self, socket: &Path) -> String {
-        let Self { node, interfaces, global, services } = self;
+        let Self { node, interfaces, global, services, surroundings: _ } = self;
         let socket = socket.display();
         format!(
             "\
@@ -117,8 +131,9 @@ impl Tandem {
         fs::write(&config, settings.render(&socket))?;
         let binary = binary()?;
         let namespace = host.clone();
-        let process = run(&namespace, &binary, &config)?;
-        let mut tandem = Self { namespace, binary, config, socket, process };
+        let surroundings = settings.surroundings.clone();
+        let process = run(&namespace, &binary, &config, &surroundings)?;
+        let mut tandem = Self { namespace, binary, config, socket, surroundings, process };
         tandem.wait_until_it_answers()?;
         Ok(tandem)
     }
@@ -233,7 +248,7 @@ impl Tandem {
     /// Starts the daemon again, after it was stopped or killed, and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(!self.process.is_running(), "the daemon is still running");
-        self.process = run(&self.namespace, &self.binary, &self.config)?;
+        self.process = run(&self.namespace, &self.binary, &self.config, &self.surroundings)?;
         self.wait_until_it_answers()
     }
 
@@ -251,8 +266,18 @@ impl Tandem {
     }
 }
 
-fn run(namespace: &Namespace, binary: &Path, config: &Path) -> Result<Process> {
-    namespace.command(binary).arg("run").arg("--config").arg(config).spawn()
+fn run(
+    namespace: &Namespace,
+    binary: &Path,
+    config: &Path,
+    surroundings: &Surroundings,
+) -> Result<Process> {
+    let Surroundings { environment, sees_processes } = surroundings;
+    let mut command = namespace.command(binary).arg("run").arg("--config").arg(config);
+    for (name, value) in environment {
+        command = command.env(name, value);
+    }
+    if *sees_processes { command.plain().spawn() } else { command.spawn() }
 }
 
 /// The daemon's binary: `TANDEM_BIN`, or the one that was built beside this program.

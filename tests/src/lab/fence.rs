@@ -42,7 +42,7 @@ pub fn answers_of(pair: &Pair, twin: &Twin, port: u16, rounds: u16) -> Result<us
 }
 
 /// A socket that sends frames by the interface `eth0`, and that interface as an address.
-fn open() -> Result<(OwnedFd, LinkAddr)> {
+pub(super) fn open() -> Result<(OwnedFd, LinkAddr)> {
     // Without a protocol it receives nothing.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     let addresses = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == "eth0");

@@ -17,6 +17,11 @@ pub trait Member {
 
     /// Starts the elector again after its end.
     fn start_again(&mut self) -> Result<()>;
+
+    /// The daemon, if it is the product.
+    fn tandem(&mut self) -> Option<&mut Tandem> {
+        None
+    }
 }
 
 /// What fails over.
@@ -40,20 +45,14 @@ impl System {
         election: &Election,
         priority: u8,
     ) -> Result<Box<dyn Member>> {
-        let bind: SocketAddr = (pair.vip(Family::V4), PORT).into();
         let twin = &pair.twins()[host];
         Ok(match self {
             Self::Tandem => {
-                let service = Service::new("web", bind)
-                    .set(&format!("source = [\"{}\"]", pair.source(Family::V4)))
-                    .backends(pair.servers(), Family::V4, PORT);
                 let group = election.for_tandem(pair, host, priority);
-                Box::new(Tandem::start_on(
-                    twin,
-                    &Settings::of_pair(&format!("{group}\n{service}")),
-                )?)
+                Box::new(Tandem::start_on(twin, &settings(pair, &group))?)
             }
             Self::Keepalived => {
+                let bind: SocketAddr = (pair.vip(Family::V4), PORT).into();
                 let servers = pair.servers().iter().map(|server| server.at(Family::V4, PORT));
                 let haproxy = Haproxy::start(twin, bind, &servers.collect::<Vec<_>>())?;
                 let keepalived = KeepalivedMember::start(pair, host, election, priority)?;
@@ -63,6 +62,19 @@ impl System {
     }
 }
 
+/// Settings of the product on either host: groups, in TOML, and the service `web` of all servers,
+/// if there are any, at the virtual IPv4 address.
+pub fn settings(pair: &Pair, groups: &str) -> Settings {
+    if pair.servers().is_empty() {
+        return Settings::of_pair(groups);
+    }
+    let bind: SocketAddr = (pair.vip(Family::V4), PORT).into();
+    let service = Service::new("web", bind)
+        .set(&format!("source = [\"{}\"]", pair.source(Family::V4)))
+        .backends(pair.servers(), Family::V4, PORT);
+    Settings::of_pair(&format!("{groups}\n{service}"))
+}
+
 impl Member for Tandem {
     fn elector(&mut self) -> &mut Process {
         self.process_mut()
@@ -70,6 +82,10 @@ impl Member for Tandem {
 
     fn start_again(&mut self) -> Result<()> {
         Self::start_again(self)
+    }
+
+    fn tandem(&mut self) -> Option<&mut Tandem> {
+        Some(self)
     }
 }
 
