@@ -1,16 +1,24 @@
 //! Two hosts that share addresses: who holds them, and what the other one does meanwhile.
 
+mod busy;
+mod clock;
 mod failover;
+mod groups;
+mod hooks;
+mod interface;
 mod interop;
+mod operation;
 mod partition;
 mod renumbering;
 mod stall;
+mod strangers;
+mod tracking;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::lab::{
-    Contest, Election, Knocks, fence,
+    Contest, Election, Knocks, Tandem, fence,
     member::{PORT, System},
 };
 
@@ -50,4 +58,9 @@ fn says_nothing(contest: &Contest, host: usize) -> Result<()> {
     let count = fence::answers_of(contest.pair(), contest.twin(host), PORT, 20)?;
     ensure!(count == 0, "{} answers {count} times", contest.twin(host).name());
     Ok(())
+}
+
+/// What another verb of a daemon's command says.
+fn operate(tandem: &Tandem, verb: &[&str]) -> Result<String> {
+    tandem.verb(verb).arg("--socket").arg(tandem.socket()).run()
 }
