@@ -18,10 +18,10 @@ fn an_interface_that_is_removed_and_added_again_is_used_again() -> Result<()> {
         leg.near.remove()?;
         contest.advert_since(at, 1)?;
         contest.has_addresses(1, true)?;
-        let faulty = contest
+        let status = contest
             .tandem(0)
             .wait_until("a fault", PATIENCE, |status| status.groups[0].role == Role::Fault)?;
-        let faults = faulty.groups[0].faults.join("; ");
+        let faults = status.groups[0].faults.join("; ");
         ensure!(faults.contains(&format!("interface {name}")), "{faults}");
 
         let _program = lay_again(&contest, name)?;

@@ -1,6 +1,9 @@
 //! A pair of which one host runs keepalived or ucarp.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    panic, thread,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result, ensure};
 use lb_daemon::config::Carp;
@@ -9,7 +12,7 @@ use tests::lab::{
     member::{KeepalivedMember, System, UcarpMember},
 };
 
-use super::{MS, PRIORITIES, SLACK, election};
+use super::{MS, PRIORITIES, SLACK, carp_on, election};
 
 #[test]
 fn keepalived_and_tandem_agree_in_version_2_with_a_password() -> Result<()> {
@@ -50,47 +53,28 @@ fn ucarp_and_tandem_agree() -> Result<()> {
     // The times of CARP with these settings are those of VRRP's second version, and less.
     let carp =
         |advskew| Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
-    let tandem = |contest: &Contest, host: usize, advskew: u8| {
-        let vip = contest.pair().vip(Family::V4);
-        let group = format!(
-            "\
-[[group]]
-name = \"pair\"
-interface = \"front\"
-protocol = \"carp\"
-vhid = 7
-pass = \"secret\"
-advbase = 1
-advskew = {advskew}
-preempt = false
-virtual_ipaddress = [\"{vip}/32\"]
-"
-        );
-        Tandem::start_on(contest.twin(host), &Settings::of_pair(&group)).map(Box::new)
-    };
-    for ucarp in 0..2 {
+    let story = |ucarp: usize| -> Result<()> {
         let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
         for (host, advskew) in [(0, 1), (1, 100)] {
             if host == ucarp {
                 let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
                 contest.enter_as(host, Box::new(member))?;
             } else {
-                let member = tandem(&contest, host, advskew)?;
-                contest.enter_as(host, member)?;
+                let member = carp_on(&contest, host, advskew)?;
+                contest.enter_as(host, Box::new(member))?;
             }
         }
         let mut limits = [contest.election().down_after(PRIORITIES[1]); 2];
         // It takes longer than CARP's arithmetic says.
         limits[ucarp] = 6_000 * MS;
-        one_then_the_other(&mut contest, limits)
-            .with_context(|| format!("ucarp on host {ucarp}"))?;
-    }
-    Ok(())
+        one_then_the_other(&mut contest, limits).with_context(|| format!("ucarp on host {ucarp}"))
+    };
+    at_once(|| story(0), || story(1))
 }
 
-/// Has each of the two be the master while the other is the backup.
+/// Has each of the two be the master while the other is the backup, in two places at a time.
 fn with_keepalived(election: &Election) -> Result<()> {
-    for first in [System::Keepalived, System::Tandem] {
+    let story = |first: System| -> Result<()> {
         let mut contest = Contest::new(election.clone(), 1)?;
         for (host, priority) in PRIORITIES.into_iter().enumerate() {
             if (first == System::Keepalived) == (host == 0) {
@@ -101,9 +85,21 @@ fn with_keepalived(election: &Election) -> Result<()> {
             }
         }
         let limit = election.down_after(PRIORITIES[1]);
-        one_then_the_other(&mut contest, [limit; 2]).with_context(|| format!("{first:?} first"))?;
-    }
-    Ok(())
+        one_then_the_other(&mut contest, [limit; 2]).with_context(|| format!("{first:?} first"))
+    };
+    at_once(|| story(System::Tandem), || story(System::Keepalived))
+}
+
+/// Two stories in places of their own, to spare time.
+fn at_once(
+    one: impl FnOnce() -> Result<()>,
+    other: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        one.and(other.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    })
 }
 
 /// The first host is the only master until it is killed, then the second is, and stays it when the

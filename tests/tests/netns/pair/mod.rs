@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::lab::{
-    Contest, Election, Knocks, Tandem, fence,
+    Contest, Election, Family, Knocks, Settings, Tandem, fence,
     member::{PORT, System},
 };
 
@@ -63,4 +63,24 @@ fn says_nothing(contest: &Contest, host: usize) -> Result<()> {
 /// What another verb of a daemon's command says.
 fn operate(tandem: &Tandem, verb: &[&str]) -> Result<String> {
     tandem.verb(verb).arg("--socket").arg(tandem.socket()).run()
+}
+
+/// A Tandem that shares the virtual IPv4 address by CARP.
+fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
+    let vip = contest.pair().vip(Family::V4);
+    let group = format!(
+        "\
+[[group]]
+name = \"pair\"
+interface = \"front\"
+protocol = \"carp\"
+vhid = 7
+pass = \"secret\"
+advbase = 1
+advskew = {advskew}
+preempt = false
+virtual_ipaddress = [\"{vip}/32\"]
+"
+    );
+    Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
 }

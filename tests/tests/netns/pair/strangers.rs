@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lb_daemon::core::{GroupStatus, group::Role};
-use tests::lab::{Contest, Election, Family, Forged, Forger, Frame, Settings, Tandem};
+use tests::lab::{Contest, Election, Family, Forged, Forger, Frame};
 
-use super::{MS, PRIORITIES, SLACK, election, tandems};
+use super::{MS, PRIORITIES, SLACK, carp_on, election, tandems};
 
 #[test]
 fn broken_and_strange_adverts_move_nothing() -> Result<()> {
@@ -121,17 +121,16 @@ fn another_password_takes_nothing_over() -> Result<()> {
 fn forged_and_replayed_adverts_of_carp_move_nothing() -> Result<()> {
     let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
     for (host, advskew) in [(0, 10), (1, 100)] {
-        let tandem = carp(&contest, host, advskew)?;
+        let tandem = carp_on(&contest, host, advskew)?;
         contest.enter_as(host, Box::new(tandem))?;
     }
     contest.only_master(0)?;
     let forger = Forger::on(contest.pair().client())?;
     let genuine = advert_of(&contest, 0)?;
     // As one that is preferred: but it would take the password to say so.
-    let forged = genuine.clone().from(client(&contest));
-    let forged = forged.with(|advert| advert[35] ^= 1).summed();
+    let stranger = genuine.from(client(&contest)).with(|advert| advert[35] ^= 1).summed();
     for _ in 0..5 {
-        forger.send(&forged)?;
+        forger.send(&stranger)?;
     }
     contest.settle();
     let discarded = |contest: &mut Contest, host, why: &str| -> Result<u64> {
@@ -159,26 +158,6 @@ fn forged_and_replayed_adverts_of_carp_move_nothing() -> Result<()> {
     // The wire carried most of them while it waited.
     ensure!(discarded(&mut contest, 1, "replay")? > 10, "of {sent}");
     Ok(())
-}
-
-/// A Tandem that shares the virtual IPv4 address by CARP.
-fn carp(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
-    let vip = contest.pair().vip(Family::V4);
-    let group = format!(
-        "\
-[[group]]
-name = \"pair\"
-interface = \"front\"
-protocol = \"carp\"
-vhid = 7
-pass = \"secret\"
-advbase = 1
-advskew = {advskew}
-preempt = false
-virtual_ipaddress = [\"{vip}/32\"]
-"
-    );
-    Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
 }
 
 /// The last advert of a host so far.
