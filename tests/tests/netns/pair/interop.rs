@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_daemon::config::Carp;
+use nix::sys::signal::Signal;
 use tests::lab::{
     Contest, Election, Family, Settings, Tandem,
     member::{KeepalivedMember, System, UcarpMember},
@@ -44,8 +45,7 @@ fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
         let tandem = Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))?;
         contest.enter_as(host, Box::new(tandem))?;
     }
-    let limit = election().down_after(PRIORITIES[1]);
-    one_then_the_other(&mut contest, [limit; 2])
+    one_then_the_other(&mut contest, &Limits::of(&election()))
 }
 
 #[test]
@@ -64,10 +64,11 @@ fn ucarp_and_tandem_agree() -> Result<()> {
                 contest.enter_as(host, Box::new(member))?;
             }
         }
-        let mut limits = [contest.election().down_after(PRIORITIES[1]); 2];
-        // It takes longer than CARP's arithmetic says.
-        limits[ucarp] = 6_000 * MS;
-        one_then_the_other(&mut contest, limits).with_context(|| format!("ucarp on host {ucarp}"))
+        let mut limits = Limits::of(contest.election());
+        // It takes longer than CARP's arithmetic says, and goes without a word.
+        limits.silence[ucarp] = 6_000 * MS;
+        limits.farewell = if ucarp == 0 { limits.silence[1] } else { 1_000 * MS };
+        one_then_the_other(&mut contest, &limits).with_context(|| format!("ucarp on host {ucarp}"))
     };
     at_once(|| story(0), || story(1))
 }
@@ -84,8 +85,8 @@ fn with_keepalived(election: &Election) -> Result<()> {
                 contest.enter(host, System::Tandem, priority)?;
             }
         }
-        let limit = election.down_after(PRIORITIES[1]);
-        one_then_the_other(&mut contest, [limit; 2]).with_context(|| format!("{first:?} first"))
+        let limits = Limits::of(election);
+        one_then_the_other(&mut contest, &limits).with_context(|| format!("{first:?} first"))
     };
     at_once(|| story(System::Tandem), || story(System::Keepalived))
 }
@@ -102,20 +103,44 @@ fn at_once(
     })
 }
 
+/// How long the two take at most.
+struct Limits {
+    /// A host, to take over from one that was killed.
+    silence: [Duration; 2],
+    /// The second host, to take over from the first, which stops and says so.
+    farewell: Duration,
+}
+
+impl Limits {
+    /// Those of the protocol.
+    fn of(election: &Election) -> Self {
+        let silence = PRIORITIES.map(|_| election.down_after(PRIORITIES[1]));
+        Self { silence, farewell: election.skew(PRIORITIES[1]) }
+    }
+}
+
 /// The first host is the only master until it is killed, then the second is, and stays it when the
-/// first is back; and the same the other way round. A host takes no longer than its limit to
-/// take over.
-fn one_then_the_other(contest: &mut Contest, limits: [Duration; 2]) -> Result<()> {
+/// first is back; and the same the other way round. At last the first host stops.
+fn one_then_the_other(contest: &mut Contest, limits: &Limits) -> Result<()> {
     for host in 0..2 {
         contest.only_master(host)?;
         let at = SystemTime::now();
         contest.member(host).elector().kill();
         let after = contest.advert_since(at, 1 - host)?;
-        let most = limits[1 - host] + SLACK;
+        let most = limits.silence[1 - host] + SLACK;
         ensure!(after <= most, "the other took over after {after:?}");
         contest.start_again(host)?;
     }
-    contest.only_master(0)
+    contest.only_master(0)?;
+    let at = SystemTime::now();
+    contest.member(0).elector().signal(Signal::SIGTERM)?;
+    let after = contest.advert_since(at, 1)?;
+    ensure!(
+        after <= limits.farewell + SLACK,
+        "the other took over from a host that stopped after {after:?}"
+    );
+    contest.member(0).elector().wait(10_000 * MS)?;
+    contest.only_master(1)
 }
 
 #[test]
