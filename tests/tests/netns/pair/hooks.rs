@@ -3,29 +3,28 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tests::lab::{Contest, Election, Pair, wait::until};
+use tests::lab::{Contest, Election, wait::until};
 
 use super::{PRIORITIES, election};
 
 #[test]
 fn hooks_run_in_order_as_nobody_and_again_after_a_healed_conflict() -> Result<()> {
     let mut contest = Contest::new(Election { preempt: true, ..election() }, 1)?;
-    let logs = [0, 1].map(|host| prepare(contest.pair(), host));
-    for (host, log) in logs.into_iter().enumerate() {
-        let (script, _) = log?;
+    let logs = [0, 1].map(|host| contest.pair().dir().join(format!("hooks-{host}")));
+    for (host, log) in logs.iter().enumerate() {
+        let script = script(log)?;
         contest.enter_with(host, PRIORITIES[host], &keys(&script))?;
     }
-    let log = |host: usize| contest_log(&contest, host);
     let mut first = expect(101, &["backup", "master"]);
     let mut second = expect(100, &["backup"]);
-    said(&log(0), &first)?;
-    said(&log(1), &second)?;
+    said(&logs[0], &first)?;
+    said(&logs[1], &second)?;
 
     let at = SystemTime::now();
     contest.pair().divide()?;
@@ -34,8 +33,8 @@ fn hooks_run_in_order_as_nobody_and_again_after_a_healed_conflict() -> Result<()
     // The winner learns that there was a conflict, and so do those who hear from it.
     first += &expect(101, &["master"]);
     second += &expect(100, &["master", "backup"]);
-    said(&log(0), &first)?;
-    said(&log(1), &second)?;
+    said(&logs[0], &first)?;
+    said(&logs[1], &second)?;
 
     let at = SystemTime::now();
     contest.twin(0).back.pull()?;
@@ -45,10 +44,9 @@ fn hooks_run_in_order_as_nobody_and_again_after_a_healed_conflict() -> Result<()
     contest.advert_since(at, 0)?;
     first += &expect(101, &["fault", "backup", "master"]);
     second += &expect(100, &["master", "backup"]);
-    said(&log(0), &first)?;
-    said(&log(1), &second)?;
+    said(&logs[0], &first)?;
+    said(&logs[1], &second)?;
 
-    let logs = [log(0), log(1)];
     for (host, expected) in
         [(0, first + &expect(101, &["stop"])), (1, second + &expect(100, &["master", "stop"]))]
     {
@@ -62,27 +60,22 @@ fn hooks_run_in_order_as_nobody_and_again_after_a_healed_conflict() -> Result<()
     Ok(())
 }
 
-/// A script that writes down who runs it, and with which arguments; and where it does.
-fn prepare(pair: &Pair, host: usize) -> Result<(PathBuf, PathBuf)> {
-    let [script, log] = ["hook", "hooks"]
-        .map(|name| pair.dir().join(format!("{name}-{}", pair.twins()[host].name())));
-    fs::write(&log, "")?;
-    fs::set_permissions(&log, Permissions::from_mode(0o666))?;
-    // The first to be asked for is slow, but nobody comes before it.
+/// A script that writes down who runs it, and with which arguments.
+fn script(log: &Path) -> Result<PathBuf> {
+    fs::write(log, "")?;
+    fs::set_permissions(log, Permissions::from_mode(0o666))?;
+    let script = log.with_extension("sh");
+    // What is asked for first is slow, but what comes after waits for it.
     let text = format!(
         "#!/bin/sh\n[ \"$1\" = backup ] && sleep 0.3\necho \"$(id -un) $*\" >> {}\n",
         log.display()
     );
     fs::write(&script, text)?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-    Ok((script, log))
+    Ok(script)
 }
 
-fn contest_log(contest: &Contest, host: usize) -> PathBuf {
-    contest.pair().dir().join(format!("hooks-{}", contest.twin(host).name()))
-}
-
-fn keys(script: &std::path::Path) -> String {
+fn keys(script: &Path) -> String {
     let script = script.display();
     let own = ["master", "backup", "fault", "stop"]
         .map(|state| format!("notify_{state} = [\"{script}\", \"{state}\"]\n"));
@@ -98,7 +91,7 @@ fn expect(priority: u8, states: &[&str]) -> String {
     lines.collect()
 }
 
-fn said(log: &std::path::Path, expected: &str) -> Result<()> {
+fn said(log: &Path, expected: &str) -> Result<()> {
     until("the hooks", PATIENCE, || {
         let said = fs::read_to_string(log)?;
         ensure!(said == expected, "they said\n{said}instead of\n{expected}");

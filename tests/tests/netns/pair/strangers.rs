@@ -44,9 +44,8 @@ fn broken_and_strange_adverts_move_nothing() -> Result<()> {
             (before.role, &before.transitions.len())
         );
     }
-    // Three bits of each byte, but for the identifier's, which no socket of ours hears: those of
-    // the version, of the type, and the others, which the checksum tells. Too short are those with
-    // room for an identifier.
+    // Each byte was changed three times. Another identifier does not come as far as this, nor what
+    // is too short for one.
     let length = u64::try_from(stranger.length())?;
     let of = |why: &str| after[0].adverts.discarded[why] - before[0].adverts.discarded[why];
     assert_eq!(of("version") + of("type"), 3);
