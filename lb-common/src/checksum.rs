@@ -30,6 +30,12 @@ pub const fn port_delta(old: Port, new: Port) -> u16 {
     fold(!old.0 as u32 + new.0 as u32)
 }
 
+/// The change of a sum when the four bytes `old`, at an even place in the data, become `new`.
+#[inline(always)]
+pub const fn word_delta(old: u32, new: u32) -> u16 {
+    fold((!old & 0xffff) + (!old >> 16) + (new & 0xffff) + (new >> 16))
+}
+
 /// Adds two changes.
 #[inline(always)]
 pub const fn combine(a: u16, b: u16) -> u16 {
@@ -89,6 +95,20 @@ mod tests {
             data[0..4].copy_from_slice(&new_v4);
             data[4..20].copy_from_slice(&new_v6);
             data[20..22].copy_from_slice(&new_port.to_ne_bytes());
+            prop_assert!(same(apply(before, delta), full(&words(&data))));
+        }
+
+        #[test]
+        fn a_word_at_an_odd_place_changes_the_other_halves(
+            mut data in proptest::collection::vec(any::<u8>(), 20), at in 0usize..16,
+            new in any::<u32>(),
+        ) {
+            data[19] |= 1;
+            let before = full(&words(&data));
+            let old = u32::from_ne_bytes(data[at..at + 4].try_into().unwrap());
+            let delta = word_delta(old, new);
+            let delta = if at % 2 == 0 { delta } else { delta.swap_bytes() };
+            data[at..at + 4].copy_from_slice(&new.to_ne_bytes());
             prop_assert!(same(apply(before, delta), full(&words(&data))));
         }
 

@@ -52,18 +52,19 @@ pub struct Flow<A> {
     pub last_seen: u32,
     /// Age that [`last_seen`](Self::last_seen) may have, in ticks, before a packet renews it: a
     /// store for every packet would have the caches write a large table back all the time. Zero
-    /// once this side has sent a FIN or RST: what lingers only shortly is timed exactly.
+    /// once either side has sent a FIN or RST: what is left of such a connection is timed exactly.
     pub renew: u32,
     /// Index of the next hop in `NEXT_HOPS`.
     pub hop: u16,
     /// Index of the backend in `BACKENDS_*` and `BACKEND_STATE`.
     pub backend: u16,
-    /// Index of the service in `TIMEOUTS`.
+    /// Index of the service in `TERMS`.
     pub service: u16,
     /// [`FORWARD`] or [`REVERSE`], and, from [`LEVEL`] on, how many groups were full that the entry
     /// would rather be in.
     pub flags: u16,
-    /// What is added to the TCP timestamps of this direction. Zero: they are left alone.
+    /// What is added to the TCP timestamps of this direction: to the values (TSval) of the forward
+    /// entry's packets, to the echoes (TSecr) of the reverse entry's. Zero: they are left alone.
     pub timestamp: u32,
     /// Belongs to the group, not to the entry: in the place [`OVERFLOW`] how many entries are
     /// further on because this group was full, in the place [`LOCK`] who may insert.
@@ -112,8 +113,8 @@ pub struct Silence {
 /// How old a `last_seen` may get before it is renewed: a small part of the shorter idle timeout,
 /// which is therefore kept no shorter than configured and at most this much longer.
 #[inline(always)]
-pub const fn renewal(timeouts: &Timeouts) -> u32 {
-    let shorter = if timeouts.client < timeouts.server { timeouts.client } else { timeouts.server };
+pub const fn renewal(terms: &Terms) -> u32 {
+    let shorter = if terms.client < terms.server { terms.client } else { terms.server };
     shorter / 64
 }
 
@@ -162,14 +163,18 @@ pub const CLOSED_LINGER: u32 = ticks(5_000_000_000);
 /// side that were under way.
 pub const RESET_LINGER: u32 = ticks(1_000_000_000);
 
-/// A service's idle timeouts, in ticks.
+/// What a service's connections live by; times are in ticks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Timeouts {
+pub struct Terms {
     /// Longest silence of the client.
     pub client: u32,
     /// Longest silence of the backend.
     pub server: u32,
+    /// Longest silence of the client once one side has closed its half of the connection.
+    pub client_fin: u32,
+    /// Longest silence of the backend from then on.
+    pub server_fin: u32,
     /// Longest time from the first SYN to an established connection.
     pub connect: u32,
     /// Number of the group that has the service's addresses; zero if this host has them for itself.
@@ -227,6 +232,26 @@ pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
 }
 
+/// How long each side of an established connection may be silent, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The client.
+    pub client: u32,
+    /// The backend.
+    pub server: u32,
+}
+
+/// How long the sides of a connection in this state may be silent: for either it is another time
+/// once one of them has closed its half, whichever that was.
+#[inline(always)]
+pub const fn limits(state: u8, terms: &Terms) -> Limits {
+    if state & (CLIENT_FIN | SERVER_FIN) == 0 {
+        Limits { client: terms.client, server: terms.server }
+    } else {
+        Limits { client: terms.client_fin, server: terms.server_fin }
+    }
+}
+
 /// Whether a connection is over, given the ticks since its creation and since each side's last
 /// packet. The one rule, used by the daemon to find candidates and by the kernel to decide.
 #[inline(always)]
@@ -235,17 +260,18 @@ pub const fn is_expired(
     age: u32,
     client: Silence,
     server: Silence,
-    timeouts: &Timeouts,
+    terms: &Terms,
 ) -> bool {
     if is_closed(state) {
         let idle = if client.idle < server.idle { client.idle } else { server.idle };
         let linger = if state & RESET != 0 { RESET_LINGER } else { CLOSED_LINGER };
         idle > linger
     } else if state & ESTABLISHED == 0 {
-        age > timeouts.connect
+        age > terms.connect
     } else {
-        client.idle > timeouts.client.saturating_add(client.renew)
-            || server.idle > timeouts.server.saturating_add(server.renew)
+        let limit = limits(state, terms);
+        client.idle > limit.client.saturating_add(client.renew)
+            || server.idle > limit.server.saturating_add(server.renew)
     }
 }
 
@@ -293,12 +319,12 @@ impl<A: Address> Translation<A> {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Address, FlowKey, Timeouts};
+    use super::{Address, FlowKey, Terms};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted in `maps`), every bit pattern is valid.
     unsafe impl<A: Address> aya::Pod for FlowKey<A> {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Timeouts {}
+    unsafe impl aya::Pod for Terms {}
 }
 
 #[cfg(test)]
@@ -306,7 +332,8 @@ mod tests {
     use super::*;
     use crate::addr::V6;
 
-    const TIMEOUTS: Timeouts = Timeouts { client: 1000, server: 500, connect: 50, group: 0 };
+    const TERMS: Terms =
+        Terms { client: 1000, server: 500, client_fin: 300, server_fin: 200, connect: 50, group: 0 };
 
     fn silent(idle: u32) -> Silence {
         Silence { idle, renew: 0 }
@@ -314,23 +341,33 @@ mod tests {
 
     #[test]
     fn a_handshake_that_never_completes_expires_after_the_connect_timeout() {
-        assert!(!is_expired(0, 50, silent(0), silent(0), &TIMEOUTS));
-        assert!(is_expired(SYN_ACK, 51, silent(0), silent(0), &TIMEOUTS));
+        assert!(!is_expired(0, 50, silent(0), silent(0), &TERMS));
+        assert!(is_expired(SYN_ACK, 51, silent(0), silent(0), &TERMS));
     }
 
     #[test]
     fn an_established_connection_expires_by_the_silence_of_either_side() {
-        assert!(!is_expired(ESTABLISHED, 9999, silent(1000), silent(500), &TIMEOUTS));
-        assert!(is_expired(ESTABLISHED, 9999, silent(1001), silent(0), &TIMEOUTS));
-        assert!(is_expired(ESTABLISHED, 9999, silent(0), silent(501), &TIMEOUTS));
+        assert!(!is_expired(ESTABLISHED, 9999, silent(1000), silent(500), &TERMS));
+        assert!(is_expired(ESTABLISHED, 9999, silent(1001), silent(0), &TERMS));
+        assert!(is_expired(ESTABLISHED, 9999, silent(0), silent(501), &TERMS));
+    }
+
+    #[test]
+    fn a_half_closed_connection_expires_by_timeouts_of_its_own_whoever_closed() {
+        for fin in [CLIENT_FIN, SERVER_FIN] {
+            let state = ESTABLISHED | fin;
+            assert!(!is_expired(state, 9999, silent(300), silent(200), &TERMS));
+            assert!(is_expired(state, 9999, silent(301), silent(0), &TERMS));
+            assert!(is_expired(state, 9999, silent(0), silent(201), &TERMS));
+        }
     }
 
     #[test]
     fn a_side_that_renews_its_time_seldom_is_given_that_much_longer() {
         let seldom = |idle| Silence { idle, renew: 100 };
-        assert!(!is_expired(ESTABLISHED, 9999, seldom(1100), seldom(600), &TIMEOUTS));
-        assert!(is_expired(ESTABLISHED, 9999, seldom(1101), seldom(0), &TIMEOUTS));
-        assert_eq!(renewal(&TIMEOUTS), 7, "a 64th of the shorter timeout");
+        assert!(!is_expired(ESTABLISHED, 9999, seldom(1100), seldom(600), &TERMS));
+        assert!(is_expired(ESTABLISHED, 9999, seldom(1101), seldom(0), &TERMS));
+        assert_eq!(renewal(&TERMS), 7, "a 64th of the shorter timeout");
     }
 
     #[test]
@@ -344,9 +381,9 @@ mod tests {
     #[test]
     fn a_closed_connection_lingers_and_then_goes() {
         let fins = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
-        assert!(!is_expired(fins, 9999, silent(CLOSED_LINGER), silent(99_999), &TIMEOUTS));
-        assert!(is_expired(fins, 9999, silent(CLOSED_LINGER + 1), silent(99_999), &TIMEOUTS));
-        assert!(is_expired(RESET, 9999, silent(RESET_LINGER + 1), silent(99_999), &TIMEOUTS));
+        assert!(!is_expired(fins, 9999, silent(CLOSED_LINGER), silent(99_999), &TERMS));
+        assert!(is_expired(fins, 9999, silent(CLOSED_LINGER + 1), silent(99_999), &TERMS));
+        assert!(is_expired(RESET, 9999, silent(RESET_LINGER + 1), silent(99_999), &TERMS));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
 //! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
 //! | `TURNS` | array | service → turns taken, `u64` | program |
-//! | `TIMEOUTS` | array | service → [`Timeouts`] | daemon |
+//! | `TERMS` | array | service → [`Terms`] | daemon |
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
 //! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon corrects once |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
@@ -23,7 +23,7 @@
 
 use crate::{
     addr::{Mac, Port, V4, V6},
-    flow::{Flow, FlowKey, GROUP, Group, Timeouts},
+    flow::{Flow, FlowKey, GROUP, Group, Terms},
     hash::{MAGLEV_SIZE, Seed},
 };
 
@@ -76,6 +76,11 @@ pub struct Settings {
     pub groups: u32,
     /// Most connections of a family.
     pub connections: u32,
+    /// What the clock of TCP timestamps is ahead of the monotonic one, in milliseconds: it goes on
+    /// through a restart of this host, and is about what other hosts have.
+    pub epoch: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// Answer an unknown packet with a RST.
@@ -264,7 +269,7 @@ pub struct TableState {
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        2,
+        3,
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),
@@ -279,7 +284,7 @@ pub const LAYOUT: u64 = {
         size_of::<BackendState>(),
         size_of::<BackendStats>(),
         size_of::<TableState>(),
-        size_of::<Timeouts>(),
+        size_of::<Terms>(),
         size_of::<VirtualAddress>(),
         MAX_GROUPS as usize,
         size_of::<NextHop>(),
@@ -308,7 +313,7 @@ const _: () = {
     assert!(size_of::<Flow<V4>>() == 64);
     assert!(size_of::<Flow<V6>>() == 128);
     assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);
     assert!(size_of::<ServiceKey<V6>>() == 20);
     assert!(size_of::<Backend<V4>>() == 28);

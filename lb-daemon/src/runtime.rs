@@ -36,7 +36,7 @@ use crate::{
 
 /// Walks of the flow tables are at least this far apart, ...
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// ... and rest this many times as long as the last one took.
+/// ... and rest this many times as long as the last one had a processor.
 const SWEEP_REST: u32 = 60;
 /// How long to wait before the data plane is asked again to take what it did not take.
 const APPLY_AGAIN: Duration = Duration::from_secs(1);
@@ -386,9 +386,10 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
     Ok(())
 }
 
-/// How long the walker of the flow tables rests after a walk that took so long.
-pub fn rest_after(walk: Duration) -> Duration {
-    SWEEP_PAUSE.max(walk * SWEEP_REST)
+/// How long the walker of the flow tables rests after a walk that had a processor for so long. What
+/// it waited for others does not count: a busy host is no reason to end connections late.
+pub fn rest_after(processor: Duration) -> Duration {
+    SWEEP_PAUSE.max(processor * SWEEP_REST)
 }
 
 /// How long to wait after a walk: not long while much is there to be ended. Else connections would
@@ -396,7 +397,7 @@ pub fn rest_after(walk: Duration) -> Duration {
 fn pause_after(sweep: &Sweep) -> Duration {
     const MUCH: u64 = 8;
     // Two entries a connection.
-    if sweep.reaped * 2 * MUCH >= sweep.entries { SWEEP_PAUSE } else { rest_after(sweep.took) }
+    if sweep.reaped * 2 * MUCH >= sweep.entries { SWEEP_PAUSE } else { rest_after(sweep.processor) }
 }
 
 /// Settings that differ but cannot change while the daemon runs.

@@ -16,7 +16,7 @@ use crate::{
     atomic::{Word, fence},
     maps::{self, Family},
     packet::{ACK, FIN, RST, SYN},
-    table::{Entry, Found, entry, free, life_of},
+    table::{self, Entry, Found, entry, free, life_of},
 };
 
 /// How often a life word is tried to be changed against other processors doing the same.
@@ -49,6 +49,9 @@ pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
         }
         if flags & (FIN | RST) != 0 {
             (*entry).renew = 0;
+            if let Some(pair) = table::entry::<F>((*entry).pair) {
+                (*pair).renew = 0;
+            }
         }
     }
     // SAFETY: as above; the direction of a connection's entry never changes.
@@ -136,9 +139,9 @@ pub fn reap<F: Family>(number: u32) -> bool {
         }
         let client = silence(&*this, now);
         let server = pair.map_or(client, |pair| silence(&*pair, now));
-        let Some(timeouts) = maps::TIMEOUTS.get((*this).service.into()) else { return false };
+        let Some(terms) = maps::TERMS.get((*this).service.into()) else { return false };
         let age = age(now, created(life));
-        is_expired(state(life), age, client, server, timeouts) && end::<F>(this, life)
+        is_expired(state(life), age, client, server, terms) && end::<F>(this, life)
     }
 }
 

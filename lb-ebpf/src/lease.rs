@@ -26,7 +26,7 @@ pub fn holds(group: u32) -> bool {
 /// Whether this host may serve the service with this number now.
 #[inline(always)]
 pub fn holds_service(service: u32) -> bool {
-    maps::TIMEOUTS.get(service).is_some_and(|terms| holds(terms.group))
+    maps::TERMS.get(service).is_some_and(|terms| holds(terms.group))
 }
 
 /// What becomes of a packet that `verdict` would leave to the kernel.

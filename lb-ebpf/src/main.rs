@@ -1,7 +1,8 @@
 //! Tandem's XDP program: full NAT of TCP connections to virtual addresses.
 //!
 //! A packet takes these steps, each in a room of its own:
-//! parse ([`link`], [`segment`]) → flow lookup ([`table`], [`flow`]) → translate ([`rewrite`]) → send ([`forward`]);
+//! parse ([`link`], [`segment`]) → flow lookup ([`table`], [`flow`]) → translate ([`rewrite`],
+//! [`timestamps`]) → send ([`forward`]);
 //! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
 //! An ICMP error about a flow is translated as well ([`icmp`]); what the next link does not take is
 //! answered by one ([`too_big`]). All access to packet memory goes through [`packet`].
@@ -27,6 +28,7 @@ mod segment;
 mod select;
 mod service;
 mod table;
+mod timestamps;
 mod too_big;
 
 use aya_ebpf::{
@@ -229,7 +231,8 @@ fn miss<F: Family>(
         Err(verdict) => return Err(verdict),
     };
     let client_hop = forward::client_hop(packet)?;
-    open::open::<F>(key, service, backend, client_hop)?;
+    let timestamp = timestamps::lead(packet.ctx, segment.start());
+    open::open::<F>(key, service, backend, client_hop, timestamp)?;
     open::opened::<F>().map(Miss::Opened).ok_or(Verdict::DropInternal)
 }
 
@@ -255,13 +258,19 @@ fn send<F: Family>(
         };
     }
     rewrite::translate(segment, to)?;
+    let is_from_backend = matches!(verdict, Verdict::ForwardServer);
+    // SAFETY: as above.
+    let by = unsafe { (*found.entry).timestamp };
+    if by != 0 {
+        timestamps::shift(packet.ctx, segment.start(), is_from_backend, by);
+    }
     if !found.is_still() {
         return Err(Verdict::DropDying);
     }
     if let Some(stats) = maps::BACKEND_STATS.get_ptr_mut(backend.into()) {
         // SAFETY: this processor's own copy.
         unsafe {
-            if matches!(verdict, Verdict::ForwardServer) {
+            if is_from_backend {
                 (*stats).packets_out += 1;
                 (*stats).bytes_out += length as u64;
             } else {

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     addr::{Address, V4, V6},
-    flow::{Group, Timeouts},
+    flow::{Group, Terms},
     maps::{
         Backend, BackendState, BackendStats, HalfOpen, HopKey, MAX_BACKENDS, MAX_BINDS, MAX_GROUPS,
         MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
@@ -33,7 +33,7 @@ pub static SLOTS: Array<SlotTable> = Array::with_max_entries(MAX_SLOT_TABLES, 0)
 #[map]
 pub static TURNS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(MAX_SERVICES, 0);
+pub static TERMS: Array<Terms> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
 pub static LEASES: Array<u64> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAPABLE);
 #[map]

@@ -42,6 +42,8 @@ pub struct Opening<A> {
     pair: u32,
     /// See [`Flow::renew`](lb_common::flow::Flow::renew).
     renew: u32,
+    /// What is added to the client's TCP timestamps.
+    timestamp: u32,
     client_hop: u16,
     backend: u16,
     service: u16,
@@ -56,13 +58,14 @@ pub fn opened<F: Family>() -> Option<Found<F>> {
     Some(Found { entry: entry::<F>(*number)?, life: *life })
 }
 
-/// Opens a connection to the backend `number`.
+/// Opens a connection to the backend `number`, which adds `timestamp` to the client's TCP timestamps.
 #[inline(never)]
 pub fn open<F: Family>(
     key: &Key<F>,
     service: &Service,
     number: u16,
     client_hop: u32,
+    timestamp: u32,
 ) -> Result<(), Verdict> {
     let settings = maps::SETTINGS.get(0).ok_or(Verdict::DropInternal)?;
     let opening = F::opening().get_ptr_mut(0).ok_or(Verdict::DropInternal)?;
@@ -72,7 +75,8 @@ pub fn open<F: Family>(
     // SAFETY: a helper without preconditions.
     opening.life = born(unsafe { bpf_ktime_get_ns() });
     opening.key = *key;
-    opening.renew = maps::TIMEOUTS.get(service.id).map_or(0, renewal);
+    opening.renew = maps::TERMS.get(service.id).map_or(0, renewal);
+    opening.timestamp = timestamp;
     opening.client_hop = client_hop as u16;
     opening.backend = number;
     opening.service = service.id as u16;
@@ -206,6 +210,7 @@ fn insert_reverse<F: Family>() -> u32 {
         unsafe {
             translate(&mut (*entry).to, &opening.reverse, &opening.key);
             (*entry).hop = opening.client_hop;
+            (*entry).timestamp = opening.timestamp.wrapping_neg();
         }
     });
     match inserted {
@@ -229,6 +234,7 @@ fn insert_forward<F: Family>() -> u32 {
             translate(&mut (*entry).to, &opening.key, &opening.reverse);
             // A backend's next hop has the backend's number.
             (*entry).hop = opening.backend;
+            (*entry).timestamp = opening.timestamp;
             (*entry).pair = opening.pair;
             (*pair).pair = number;
         }

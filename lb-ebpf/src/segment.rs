@@ -207,6 +207,12 @@ impl<'a, F: Family> Segment<'a, F> {
         }
     }
 
+    /// Where its TCP header begins in the frame.
+    #[inline(always)]
+    pub fn start(&self) -> usize {
+        self.link.length() + size_of::<F::Header>()
+    }
+
     /// Length of the IP packet, in bytes.
     #[inline(always)]
     pub fn length(&self) -> usize {

@@ -145,7 +145,6 @@ pub fn insert<F: Family>(
                     (*entry).key = *key;
                     (*entry).flags |= direction;
                     (*entry).pair = NO_PAIR;
-                    (*entry).timestamp = 0;
                 }
                 fill(entry, number);
                 life_of::<F>(entry).replace(BUSY, life);

@@ -27,6 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read as _,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -41,6 +42,7 @@ use lb_common::{
     hash::Seed,
     maps::{MAX_BACKENDS, MAX_HOPS, MISS_RESET, Settings, Tags},
 };
+use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 
 pub use self::{
@@ -288,6 +290,7 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<Settings> {
         new.seed = random_seed()?;
         new.groups = pins.capacity("FLOWS_V4")?;
         new.connections = global.maxconn;
+        new.epoch = epoch()?;
     }
     let (first, last) = (u32::from(*global.source_ports.start()), *global.source_ports.end());
     new.port_first = first;
@@ -296,6 +299,15 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<Settings> {
     new.miss = MISS_RESET;
     settings.set(0, new, 0)?;
     Ok(new)
+}
+
+/// What the clock of the day is ahead of the monotonic one, in milliseconds, less whole turns of the
+/// 32 bits that TCP timestamps have.
+fn epoch() -> Result<u32> {
+    let of_day = Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?);
+    let monotonic = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    let ahead = of_day.saturating_sub(monotonic).as_millis() & u128::from(u32::MAX);
+    Ok(u32::try_from(ahead)?)
 }
 
 fn random_seed() -> Result<Seed> {

@@ -16,7 +16,7 @@ pub(super) const MAPS: &[&str] = &[
     "SETTINGS",
     "SLOTS",
     "TURNS",
-    "TIMEOUTS",
+    "TERMS",
     "LEASES",
     "BACKEND_STATE",
     "BACKEND_STATS",

@@ -20,7 +20,7 @@ use aya::{
 };
 use lb_common::{
     addr::{V4, V6},
-    flow::{DEAD, Flow, Silence, Timeouts, age, born, created, is_expired, state, ticks},
+    flow::{DEAD, Flow, Silence, Terms, age, born, created, is_expired, limits, state, ticks},
     maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -38,7 +38,7 @@ pub struct Reaper {
     ebpf: Ebpf,
     v4: Table<V4>,
     v6: Table<V6>,
-    timeouts: Array<MapData, Timeouts>,
+    terms: Array<MapData, Terms>,
     hops: ClientHops,
     counts: Counts,
 }
@@ -58,6 +58,8 @@ pub struct Sweep {
     pub services: BTreeSet<u16>,
     /// How long the walk took.
     pub took: Duration,
+    /// How long it had a processor for that.
+    pub processor: Duration,
 }
 
 struct Table<A: Family> {
@@ -117,7 +119,7 @@ impl Reaper {
             ebpf,
             v4: Table::open(pins)?,
             v6: Table::open(pins)?,
-            timeouts: pins.open("TIMEOUTS")?,
+            terms: pins.open("TERMS")?,
             hops: ClientHops::open(pins)?,
             counts: Counts::open(pins)?,
         })
@@ -130,17 +132,17 @@ impl Reaper {
 
     /// Walks both tables once.
     pub fn sweep(&mut self) -> Result<Sweep> {
-        let start = Instant::now();
-        let timeouts =
-            (0..MAX_SERVICES).map(|n| self.timeouts.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
+        let (start, processor) = (Instant::now(), processor()?);
+        let terms =
+            (0..MAX_SERVICES).map(|n| self.terms.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = Seen {
             entries: 0,
             backends: Marks::new(MAX_BACKENDS),
             services: Marks::new(MAX_SERVICES),
             hops: Marks::new(MAX_HOPS),
         };
-        let v4 = self.v4.sweep(&self.ebpf, &timeouts, &mut seen)?;
-        let v6 = self.v6.sweep(&self.ebpf, &timeouts, &mut seen)?;
+        let v4 = self.v4.sweep(&self.ebpf, &terms, &mut seen)?;
+        let v6 = self.v6.sweep(&self.ebpf, &terms, &mut seen)?;
         self.hops.walked(&seen.hops)?;
         Ok(Sweep {
             reaped: v4.0 + v6.0,
@@ -149,6 +151,7 @@ impl Reaper {
             backends: seen.backends.numbers(),
             services: seen.services.numbers(),
             took: start.elapsed(),
+            processor: self::processor()?.saturating_sub(processor),
         })
     }
 }
@@ -160,7 +163,7 @@ impl<A: Family> Table<A> {
     }
 
     /// Returns how many connections had expired, and how much was broken.
-    fn sweep(&mut self, ebpf: &Ebpf, timeouts: &[Timeouts], seen: &mut Seen) -> Result<(u64, u64)> {
+    fn sweep(&mut self, ebpf: &Ebpf, terms: &[Terms], seen: &mut Seen) -> Result<(u64, u64)> {
         let now = now()?;
         let mut candidates = Candidates::default();
         let mut dying = BTreeMap::new();
@@ -169,15 +172,15 @@ impl<A: Family> Table<A> {
             seen.backends.mark(flow.backend.into());
             seen.services.mark(flow.service.into());
             seen.hops.mark(flow.hop.into());
-            let Some(timeouts) = timeouts.get(usize::from(flow.service)) else { continue };
+            let Some(terms) = terms.get(usize::from(flow.service)) else { continue };
             if !flow.is_forward() {
-                self.look_at_reverse(number, &flow, now, timeouts, &mut candidates);
+                self.look_at_reverse(number, &flow, now, terms, &mut candidates);
             } else if state(flow.life) & DEAD != 0 {
                 if self.dying.get(&number) == Some(&flow.life) {
                     candidates.broken.push(number | REAP_STUCK);
                 }
                 dying.insert(number, flow.life);
-            } else if may_have_expired(&flow, now, timeouts) {
+            } else if may_have_expired(&flow, now, terms) {
                 candidates.expired.push(number);
             }
         }
@@ -192,16 +195,18 @@ impl<A: Family> Table<A> {
         number: u32,
         flow: &Flow<A>,
         now: u32,
-        timeouts: &Timeouts,
+        terms: &Terms,
         candidates: &mut Candidates,
     ) {
-        let is_silent = age(now, flow.last_seen) > timeouts.server;
-        if !is_silent && self.looked_through {
+        let silent = age(now, flow.last_seen);
+        // The state, which says which of the two it is, is in the other entry.
+        if silent <= terms.server.min(terms.server_fin) && self.looked_through {
             return;
         }
-        if born(self.flows.life(flow.pair)) != born(flow.life) {
+        let life = self.flows.life(flow.pair);
+        if born(life) != born(flow.life) {
             candidates.broken.push(number);
-        } else if is_silent {
+        } else if silent > limits(state(life), terms).server {
             candidates.expired.push(flow.pair);
         }
     }
@@ -209,10 +214,11 @@ impl<A: Family> Table<A> {
 
 /// Whether the connection with this forward entry has expired as far as that tells: the other side's
 /// silence is judged at its own entry.
-fn may_have_expired<A>(flow: &Flow<A>, now: u32, timeouts: &Timeouts) -> bool {
+fn may_have_expired<A>(flow: &Flow<A>, now: u32, terms: &Terms) -> bool {
     let client = Silence { idle: age(now, flow.last_seen), renew: flow.renew };
-    let server = Silence { idle: client.idle.min(timeouts.server), ..client };
-    is_expired(state(flow.life), age(now, created(flow.life)), client, server, timeouts)
+    let state = state(flow.life);
+    let server = Silence { idle: client.idle.min(limits(state, terms).server), ..client };
+    is_expired(state, age(now, created(flow.life)), client, server, terms)
 }
 
 /// Has a reap program decide on the entries at these places. Returns how many it ended.
@@ -226,6 +232,11 @@ fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
         reaped += u64::from(run.return_value);
     }
     Ok(reaped)
+}
+
+/// For how long the calling thread has had a processor.
+fn processor() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// The program's clock, in ticks.

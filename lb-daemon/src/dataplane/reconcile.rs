@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     addr::{Mac, V4, V6},
-    flow::{MAX_TICKS, Timeouts as FlowTimeouts, ticks},
+    flow::{MAX_TICKS, Terms, ticks},
     maps::{
         BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, BackendStats,
         HopKey, MAX_BACKENDS, MAX_SOURCES, NextHop, SLOTS, Service, ServiceKey, SlotTable, Tags,
@@ -36,7 +36,7 @@ const NO_EXIST: u64 = 1;
 /// The one writer of the maps in user space.
 pub(super) struct Reconciler {
     slots: Array<MapData, SlotTable>,
-    timeouts: Array<MapData, FlowTimeouts>,
+    terms: Array<MapData, Terms>,
     next_hops: Array<MapData, NextHop>,
     client_hops: HashMap<MapData, HopKey, u32>,
     stats: PerCpuArray<MapData, BackendStats>,
@@ -62,7 +62,7 @@ impl Reconciler {
     pub(super) fn open(pins: &Pins) -> Result<(Self, Inventory)> {
         let mut this = Self {
             slots: pins.open("SLOTS")?,
-            timeouts: pins.open("TIMEOUTS")?,
+            terms: pins.open("TERMS")?,
             next_hops: pins.open("NEXT_HOPS")?,
             client_hops: pins.open("CLIENT_HOPS")?,
             stats: pins.open("BACKEND_STATS")?,
@@ -155,7 +155,7 @@ impl Reconciler {
     }
 
     fn write_service(&mut self, number: u16, service: &DesiredService) -> Result<()> {
-        self.timeouts.set(number.into(), flow_timeouts(service), 0)?;
+        self.terms.set(number.into(), terms(service), 0)?;
         let before = self.services.get(&number);
         let slots_stay = before.is_some_and(|before| before.slots == service.slots);
         let table = match self.tables.get(&number) {
@@ -302,15 +302,17 @@ fn slot_table(slots: &[u16]) -> SlotTable {
     table
 }
 
-fn flow_timeouts(service: &DesiredService) -> FlowTimeouts {
+fn terms(service: &DesiredService) -> Terms {
     let convert = |duration: Duration| {
         // Rounded up, so that no timeout is shorter than asked for.
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         ticks(nanoseconds.min(u64::from(MAX_TICKS) << 20)).saturating_add(1).min(MAX_TICKS)
     };
-    FlowTimeouts {
+    Terms {
         client: convert(service.timeout.client),
         server: convert(service.timeout.server),
+        client_fin: convert(service.timeout.client_fin),
+        server_fin: convert(service.timeout.server_fin),
         connect: convert(service.timeout.connect),
         group: service.group.into(),
     }
@@ -347,7 +349,7 @@ mod tests {
                 timeout,
                 group: 0,
             };
-            flow_timeouts(&service).client
+            terms(&service).client
         };
         for millis in [1, 10, 1_000, 10_800_000] {
             let ticks = of(Duration::from_millis(millis));

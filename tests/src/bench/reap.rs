@@ -13,8 +13,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use aya::sys::{Stats, enable_stats};
-use lb_daemon::{dataplane::Reaper, runtime};
-use nix::time::{ClockId, clock_gettime};
+use lb_daemon::{dataplane::Sweep, runtime};
 
 use super::{balancer::Balancer, range::Range, report::Row};
 use crate::lab::Namespace;
@@ -37,10 +36,10 @@ pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> 
     let mut reaper = balancer.reaper()?;
     let (mut shares, mut times) = (Vec::new(), Vec::new());
     for sweep in 1..=SWEEPS {
-        let Swept { reaped, processor, took } = sweep_once(&mut reaper)?;
+        let Sweep { reaped, processor, took, .. } = reaper.sweep()?;
         eprintln!("reap: sweep {sweep} of {SWEEPS} took {took:.1?}");
         ensure!(reaped == 0, "{reaped} connections had expired");
-        let period = took + runtime::rest_after(took);
+        let period = took + runtime::rest_after(processor);
         shares.push(processor.as_secs_f64() / period.as_secs_f64() * 100.0);
         times.push(took.as_secs_f64());
     }
@@ -48,28 +47,11 @@ pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> 
     balancer.set_timeout(Duration::from_millis(1))?;
     // What the connections' own slack allows beyond the timeout, a 64th of the old one.
     thread::sleep(Duration::from_secs(3));
-    let Swept { reaped, took, .. } = sweep_once(&mut reaper)?;
+    let Sweep { reaped, took, .. } = reaper.sweep()?;
     ensure!(reaped == u64::from(CONNECTIONS), "only {reaped} connections were ended");
     Ok(vec![
         Row::alone(GROUP, "share", "% of one core", &shares),
         Row::alone(GROUP, "sweep", "s", &times),
         Row::alone(GROUP, "expiry", "s", &[took.as_secs_f64()]),
     ])
-}
-
-struct Swept {
-    reaped: u64,
-    processor: Duration,
-    took: Duration,
-}
-
-fn sweep_once(reaper: &mut Reaper) -> Result<Swept> {
-    let thread = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-    let before = thread()?;
-    let sweep = reaper.sweep()?;
-    Ok(Swept {
-        reaped: sweep.reaped,
-        processor: thread()?.saturating_sub(before),
-        took: sweep.took,
-    })
 }
