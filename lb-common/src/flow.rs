@@ -332,8 +332,14 @@ mod tests {
     use super::*;
     use crate::addr::V6;
 
-    const TERMS: Terms =
-        Terms { client: 1000, server: 500, client_fin: 300, server_fin: 200, connect: 50, group: 0 };
+    const TERMS: Terms = Terms {
+        client: 1000,
+        server: 500,
+        client_fin: 300,
+        server_fin: 200,
+        connect: 50,
+        group: 0,
+    };
 
     fn silent(idle: u32) -> Silence {
         Silence { idle, renew: 0 }

@@ -49,8 +49,13 @@ pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
         }
         if flags & (FIN | RST) != 0 {
             (*entry).renew = 0;
-            if let Some(pair) = table::entry::<F>((*entry).pair) {
+            // The other side's time, which may have been due to be renewed, begins anew; but not
+            // again when this one repeats itself.
+            if let Some(pair) = table::entry::<F>((*entry).pair)
+                && (*pair).renew != 0
+            {
                 (*pair).renew = 0;
+                (*pair).last_seen = now;
             }
         }
     }

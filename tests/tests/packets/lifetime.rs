@@ -69,10 +69,67 @@ fn retransmissions_do_not_keep_a_half_open_connection() -> Result<()> {
     ends_although(timeouts, Net::answered, SHORT, |n| Some(n.server().syn_ack().frame()))
 }
 
+const HALF_CLOSED: [Story; 2] =
+    [|n| n.established().and(n.client().fin()), |n| n.established().and(n.server().fin())];
+
 #[test]
-fn a_half_closed_connection_goes_after_the_silence_of_one_side() -> Result<()> {
-    let half_closed: Story = |n| n.established().and(n.client().fin());
-    ends(Timeouts { client: SHORT, ..UNLIMITED }, half_closed, SHORT)
+fn a_half_closed_connection_goes_after_a_silence_of_its_own() -> Result<()> {
+    for half_closed in HALF_CLOSED {
+        ends(Timeouts { client_fin: SHORT, ..UNLIMITED }, half_closed, SHORT)?;
+        ends(Timeouts { server_fin: SHORT, ..UNLIMITED }, half_closed, SHORT)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn who_still_sends_does_not_hide_the_silence_of_the_other_side_of_a_half_closed_connection()
+-> Result<()> {
+    let [client_closed, server_closed] = HALF_CLOSED;
+    let timeouts = Timeouts { client_fin: SHORT, ..UNLIMITED };
+    ends_although(timeouts, client_closed, SHORT, |n| Some(n.server().plain().frame()))?;
+    let timeouts = Timeouts { server_fin: SHORT, ..UNLIMITED };
+    ends_although(timeouts, server_closed, SHORT, |n| Some(n.client().plain().frame()))
+}
+
+#[test]
+fn a_fin_that_is_repeated_does_not_hide_the_silence_of_the_other_side() -> Result<()> {
+    let [client_closed, _] = HALF_CLOSED;
+    let timeouts = Timeouts { server_fin: SHORT, ..UNLIMITED };
+    ends_although(timeouts, client_closed, SHORT, |n| Some(n.client().fin().frame()))
+}
+
+#[test]
+fn a_half_closed_connection_is_not_held_to_the_timeouts_of_an_open_one() -> Result<()> {
+    in_both_families(|world, net| {
+        set(world, net, Timeouts { client: SHORT, server: SHORT, ..UNLIMITED })?;
+        let mut reaper = world.reaper()?;
+        for (half_closed, i) in HALF_CLOSED.into_iter().zip(0..) {
+            let mut n = net.clone();
+            n.client.set_port(40_000 + i);
+            n.source.set_port(FIRST_PORT + i);
+            tell(world, half_closed(&n))?;
+        }
+        thread::sleep(SHORT + TICK * 2);
+        ensure!(reaper.sweep()?.reaped == 0, "a connection was ended that had an hour");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_silence_after_a_fin_begins_with_it() -> Result<()> {
+    const FIN_TIMEOUT: Duration = Duration::from_secs(5);
+    in_both_families(|world, net| {
+        let short = Timeouts { client_fin: FIN_TIMEOUT, server_fin: FIN_TIMEOUT, ..UNLIMITED };
+        set(world, net, short)?;
+        let mut reaper = world.reaper()?;
+        tell(world, net.established())?;
+        thread::sleep(FIN_TIMEOUT + TICK * 2);
+        let closed = Instant::now();
+        tell(world, vec![net.server().fin().frame()])?;
+        let reaped = reaper.sweep()?.reaped;
+        ensure!(reaped == 0 || closed.elapsed() + TICK > FIN_TIMEOUT, "ended with the FIN");
+        Ok(())
+    })
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! Who sends what is in [`net`], how it looks on the wire in [`frame`] and [`message`], and [`verify`] judges what
 //! comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
 //! connections by sweeping, [`limits`] runs into every limit, [`table`] looks into the flow table,
-//! and [`random`] tries what nobody thought of.
+//! [`timestamps`] follows TCP's clocks, and [`random`] tries what nobody thought of.
 
 mod frame;
 mod lifetime;
@@ -24,5 +24,6 @@ mod random;
 mod row;
 mod rows;
 mod table;
+mod timestamps;
 mod verify;
 mod world;

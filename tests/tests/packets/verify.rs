@@ -113,6 +113,21 @@ pub(crate) fn quote<'a>(found: &Found<'a>) -> Result<Quote<'a>> {
     })
 }
 
+/// Where the timestamps option (RFC 7323, section 3.2) begins in a TCP segment.
+pub(crate) fn timestamps(tcp: &[u8]) -> Option<usize> {
+    let header = usize::from(tcp[12] >> 4) * 4;
+    let mut at = 20;
+    while at + 1 < header {
+        match (tcp[at], usize::from(tcp[at + 1])) {
+            (1, _) => at += 1,
+            (8, 10) if at + 10 <= header => return Some(at),
+            (2.., length @ 2..) => at += length,
+            _ => return None,
+        }
+    }
+    None
+}
+
 fn find_v4(packet: &[u8]) -> Result<Found<'_>> {
     ensure!(packet.len() >= 20, "no IPv4 header");
     ensure!(packet[0] >> 4 == 4, "not version 4");

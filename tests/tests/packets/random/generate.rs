@@ -147,6 +147,8 @@ impl Generator {
         if random.chance(30) {
             let words = random.below(11);
             segment = segment.options(&random.exactly(words * 4));
+        } else if random.chance(50) {
+            segment = segment.options(&random.timestamps());
         }
         if random.chance(5) {
             segment = segment.hops(random.byte() % 4);
@@ -296,6 +298,17 @@ impl Random {
         } else {
             among[self.below(REMEMBERED)] = value;
         }
+    }
+
+    /// TCP options with timestamps among them.
+    fn timestamps(&mut self) -> Vec<u8> {
+        let before: [&[u8]; 5] = [&[1, 1], &[1, 1], &[2, 4, 5, 0xb4, 4, 2], &[], &[1]];
+        let mut options = self.pick(&before).to_vec();
+        options.extend([8, 10]);
+        options.extend(self.exactly(8));
+        options.extend(self.bytes(10));
+        options.resize(options.len().next_multiple_of(4), 1);
+        options
     }
 
     fn exactly(&mut self, length: usize) -> Vec<u8> {

@@ -205,5 +205,5 @@ pub(super) const BOTH: &[Named] = &[
     }),
 ];
 
-/// MSS, SACK permitted, timestamps, window scale.
-const OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+/// MSS, SACK permitted, window scale. What becomes of timestamps is told in `timestamps`.
+const OPTIONS: [u8; 12] = [2, 4, 5, 0xb4, 4, 2, 3, 3, 7, 1, 1, 0];
