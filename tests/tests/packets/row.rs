@@ -1,6 +1,9 @@
 //! A row: what came before, a packet, and what must become of it.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::verdict::{Action, Verdict};
@@ -20,9 +23,39 @@ use crate::{
 /// A name, which is a rule, and the row that shows it.
 pub(crate) type Named = (&'static str, fn(&Net) -> Row);
 
+/// Number of the group in the rows of [`Row::guarded`], [`Row::shared`] and [`Row::beside`].
+pub(crate) const GROUP: u16 = 5;
+
+/// A group's lease when the row's packet comes. What comes before finds it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// It ends long after.
+    Held,
+    /// It has just ended.
+    Ended,
+    /// There is none.
+    None,
+}
+
+impl Lease {
+    fn end(self) -> Option<Instant> {
+        match self {
+            Self::Held => Some(Instant::now() + Duration::from_secs(3600)),
+            Self::Ended => Some(Instant::now()),
+            Self::None => None,
+        }
+    }
+
+    /// So that nobody takes another group's lease for this one.
+    fn opposite(self) -> Self {
+        if self == Self::Held { Self::None } else { Self::Held }
+    }
+}
+
 pub(crate) struct Row {
     net: Net,
     desired: Desired,
+    lease: Option<Lease>,
     before: Vec<Frame>,
     packet: Option<Frame>,
     expected: Option<(Verdict, XdpAction, Out)>,
@@ -39,7 +72,16 @@ enum Out {
 impl Row {
     pub(crate) fn new(net: &Net, before: Vec<Frame>) -> Self {
         let (net, desired) = (net.clone(), net.desired());
-        Self { net, desired, before, packet: None, expected: None, active: None, connections: None }
+        Self {
+            net,
+            desired,
+            lease: None,
+            before,
+            packet: None,
+            expected: None,
+            active: None,
+            connections: None,
+        }
     }
 
     /// The packet it is about.
@@ -56,6 +98,31 @@ impl Row {
         let service = services.get_mut(&0).expect("the service");
         edit(service, backends.get_mut(&self.net.number).expect("the backend"));
         self
+    }
+
+    /// With the addresses of service and translation in a group.
+    pub(crate) fn shared(mut self, lease: Lease) -> Self {
+        for address in [self.net.vip, self.net.source] {
+            self.desired.shared.insert(address.ip(), GROUP);
+        }
+        self.lease = Some(lease);
+        self.with(|service, _| service.group = GROUP)
+    }
+
+    /// The same, and without a lease the packet is dropped and changes nothing.
+    pub(crate) fn guarded(self, lease: Lease) -> Self {
+        let row = self.shared(lease);
+        if lease == Lease::Held {
+            return row;
+        }
+        let connections = Some(u64::from(!row.before.is_empty()));
+        Self { connections, active: connections, ..row.drops(Verdict::DropNoLease) }
+    }
+
+    /// With an address in a group beside those of the row.
+    pub(crate) fn beside(mut self, lease: Lease) -> Self {
+        self.desired.shared.insert(self.net.elsewhere(), GROUP);
+        Self { lease: Some(lease), ..self }
     }
 
     /// Redirected to the other interface, as this frame.
@@ -91,13 +158,24 @@ impl Row {
         Self { connections: Some(connections), ..self }
     }
 
-    fn run(self, world: &mut World) -> Result<()> {
+    /// Has the world be as the row wants it before all packets.
+    pub(crate) fn apply(&self, world: &mut World) -> Result<()> {
         world.apply(&self.desired)?;
+        world.lease(GROUP, self.lease.and(Lease::Held.end()))
+    }
+
+    fn run(self, world: &mut World) -> Result<()> {
+        self.apply(world)?;
         let table_before = world.table(self.net.family)?;
         for (i, frame) in self.before.into_iter().enumerate() {
             let done = world.decide(frame)?;
             let forwarded = done.verdict.action() == Action::Transmit;
             ensure!(forwarded, "packet {i} of those before was not forwarded: {:?}", done.verdict);
+        }
+        if let Some(lease) = self.lease {
+            world.lease(GROUP, lease.end())?;
+            world.lease(GROUP - 1, lease.opposite().end())?;
+            world.lease(GROUP + 1, lease.opposite().end())?;
         }
         let packet = self.packet.context("a row without a packet")?;
         let (verdict, action, out) = self.expected.context("a row that expects nothing")?;
@@ -140,12 +218,22 @@ pub(crate) fn run_where(
     rows: &[Named],
     change: impl FnOnce(&World) -> Result<()> + Send,
 ) -> Result<()> {
+    run_as(family, rows, change, |row| row)
+}
+
+/// The same with rows that were changed first.
+pub(crate) fn run_as(
+    family: Family,
+    rows: &[Named],
+    change: impl FnOnce(&World) -> Result<()> + Send,
+    edit: impl Fn(Row) -> Row + Sync,
+) -> Result<()> {
     World::run(|world| {
         change(world)?;
         let mut failures = String::new();
         for (number, (name, row)) in (1..).zip(rows) {
             let net = Net::new(family, number, world.arms);
-            if let Err(error) = row(&net).run(world) {
+            if let Err(error) = edit(row(&net)).run(world) {
                 write!(failures, "\n{family:?}: {name}:\n    {error:#}")?;
             }
         }

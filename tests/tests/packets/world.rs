@@ -1,11 +1,13 @@
 //! The program, loaded and ready to be asked.
 
+use std::{sync::Mutex, time::Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use lb_common::verdict::{Action, Verdict};
 use lb_daemon::{
     config::{Global, XdpMode},
     core::{Counters, Desired, TableStatus},
-    dataplane::{CounterReader, Dataplane, Reaper, Simulated, XdpAction},
+    dataplane::{CounterReader, Dataplane, Leases, Reaper, Simulated, XdpAction},
 };
 use nix::net::if_::if_nametoindex;
 use tests::lab::{Dir, Family, Interface, Namespace, veth};
@@ -17,6 +19,7 @@ pub(crate) struct World {
     pub(crate) dataplane: Dataplane,
     global: Global,
     counters: CounterReader,
+    leases: Mutex<Leases>,
     /// Interfaces towards clients and backends.
     pub(crate) arms: (u32, u32),
     links: (Interface, Interface),
@@ -57,9 +60,9 @@ impl World {
         let links = veth((&namespace, "front"), (&namespace, "back"))?;
         namespace.enter(|| {
             let (dataplane, _) = Dataplane::open(&global)?;
-            let counters = dataplane.counters()?;
+            let (counters, leases) = (dataplane.counters()?, Mutex::new(dataplane.leases()?));
             let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
-            story(&mut Self { dataplane, global, counters, arms, links })
+            story(&mut Self { dataplane, global, counters, leases, arms, links })
         })
     }
 
@@ -71,6 +74,11 @@ impl World {
 
     pub(crate) fn apply(&mut self, desired: &Desired) -> Result<()> {
         self.dataplane.apply(desired)
+    }
+
+    /// Sets until when a group is served, or that it is not.
+    pub(crate) fn lease(&self, group: u16, until: Option<Instant>) -> Result<()> {
+        self.leases.lock().expect("no panic").set(group, until).context("no such group")
     }
 
     /// Has the program decide on a frame, without a look at the counters.

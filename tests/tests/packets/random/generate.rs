@@ -1,11 +1,12 @@
 //! Packets at random, most of them nearly right.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use lb_daemon::dataplane::{Simulated, XdpAction};
 use tests::lab::Family;
 
 use crate::{
+    asking::{self, REPLY, REQUEST},
     frame::{ACK, FIN, Frame, IP, PSH, QINQ, RST, SYN, Segment, TCP, VLAN},
     message::Message,
     net::{BACKEND, Net},
@@ -14,6 +15,9 @@ use crate::{
 
 /// Translations that are remembered, to answer as their backends, and packets, for errors.
 const REMEMBERED: usize = 256;
+
+const ASK: &[fn(&Net, Ipv6Addr) -> Frame] =
+    &[asking::solicitation, asking::verification, asking::advertisement];
 
 pub(super) struct Generator {
     nets: [Net; 2],
@@ -26,9 +30,7 @@ pub(super) struct Generator {
 
 impl Generator {
     pub(super) fn new(nets: [Net; 2], seed: u64) -> Self {
-        // Neighbouring seeds begin far from each other.
-        let random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95));
-        Self { nets, random, translations: Vec::new(), sent: Vec::new() }
+        Self { nets, random: Random::new(seed), translations: Vec::new(), sent: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> Frame {
@@ -42,6 +44,7 @@ impl Generator {
         let segment = self.vary(segment);
         let segment = if self.random.chance(8) { self.oddity(segment) } else { segment };
         let frame = if self.random.chance(15) { self.error() } else { segment.frame() };
+        let frame = if self.random.chance(3) { self.question() } else { frame };
         let frame = if self.random.chance(15) { self.tag(frame) } else { frame };
         if self.random.chance(15) { self.mutate(frame) } else { frame }
     }
@@ -81,6 +84,20 @@ impl Generator {
         let message = if random.chance(60) { message.quotes(quoted) } else { message };
         let wrong = random.chance(5);
         if wrong { message.wrong_by(random.short()).frame() } else { message.frame() }
+    }
+
+    /// Somebody asks who has an address, or says so.
+    fn question(&mut self) -> Frame {
+        let random = &mut self.random;
+        let net = random.pick(&self.nets);
+        let known = [net.vip.ip(), net.source.ip(), net.elsewhere(), net.client.ip()];
+        match (*random.pick(&known), *random.pick(&known)) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                asking::arp(net, *random.pick(&[REQUEST, REQUEST, REPLY]), one, other)
+            }
+            (IpAddr::V6(one), _) => random.pick(ASK)(net, one),
+            _ => unreachable!("they are of one family"),
+        }
     }
 
     /// In one VLAN of a few, or in two.
@@ -245,9 +262,14 @@ fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
 }
 
 /// `SplitMix64`: the same packets for the same seed, on every machine.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    /// Neighbouring seeds begin far from each other.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
     fn long(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -270,7 +292,7 @@ impl Random {
         self.short().to_be_bytes()[0]
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.word() as usize % limit
     }
 
@@ -279,7 +301,7 @@ impl Random {
     }
 
     /// True so many times in a hundred.
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.word() % 100 < percent
     }
 

@@ -4,6 +4,7 @@
 //! are small, so that they run out. `TANDEM_PACKETS` sets the number of packets and
 //! `TANDEM_PACKETS_SEED` the seed, which a failure prints along with the packet.
 
+mod fence;
 mod generate;
 mod judge;
 
@@ -23,7 +24,10 @@ use lb_daemon::{
 };
 use tests::lab::Family;
 
-use self::generate::Generator;
+use self::{
+    fence::{GROUPS, Leases, addresses},
+    generate::Generator,
+};
 use crate::{
     frame::{QINQ, VLAN},
     net::Net,
@@ -44,7 +48,7 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
     World::run_with(tight, |world| {
         let nets = [Family::V4, Family::V6].map(|family| Net::new(family, 0, world.arms));
         world.apply(&desired(&nets, LONG))?;
-        send(world, &nets, seed, packets)?;
+        send(world, &nets, seed, packets, Some(Leases::held(world, &nets, seed)?))?;
         let verdicts = world.read([])?.verdicts;
         let counted: u64 = verdicts.values().sum();
         ensure!(counted == packets, "{packets} packets, but {counted} verdicts");
@@ -76,26 +80,39 @@ fn no_count_leaks_when_several_processors_are_at_it() -> Result<()> {
     World::run_with(tight, |world| {
         let nets = [Family::V4, Family::V6].map(|family| Net::new(family, 0, world.arms));
         world.apply(&desired(&nets, LONG))?;
+        Leases::held(world, &nets, seed)?;
         let (sender, all) = (&*world, &nets);
         thread::scope(|scope| {
             let senders: Vec<_> = (0..SENDERS)
-                .map(|i| scope.spawn(move || send(sender, all, seed + i, packets / SENDERS)))
+                .map(|i| scope.spawn(move || send(sender, all, seed + i, packets / SENDERS, None)))
                 .collect();
             senders.into_iter().try_for_each(|sender| sender.join().expect("no panic"))
         })?;
-        let internal = world.read([])?.verdicts[Verdict::DropInternal.label()];
+        let verdicts = world.read([])?.verdicts;
+        let unserved = verdicts[Verdict::DropNoLease.label()];
+        ensure!(unserved == 0, "{unserved} packets were dropped for want of a lease that is held");
+        let internal = verdicts[Verdict::DropInternal.label()];
         ensure!(internal == 0, "{internal} packets met an entry that cannot be explained");
         leaves_nothing(world, &nets)
     })
 }
 
-/// Sends packets and judges what comes out.
-fn send(world: &World, nets: &[Net; 2], seed: u64, packets: u64) -> Result<()> {
+/// Sends packets and judges what comes out. With leases, these come and go meanwhile.
+fn send(
+    world: &World,
+    nets: &[Net; 2],
+    seed: u64,
+    packets: u64,
+    mut leases: Option<Leases<'_>>,
+) -> Result<()> {
     let mut generator = Generator::new(nets.clone(), seed);
     for number in 0..packets {
         let frame = generator.next();
+        leases.as_mut().map_or(Ok(()), Leases::turn)?;
         let judged = world.send(&frame).and_then(|done| {
-            judge::judge(&frame.bytes, &done)
+            let fenced = leases.as_ref().map_or(Ok(()), |leases| leases.judge(&frame.bytes, &done));
+            fenced
+                .and_then(|()| judge::judge(&frame.bytes, &done))
                 .with_context(|| format!("{:?}: {}", done.action, hex(&done.frame)))?;
             generator.learn(&done);
             Ok(())
@@ -153,7 +170,8 @@ fn tight(global: &mut Global) {
 
 fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
     let mut desired = Desired::default();
-    for (net, first) in nets.iter().zip([1, 1 + BACKENDS / 2]) {
+    for ((net, first), group) in nets.iter().zip([1, 1 + BACKENDS / 2]).zip(GROUPS) {
+        desired.shared.extend(addresses(net).map(|address| (address, group)));
         for number in first..first + BACKENDS / 2 {
             let net = Net::new(net.family, number, (net.front, net.back));
             let mut backend = net.desired().backends.remove(&number).expect("its own");
@@ -189,7 +207,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 balance,
                 slots: Slots(slots.into()),
                 timeout,
-                group: 0,
+                group,
             };
             desired.services.insert(number, service);
         }

@@ -5,6 +5,7 @@ mod ending;
 mod errors;
 mod fields;
 mod hops;
+mod leases;
 mod lengths;
 mod odd;
 mod opening;
@@ -48,6 +49,13 @@ fn there_are_more_than_a_hundred_rows_and_their_names_differ() {
         fields::V4,
         fields::V6,
         hops::BOTH,
+        leases::GUARDED,
+        leases::GUARDED_V4,
+        leases::GUARDED_V6,
+        leases::FREE,
+        leases::FREE_V4,
+        leases::FREE_V6,
+        leases::OWN,
         lengths::BOTH,
         lengths::V4,
         lengths::V6,
