@@ -77,9 +77,6 @@ pub struct Vrrp {
     /// Whether the checksum sent in version 3 over IPv4 covers a pseudo-header, as keepalived's does
     /// by default and RFC 9568 says it does not. Both forms are accepted.
     pub pseudo_header: bool,
-    /// Whether the addresses live on a macvlan interface with the protocol's MAC
-    /// (00-00-5E-00-01-ID, 00-00-5E-00-02-ID).
-    pub use_vmac: bool,
 }
 
 /// Version of VRRP.

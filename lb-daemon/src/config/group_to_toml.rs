@@ -56,7 +56,6 @@ fn vrrp(out: &mut Writer, vrrp: &Vrrp) {
         (None, None) => {}
     }
     out.line("v3_checksum_as_v2", !vrrp.pseudo_header);
-    out.line("use_vmac", vrrp.use_vmac);
 }
 
 fn carp(out: &mut Writer, carp: &Carp) {

@@ -60,7 +60,7 @@ pub(super) fn read(
     let peers = table.optional("unicast_peer", peers).unwrap_or_default();
     let secret = password(table, in_force);
     let as_v2 = table.optional("v3_checksum_as_v2", Field::boolean);
-    let use_vmac = table.optional("use_vmac", Field::boolean);
+    table.optional("use_vmac", no_vmac);
 
     check_source(table, source.as_ref(), &peers);
     let advertised: Vec<_> =
@@ -92,9 +92,18 @@ pub(super) fn read(
         auth_pass,
         auth_pass_file,
         pseudo_header: !as_v2.unwrap_or(false),
-        use_vmac: use_vmac.unwrap_or(false),
     };
     Ok((vrrp, id))
+}
+
+/// Clients would be told another MAC address than this host answers for, if it were let pass.
+fn no_vmac(field: &Field<'_>) -> Read<()> {
+    if field.boolean()? {
+        let hint = "remove it: the addresses have the interface's own MAC address, and each \
+                    takeover is announced to the neighbours";
+        return Err(field.error("there is no virtual MAC address yet (`use_vmac`)", hint));
+    }
+    Ok(())
 }
 
 fn version(field: &Field<'_>) -> Read<Spanned<VrrpVersion>> {

@@ -73,6 +73,14 @@ pub enum Event {
         /// What changed.
         transition: group::Transition,
     },
+    /// The election tells that another host claims an address that this one holds: once in a while
+    /// for each address and claimant.
+    Claimed {
+        /// The group's name.
+        name: String,
+        /// Who claims what.
+        claimed: Claimed,
+    },
     /// The deadline that the core had named has come.
     Tick,
 }
@@ -84,6 +92,17 @@ pub struct Link {
     pub ifindex: u32,
     /// Whether it is set up and has a carrier.
     pub up: bool,
+}
+
+/// A claim to an address that this host holds, by ARP or by a neighbour advertisement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The address.
+    pub address: IpAddr,
+    /// The Ethernet address of the host that claims it.
+    pub mac: Mac,
+    /// The interface that the claim came in by.
+    pub interface: String,
 }
 
 /// Names one run of a script; never used again.

@@ -6,25 +6,28 @@ use std::{
     fmt,
     net::IpAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     Spread,
     effect::{Effect, HookRequest},
-    event::{Link, RunId, RunOutcome},
+    event::{Claimed, Link, RunId, RunOutcome},
     group::{Command, Numbered, Role, Standing, Transition},
     notice::Notice,
     process::ProcessState,
     script::ScriptState,
     service::ServiceState,
     standing::{self, Fact, Facts},
-    view::{Elections, GroupStatus, Kind, TransitionStatus},
+    view::{ClaimStatus, Elections, GroupStatus, Kind, TransitionStatus},
 };
 use crate::config::{Config, Group, GroupAddress, Hooks, Protocol, VrrpVersion};
 
 /// Changes of role that an operator can look back on, of each group.
 const REMEMBERED: usize = 10;
+
+/// How long a claim to an address is shown: some times as long as its repetitions are not told.
+const CLAIM_SHOWN: Duration = Duration::from_secs(60);
 
 /// All groups, and all that they track apart from services.
 #[derive(Debug, Default)]
@@ -67,6 +70,10 @@ struct GroupState {
     since: Instant,
     /// The newest first.
     history: VecDeque<(Instant, Transition)>,
+    /// The last claim of another host to one of its addresses.
+    claim: Option<(Instant, Claimed)>,
+    /// How many there were.
+    claims: u64,
     /// How often it took each role.
     taken: BTreeMap<String, u64>,
 }
@@ -230,6 +237,15 @@ impl Groups {
         effects.push(Effect::Notify(Notice::Group { group, transition }));
     }
 
+    /// Takes in that another host claims an address. Of a group that was just given up, there is
+    /// nothing to tell.
+    pub(super) fn claimed(&mut self, name: &str, claimed: Claimed, now: Instant) -> Option<Notice> {
+        let group = self.list.iter_mut().find(|group| group.config.name == name)?;
+        group.claims += 1;
+        group.claim = Some((now, claimed.clone()));
+        Some(Notice::Claimed { group: name.to_owned(), claimed })
+    }
+
     /// Runs the scripts that are due, and tells election and operator what all that is tracked adds
     /// up to, as far as that changed.
     pub(super) fn track(
@@ -340,6 +356,8 @@ impl GroupState {
                 role: Role::Init,
                 since: now,
                 history: VecDeque::new(),
+                claim: None,
+                claims: 0,
                 taken: BTreeMap::new(),
             },
         }
@@ -417,6 +435,17 @@ impl GroupState {
             effective_priority: election.map_or(priority, |e| e.priority),
             master: election.and_then(|e| e.master),
             lease_ms: lease.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            problem: election.and_then(|e| e.problem.clone()),
+            claim: self.claim.as_ref().and_then(|(then, claimed)| {
+                let age = age(*then);
+                (age < CLAIM_SHOWN).then(|| ClaimStatus {
+                    address: claimed.address,
+                    mac: claimed.mac.to_string(),
+                    interface: claimed.interface.clone(),
+                    age_seconds: age.as_secs(),
+                })
+            }),
+            claims: self.claims,
             adverts: election.map(|e| e.adverts.clone()).unwrap_or_default(),
             taken: self.taken.clone(),
             transitions: transitions.collect(),

@@ -36,14 +36,14 @@ pub use self::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
         RunRequest, Slots,
     },
-    event::{Event, Exit, Link, Outcome, ProbeId, Reason, Route, RunId, RunOutcome},
+    event::{Claimed, Event, Exit, Link, Outcome, ProbeId, Reason, Route, RunId, RunOutcome},
     groups::CannotFailOver,
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
-        AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, Counters, Election,
-        Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status, TableStatus,
-        TrackedStatus, Traffic, TransitionStatus,
+        AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
+        Election, Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status,
+        TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
@@ -128,6 +128,9 @@ impl Core {
             Event::Processes(counts) => self.groups.counted(counts, now),
             Event::Group { name, transition } => {
                 self.groups.changed(&name, transition, now, &mut effects);
+            }
+            Event::Claimed { name, claimed } => {
+                effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
             Event::Tick => {}
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    event::Outcome,
+    event::{Claimed, Outcome},
     group::{Role, Transition},
     view::Kind,
 };
@@ -49,6 +49,13 @@ pub enum Notice {
         /// What changed.
         transition: Transition,
     },
+    /// Another host claims an address that this one holds.
+    Claimed {
+        /// Name of the group that has it.
+        group: String,
+        /// Who claims what.
+        claimed: Claimed,
+    },
 }
 
 /// How much a notice matters.
@@ -73,7 +80,9 @@ impl Notice {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
             },
-            Self::Backend { up: false, .. } | Self::Tracked { failure: Some(_), .. } => Level::Warn,
+            Self::Backend { up: false, .. }
+            | Self::Tracked { failure: Some(_), .. }
+            | Self::Claimed { .. } => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -105,6 +114,11 @@ impl fmt::Display for Notice {
                 f,
                 "group {group} is {}, was {}; priority {}: {}",
                 transition.to, transition.from, transition.priority, transition.why
+            ),
+            Self::Claimed { group, claimed: Claimed { address, mac, interface } } => write!(
+                f,
+                "address {address} of group {group} is on another host too: {mac} on {interface} \
+                 claims it"
             ),
         }
     }

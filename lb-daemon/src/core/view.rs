@@ -106,6 +106,16 @@ pub struct GroupStatus {
     /// How long the data plane would serve the group without another advert being sent, in
     /// milliseconds; none if it does not.
     pub lease_ms: Option<u64>,
+    /// What is wrong with the adverts of another host, for people; none if nothing is.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// The last claim of another host to an address of the group, if it is not long ago.
+    #[serde(default)]
+    pub claim: Option<ClaimStatus>,
+    /// Claims of other hosts to addresses that this one held, since the daemon started: repeated
+    /// ones count once in ten seconds.
+    #[serde(default)]
+    pub claims: u64,
     /// Adverts since the daemon started.
     pub adverts: AdvertCounts,
     /// How often this host took each role since the daemon started, by the role's name; also
@@ -115,6 +125,19 @@ pub struct GroupStatus {
     pub transitions: Vec<TransitionStatus>,
     /// What it tracks.
     pub tracked: Vec<TrackedStatus>,
+}
+
+/// Another host claims an address that this one holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The other host's Ethernet address.
+    pub mac: String,
+    /// The interface that it was heard by.
+    pub interface: String,
+    /// How long ago.
+    pub age_seconds: u64,
 }
 
 /// Adverts of a group since the daemon started.
@@ -328,6 +351,8 @@ pub struct Election {
     pub lease: Option<Instant>,
     /// Why it has that role, for people.
     pub why: String,
+    /// What is wrong with the last advert that came in, for people; none if nothing is.
+    pub problem: Option<String>,
     /// Adverts since the daemon started.
     pub adverts: AdvertCounts,
 }

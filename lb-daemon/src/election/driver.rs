@@ -20,6 +20,7 @@ use super::{
     deputy::{self, Job},
     schedule_first,
     seat::Seat,
+    sentry::Sentry,
     wake::Wake,
 };
 use crate::core::{
@@ -37,6 +38,7 @@ pub(super) struct Driver {
     events: UnboundedSender<Event>,
     jobs: mpsc::Sender<Job>,
     deputy: JoinHandle<()>,
+    sentry: Sentry,
     /// By name of the group.
     seats: BTreeMap<String, Seat>,
 }
@@ -49,7 +51,8 @@ impl Driver {
         events: UnboundedSender<Event>,
     ) -> Result<Self> {
         let (jobs, deputy) = deputy::start()?;
-        Ok(Self { orders, wake, leases, events, jobs, deputy, seats: BTreeMap::new() })
+        let sentry = Sentry::start(events.clone())?;
+        Ok(Self { orders, wake, leases, events, jobs, deputy, sentry, seats: BTreeMap::new() })
     }
 
     /// Drives the machines until it is told to stop.
@@ -168,9 +171,11 @@ impl Driver {
                 Output::Send(advert) => seat.send(&advert, now),
                 // The deputy ends after this thread, the daemon's loop may end before.
                 Output::Hold(true) => {
+                    self.sentry.guard(name(), addresses());
                     let _ = self.jobs.send(Job::Hold(name(), addresses()));
                 }
                 Output::Hold(false) => {
+                    self.sentry.guard(name(), Vec::new());
                     let _ = self.jobs.send(Job::Release(name(), addresses()));
                 }
                 Output::Announce { times } => {

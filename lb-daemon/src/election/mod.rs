@@ -5,6 +5,8 @@
 //!        ▲                        │  ▲      │                 addresses, announcements
 //!        └──── Event::Group ──────┘  │      ├──► lease in the data plane
 //!                            adverts ┘      └──► adverts
+//!
+//!  daemon's loop ◄── Event::Claimed ── sentry thread: who else claims the addresses that are held
 //! ```
 //!
 //! The machines ([`core::group`](crate::core::group)) decide; here their deadlines are kept and
@@ -16,6 +18,7 @@
 mod deputy;
 mod driver;
 mod seat;
+mod sentry;
 mod wake;
 
 use std::{

@@ -156,6 +156,7 @@ impl Seat {
                 master: None,
                 lease: None,
                 why: self.trouble().unwrap_or_default(),
+                problem: None,
                 adverts,
             };
         };
@@ -172,6 +173,7 @@ impl Seat {
             master: machine.master(),
             lease: machine.lease(),
             why: machine.why().to_owned(),
+            problem: machine.problem().map(str::to_owned),
             adverts,
         }
     }

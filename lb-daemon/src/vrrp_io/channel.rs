@@ -39,8 +39,8 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Opens a group's channel on an interface: its own, or the one with its virtual MAC. `shared`
-    /// are the addresses of all groups: those come and go.
+    /// Opens a group's channel on an interface. `shared` are the addresses of all groups: those come
+    /// and go.
     ///
     /// # Errors
     ///

@@ -61,11 +61,7 @@ impl Claims {
     pub fn next(&self, held: &BTreeSet<IpAddr>, own: Mac) -> io::Result<Option<Claim>> {
         let mut frame = [0; LONGEST];
         while let Some(length) = self.frames.receive(&mut frame)? {
-            let claim = match self.family {
-                Family::V4 => arp(&frame[..length]),
-                Family::V6 => advertisement(&frame[..length]),
-            };
-            if let Some(claim) = claim
+            if let Some(claim) = Claim::read(self.family, &frame[..length])
                 && claim.mac != own
                 && held.contains(&claim.ip)
             {
@@ -73,6 +69,17 @@ impl Claims {
             }
         }
         Ok(None)
+    }
+}
+
+impl Claim {
+    /// What a frame of ARP or with a neighbour advertisement claims. Of an IPv6 frame it has to be
+    /// known that it is the latter.
+    pub fn read(family: Family, frame: &[u8]) -> Option<Self> {
+        match family {
+            Family::V4 => arp(frame),
+            Family::V6 => advertisement(frame),
+        }
     }
 }
 

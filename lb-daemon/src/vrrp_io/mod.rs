@@ -36,6 +36,22 @@ pub use announce::Announcer;
 pub use channel::{Channel, is_of_source};
 pub use claims::{Claim, Claims};
 pub use discard::{Counts, Discard};
+pub use packet::{Envelope, Packet, open_v4};
+
+use std::net::IpAddr;
+
+use crate::{config::Group, core::group::Received};
 
 /// IP protocol number of VRRP and CARP.
 const PROTOCOL: u8 = 112;
+
+/// What a packet says to a group, on a host that sends adverts from `own`: what [`Channel::receive`]
+/// does with what its socket received, without one.
+///
+/// # Errors
+///
+/// Why it is no advert for the group.
+pub fn read(group: &Group, own: IpAddr, packet: &Packet<'_>) -> Result<Received, Discard> {
+    let (envelope, message) = packet;
+    format::Format::new(group).read(envelope, message, own)
+}

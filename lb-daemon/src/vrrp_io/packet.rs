@@ -6,24 +6,24 @@ use super::Discard;
 
 /// What the IP header says about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Envelope {
+pub struct Envelope {
     /// Who sent it.
-    pub(super) source: IpAddr,
+    pub source: IpAddr,
     /// Whom to.
-    pub(super) destination: IpAddr,
+    pub destination: IpAddr,
     /// Its TTL or hop limit.
-    pub(super) hop_limit: u8,
+    pub hop_limit: u8,
 }
 
 /// A message and what surrounds it.
-pub(super) type Packet<'a> = (Envelope, &'a [u8]);
+pub type Packet<'a> = (Envelope, &'a [u8]);
 
 /// Takes an IPv4 packet apart, header first, as a raw socket hands it over.
 ///
 /// # Errors
 ///
 /// [`Discard::Length`] if it is no IPv4 packet, or shorter than it says.
-pub(super) fn open_v4(packet: &[u8]) -> Result<Packet<'_>, Discard> {
+pub fn open_v4(packet: &[u8]) -> Result<Packet<'_>, Discard> {
     let header: &[u8; 20] = packet.first_chunk().ok_or(Discard::Length)?;
     let (version, header_length) = (header[0] >> 4, usize::from(header[0] & 0x0f) * 4);
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));

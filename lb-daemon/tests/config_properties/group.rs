@@ -130,34 +130,25 @@ fn vrrp() -> impl Strategy<Value = Vrrp> {
         (VrrpVersion::V3, family, Duration::from_millis(centiseconds * 10))
     });
     let password = option::of("[ -~]{1,8}");
-    (prop_oneof![v2, v3], 1..=255_u8, any::<bool>(), 0..3_usize, password, any::<[bool; 2]>())
-        .prop_map(
-            |(
-                (version, family, advert_int),
+    (prop_oneof![v2, v3], 1..=255_u8, any::<bool>(), 0..3_usize, password, any::<bool>()).prop_map(
+        |((version, family, advert_int), priority, source, peers, auth_pass, header)| {
+            let v6 = family == Family::V6;
+            let link_local = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+            let own = if v6 { link_local } else { address(v6, 7, 1) };
+            Vrrp {
+                version,
+                virtual_router_id: 1,
                 priority,
-                source,
-                peers,
-                auth_pass,
-                [header, vmac],
-            )| {
-                let v6 = family == Family::V6;
-                let link_local = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
-                let own = if v6 { link_local } else { address(v6, 7, 1) };
-                Vrrp {
-                    version,
-                    virtual_router_id: 1,
-                    priority,
-                    advert_int,
-                    family,
-                    source: source.then_some(own),
-                    unicast_peers: (0..peers).map(|n| address(v6, 8, n)).collect(),
-                    auth_pass: auth_pass.filter(|_| version == VrrpVersion::V2),
-                    auth_pass_file: None,
-                    pseudo_header: header,
-                    use_vmac: vmac,
-                }
-            },
-        )
+                advert_int,
+                family,
+                source: source.then_some(own),
+                unicast_peers: (0..peers).map(|n| address(v6, 8, n)).collect(),
+                auth_pass: auth_pass.filter(|_| version == VrrpVersion::V2),
+                auth_pass_file: None,
+                pseudo_header: header,
+            }
+        },
+    )
 }
 
 fn carp() -> impl Strategy<Value = Carp> {

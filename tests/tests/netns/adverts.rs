@@ -112,7 +112,6 @@ fn vrrp(version: VrrpVersion) -> Vrrp {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
-        use_vmac: false,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) const REQUEST: u16 = 1;
 pub(crate) const REPLY: u16 = 2;
 
-/// Types of ICMPv6 messages.
+/// Types of `ICMPv6` messages.
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 

@@ -11,7 +11,10 @@ use crate::{
 /// The manifest of the XDP program, which is a workspace of its own.
 const EBPF: &str = "lb-ebpf/Cargo.toml";
 
-/// rustfmt in both workspaces.
+/// The manifest of the fuzz targets, another one.
+const FUZZ: &str = "fuzz/Cargo.toml";
+
+/// rustfmt in all workspaces.
 pub(super) fn format() -> Tally {
     let mut tally = Tally::default();
     check(
@@ -19,11 +22,10 @@ pub(super) fn format() -> Tally {
         "rustfmt of the workspace",
         workspace::cargo().args(["fmt", "--all", "--check"]),
     );
-    check(
-        &mut tally,
-        "rustfmt of lb-ebpf",
-        workspace::cargo().args(["fmt", "--check", "--manifest-path", EBPF]),
-    );
+    for (name, manifest) in [("rustfmt of lb-ebpf", EBPF), ("rustfmt of fuzz", FUZZ)] {
+        let mut fmt = workspace::cargo();
+        check(&mut tally, name, fmt.args(["fmt", "--check", "--manifest-path", manifest]));
+    }
     tally
 }
 

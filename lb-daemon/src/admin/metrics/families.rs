@@ -188,6 +188,13 @@ fn groups(out: &mut Encoder<'_>, groups: &[GroupStatus]) -> fmt::Result {
         }),
     )?;
     out.counters(
+        &family(
+            "group_address_claims",
+            "Claims of other hosts to addresses that this one held; repeated ones once in 10 s.",
+        ),
+        each(|group| group.claims),
+    )?;
+    out.counters(
         &family("group_transitions", "How often this host took the role for the group."),
         groups.iter().flat_map(|group| {
             let taken = group.taken.iter();

@@ -2,8 +2,8 @@
 
 use super::{grid::Tone, units};
 use crate::core::{
-    BackendStatus, GroupStatus, ServiceStatus, State, Status, TableStatus, TrackedStatus,
-    group::Role,
+    BackendStatus, ClaimStatus, GroupStatus, ServiceStatus, State, Status, TableStatus,
+    TrackedStatus, group::Role,
 };
 
 /// From how many per cent on a table counts as nearly full.
@@ -37,6 +37,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(status.tables.iter().flat_map(table_filling));
     problems.extend(status.groups.iter().filter_map(group_in_fault));
     problems.extend(status.groups.iter().flat_map(group_weakened));
+    problems.extend(status.groups.iter().flat_map(group_disputed));
     problems.extend(backends().filter_map(backend_down));
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
@@ -84,6 +85,21 @@ fn group_weakened(group: &GroupStatus) -> impl Iterator<Item = Problem> {
             "{kind} {name}, which group {group} tracks with weight {weight}: {failure}"
         )))
     })
+}
+
+/// Another host does what only this one's peer may do, or does it otherwise.
+fn group_disputed(group: &GroupStatus) -> impl Iterator<Item = Problem> {
+    let name = &group.name;
+    let claim = group.claim.as_ref().map(|claim| {
+        let ClaimStatus { address, mac, interface, age_seconds } = claim;
+        let age = units::duration(*age_seconds);
+        bad(format!(
+            "address {address} of group {name} is on another host too: {mac} on {interface} \
+             claimed it {age} ago"
+        ))
+    });
+    let advert = group.problem.as_ref().map(|problem| warn(format!("group {name}: {problem}")));
+    claim.into_iter().chain(advert)
 }
 
 fn backend_down((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {

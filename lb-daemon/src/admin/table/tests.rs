@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::admin::sample;
+use crate::{admin::sample, core::ClaimStatus};
 
 #[test]
 fn all_is_well() {
@@ -167,6 +167,29 @@ fn lines_fit_in_100_columns() {
             }
         }
     }
+}
+
+#[test]
+fn what_other_hosts_do_to_a_group_is_a_problem() {
+    let mut status = sample::healthy();
+    let group = &mut status.groups[0];
+    group.problem = Some("an advert of 10.2.2.9 lists other addresses".to_owned());
+    group.claim = Some(ClaimStatus {
+        address: [10, 2, 2, 4].into(),
+        mac: "02:00:00:00:00:99".to_owned(),
+        interface: "eth0".to_owned(),
+        age_seconds: 5,
+    });
+    let text = render(&status, false, None);
+    let marked: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with('!')).collect();
+    assert_eq!(
+        marked,
+        [
+            "!! address 10.2.2.4 of group gw is on another host too: 02:00:00:00:00:99 on eth0 \
+             claimed it 5s ago",
+            " ! group gw: an advert of 10.2.2.9 lists other addresses",
+        ]
+    );
 }
 
 #[test]

@@ -21,7 +21,6 @@ pub(super) fn vrrp(priority: u8) -> Protocol {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
-        use_vmac: false,
     })
 }
 
@@ -592,6 +591,7 @@ fn the_status_joins_what_is_tracked_with_what_the_election_says() {
         master: None,
         lease: Some(bench.now + Duration::from_millis(2_500)),
         why: String::new(),
+        problem: Some("an advert of 10.2.2.3 is odd".to_owned()),
         adverts: AdvertCounts { sent: 3, received: 4, discarded: [("ttl".to_owned(), 5)].into() },
     };
     let mut elections = Elections { groups: [("gw".to_owned(), election.clone())].into() };
@@ -601,9 +601,36 @@ fn the_status_joins_what_is_tracked_with_what_the_election_says() {
     let gw = status(&bench, &elections);
     assert_eq!((gw.role, gw.since_seconds, gw.effective_priority), (Role::Master, 2, 110));
     assert_eq!((gw.lease_ms, &gw.adverts), (Some(2_500), &election.adverts));
+    assert_eq!(gw.problem, election.problem);
     // A lease that has run out is none.
     elections.groups.get_mut("gw").unwrap().lease = Some(then);
     assert_eq!(status(&bench, &elections).lease_ms, None);
+}
+
+#[test]
+fn a_claim_to_an_address_is_told_counted_and_shown_for_a_while() {
+    let mut bench = Bench::start(&with(&[group("gw")], &[], &[]));
+    let claimed = Claimed {
+        address: ip("10.2.2.4"),
+        mac: Mac([2, 0, 0, 0, 0, 0x99]),
+        interface: "eth0".to_owned(),
+    };
+    let claim = |name: &str| Event::Claimed { name: name.to_owned(), claimed: claimed.clone() };
+    let effects = bench.core.handle(claim("gw"), bench.now);
+    let [Effect::Notify(notice)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(
+        notice.to_string(),
+        "address 10.2.2.4 of group gw is on another host too: 02:00:00:00:00:99 on eth0 claims it"
+    );
+    assert_eq!(notice.level(), Level::Warn);
+    assert_eq!(bench.core.handle(claim("gone"), bench.now).len(), 0);
+
+    bench.wait(Duration::from_secs(59));
+    let gw = bench.group();
+    let shown = gw.claim.expect("it is not long ago");
+    assert_eq!((shown.mac.as_str(), shown.age_seconds, gw.claims), ("02:00:00:00:00:99", 59, 1));
+    bench.wait(Duration::from_secs(1));
+    assert_eq!((bench.group().claim, bench.group().claims), (None, 1));
 }
 
 #[test]

@@ -36,7 +36,6 @@ fn config(version: VrrpVersion, id: u8) -> Vrrp {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
-        use_vmac: false,
     }
 }
 

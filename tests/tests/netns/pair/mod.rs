@@ -2,6 +2,7 @@
 
 mod busy;
 mod clock;
+mod dispute;
 mod failover;
 mod groups;
 mod hooks;
