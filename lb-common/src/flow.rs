@@ -63,8 +63,8 @@ pub struct Flow<A> {
     /// [`FORWARD`] or [`REVERSE`], and, from [`LEVEL`] on, how many groups were full that the entry
     /// would rather be in.
     pub flags: u16,
-    /// What is added to the TCP timestamps of this direction: to the values (TSval) of the forward
-    /// entry's packets, to the echoes (TSecr) of the reverse entry's. Zero: they are left alone.
+    /// What is added to the TCP timestamps of this direction: to the values of the forward entry's
+    /// packets (`TSval`), to the echoes of the reverse entry's (`TSecr`). Zero: they are left alone.
     pub timestamp: u32,
     /// Belongs to the group, not to the entry: in the place [`OVERFLOW`] how many entries are
     /// further on because this group was full, in the place [`LOCK`] who may insert.

@@ -4,7 +4,7 @@
 //! the timestamps of each client begin somewhere else. What is left of a connection in `TIME_WAIT`
 //! takes a SYN whose timestamp is earlier than its own for a segment of the past, and does not make
 //! room (RFC 6191, section 2). So the SYN's timestamp becomes the time here, and all that follow are
-//! moved by as much: of client's segments the value (TSval), of the backend's its echo (TSecr).
+//! moved by as much: of client's segments the value (`TSval`), of the backend's its echo (`TSecr`).
 //!
 //! Most segments have their timestamps behind two NOPs, directly behind the header (RFC 7323,
 //! appendix A); elsewhere they are searched for. Options that make no sense are left as they are.
@@ -101,7 +101,7 @@ fn shift_elsewhere(ctx: &XdpContext, start: usize, is_from_backend: bool, by: u3
     let delta = word_delta(old, new);
     // Where a field begins at an odd place, its bytes are the other halves of the checksum's words
     // (RFC 1071, section 2(B)).
-    let delta = if at % 2 == 0 { delta } else { delta.swap_bytes() };
+    let delta = if at.is_multiple_of(2) { delta } else { delta.swap_bytes() };
     tcp.checksum = apply(tcp.checksum, delta);
 }
 

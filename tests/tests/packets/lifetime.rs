@@ -126,8 +126,8 @@ fn the_silence_after_a_fin_begins_with_it() -> Result<()> {
         thread::sleep(FIN_TIMEOUT + TICK * 2);
         let closed = Instant::now();
         tell(world, vec![net.server().fin().frame()])?;
-        let reaped = reaper.sweep()?.reaped;
-        ensure!(reaped == 0 || closed.elapsed() + TICK > FIN_TIMEOUT, "ended with the FIN");
+        let ended = reaper.sweep()?.reaped;
+        ensure!(ended == 0 || closed.elapsed() + TICK > FIN_TIMEOUT, "ended with the FIN");
         Ok(())
     })
 }
