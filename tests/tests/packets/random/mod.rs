@@ -58,7 +58,6 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
                 Verdict::DropInternal
                 | Verdict::DropDying
                 | Verdict::DropBusy
-                | Verdict::DropNoLease
                 | Verdict::DropNoFlow => {
                     ensure!(count == 0, "{count} packets were {}", verdict.label());
                 }
