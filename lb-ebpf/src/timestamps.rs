@@ -111,26 +111,35 @@ fn find(ctx: &XdpContext, start: usize) -> usize {
     let start = start & OFFSETS;
     let Some(tcp) = Packet::new(ctx).at::<Tcp>(start) else { return 0 };
     let length = tcp.header_length();
-    let left = length.wrapping_sub(size_of::<Tcp>()) & LEFT;
-    let mut walk = Walk { ctx: ctx.ctx, end: start + length, left, found: 0 };
+    let left = length.wrapping_sub(size_of::<Tcp>());
+    let mut walk =
+        Walk { ctx: ctx.ctx, end: (start + length) as u32, left: left as u32, found: 0, zero: 0 };
     // SAFETY: the callback has the signature that the kernel calls it by, and `walk` outlives the
     // call.
     unsafe { bpf_loop(MOST, next as *mut c_void, (&raw mut walk).cast::<c_void>(), 0) };
-    walk.found
+    walk.found as usize
 }
 
-/// The way from option to option. It is told by what is left of it, which depends on the header's
-/// length: where the verifier knows the place at the beginning, it tries all the ways there are.
+/// The way from option to option.
+///
+/// Of the place the verifier must know nothing when the way begins. Linux 6.1 looks at the first step
+/// only, takes what holds there for all, and removes what deals with odd places; later versions try
+/// all the ways there are. So the place is told by `left`, which lies in the second half of a word
+/// of the stack: of those the verifier keeps no values.
 #[repr(C)]
 struct Walk {
     ctx: *mut xdp_md,
     /// Where the header ends in the frame.
-    end: usize,
+    end: u32,
     /// Bytes of options that were not looked at.
-    left: usize,
+    left: u32,
     /// Where the timestamps are.
-    found: usize,
+    found: u32,
+    /// Always zero.
+    zero: u32,
 }
+
+const _: () = assert!(core::mem::offset_of!(Walk, left) % 8 == 4);
 
 /// Looks at an option (RFC 9293, section 3.2). Returns 1 to end the search.
 extern "C" fn next(_option: u64, walk: *mut c_void) -> i64 {
@@ -142,25 +151,25 @@ extern "C" fn next(_option: u64, walk: *mut c_void) -> i64 {
     let walk = unsafe { &mut *walk.cast::<Walk>() };
     let ctx = XdpContext::new(walk.ctx);
     let packet = Packet::new(&ctx);
-    let left = walk.left;
+    let left = walk.left as usize & LEFT;
     // One byte alone is no timestamp either way.
     if left < 2 {
         return 1;
     }
-    let at = walk.end.wrapping_sub(left) & OFFSETS;
+    let at = (walk.end as usize).wrapping_sub(left) & OFFSETS;
     let Some([kind, length]) = packet.at::<[u8; 2]>(at) else { return 1 };
     let (kind, length) = (*kind, usize::from(*length));
     if kind == NOP {
-        walk.left = (left - 1) & LEFT;
+        walk.left = (left - 1) as u32;
         return 0;
     }
     if kind == END || length < 2 || length > left {
         return 1;
     }
     if kind == TIMESTAMPS && length == LENGTH {
-        walk.found = at;
+        walk.found = at as u32;
         return 1;
     }
-    walk.left = (left - length) & LEFT;
+    walk.left = (left - length) as u32;
     0
 }
