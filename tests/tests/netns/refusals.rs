@@ -3,7 +3,9 @@
 use std::{fs, net::TcpListener, os::unix::net::UnixListener, time::Duration};
 
 use anyhow::{Result, ensure};
-use tests::lab::{Ask, Attached, EveryFrame, IdentServer, Lab, Output, Settings, Tandem, bridge};
+use tests::lab::{
+    Ask, Attached, EveryFrame, IdentServer, Lab, Output, Settings, Tandem, bridge, wait::until,
+};
 
 #[test]
 fn an_interface_without_native_xdp_is_refused_by_name_if_native_is_demanded() -> Result<()> {
@@ -220,7 +222,12 @@ fn unchecked(lab: &Lab) -> String {
     )
 }
 
+/// Soon, and then always: the way to the backend is found out only after the start.
 fn answers(lab: &Lab) -> Result<()> {
-    let tally = Ask::at((lab.vip4(), 80).into()).times(20).from(lab.client());
-    tally.all_answered()
+    let ask = |times| {
+        let tally = Ask::at((lab.vip4(), 80).into()).times(times).from(lab.client());
+        tally.all_answered()
+    };
+    until("the service answers", Duration::from_secs(5), || ask(1))?;
+    ask(20)
 }
