@@ -60,8 +60,8 @@ pub struct Flow<A> {
     pub backend: u16,
     /// Index of the service in `TERMS`.
     pub service: u16,
-    /// [`FORWARD`] or [`REVERSE`], and, from [`LEVEL`] on, how many groups were full that the entry
-    /// would rather be in.
+    /// [`FORWARD`] or [`REVERSE`], [`ADOPTED`], and, from [`LEVEL`] on, how many groups were full that
+    /// the entry would rather be in.
     pub flags: u16,
     /// What is added to the TCP timestamps of this direction: to the values of the forward entry's
     /// packets (`TSval`), to the echoes of the reverse entry's (`TSecr`). Zero: they are left alone.
@@ -140,6 +140,11 @@ pub struct Translation<A> {
 pub const FORWARD: u16 = 0;
 /// Direction of an entry, in [`Flow::flags`]: backend to client.
 pub const REVERSE: u16 = 1;
+/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, and none of
+/// the client's packets has come this way yet. The first one shows the way back to it.
+pub const ADOPTED: u16 = 1 << 1;
+/// [`Flow::hop`] of a reverse entry whose way to the client is not known yet.
+pub const NO_HOP: u16 = u16::MAX;
 /// Where the level begins in [`Flow::flags`].
 pub const LEVEL: u16 = 8;
 
@@ -180,6 +185,76 @@ pub struct Terms {
     /// Number of the group that has the service's addresses; zero if this host has them for itself.
     pub group: u32,
 }
+
+/// What became of a connection, as the program reports it to the daemon for the peer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<A> {
+    /// The connection's life word after the change.
+    pub life: u64,
+    /// Number of the place of its forward entry.
+    pub place: u32,
+    /// One of the `CHANGE_*` values.
+    pub what: u32,
+    /// Key of its forward entry: of a connection that is gone, the place tells nothing any more.
+    pub key: FlowKey<A>,
+    /// Always zero.
+    pub zero: u32,
+}
+
+/// The handshake is complete.
+pub const CHANGE_ESTABLISHED: u32 = 1;
+/// Both sides have closed, or one has reset.
+pub const CHANGE_CLOSED: u32 = 2;
+/// An established connection was ended that was not closed: by expiry, or by the daemon.
+pub const CHANGE_GONE: u32 = 3;
+
+/// A connection of the peer's for an `adopt_*` program, which writes what became of it into
+/// [`order`](Self::order): one of the `ADOPT_*` outcomes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adoption<A> {
+    /// Key of the forward entry: client to virtual address.
+    pub key: FlowKey<A>,
+    /// Key of the reverse entry: backend to source address.
+    pub reverse: FlowKey<A>,
+    /// [`Flow::timestamp`] of the forward entry.
+    pub timestamp: u32,
+    /// In: unused. Out: number of the place of the forward entry, [`NO_PAIR`] if there is none.
+    pub place: u32,
+    /// Number of the backend here.
+    pub backend: u16,
+    /// Number of the service here.
+    pub service: u16,
+    /// Number of the next hop to the client, [`NO_HOP`] if it is not known.
+    pub hop: u16,
+    /// State bits of the connection: it is established.
+    pub state: u8,
+    /// In: [`ADOPT`], [`ADOPT_OVER`] or [`FORGET`]. Out: the outcome.
+    pub order: u8,
+}
+
+/// Enter the connection, unless that is at the expense of one that is here and not closed.
+pub const ADOPT: u8 = 0;
+/// Enter the connection, and end what is here and not the same: the peer knows better.
+pub const ADOPT_OVER: u8 = 1;
+/// End the connection with this key and reverse key, if it is here. Nothing is reported.
+pub const FORGET: u8 = 2;
+
+/// Outcome: the connection was entered, ...
+pub const ADOPT_NEW: u8 = 16;
+/// ... or was here already, and its state was brought up to date, ...
+pub const ADOPT_KNOWN: u8 = 17;
+/// ... or another connection that is here is in its way, ...
+pub const ADOPT_CONFLICT: u8 = 18;
+/// ... or there is no room for it, ...
+pub const ADOPT_FULL: u8 = 19;
+/// ... or (an order to forget) it was ended, ...
+pub const ADOPT_ENDED: u8 = 20;
+/// ... or (an order to forget) it is not here, ...
+pub const ADOPT_ABSENT: u8 = 21;
+/// ... or the program met what it cannot explain.
+pub const ADOPT_FAILED: u8 = 22;
 
 /// The flow table's unit of time: 2^20 ns, about 1.05 ms. Wraps after 52 days, so ages are
 /// wrapping differences and no timeout may exceed [`MAX_TICKS`].
@@ -319,12 +394,14 @@ impl<A: Address> Translation<A> {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Address, FlowKey, Terms};
+    use super::{Address, Change, FlowKey, Terms};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted in `maps`), every bit pattern is valid.
     unsafe impl<A: Address> aya::Pod for FlowKey<A> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Terms {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for Change<A> {}
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `SETTINGS` | array | 0 → [`Settings`] | daemon |
 //! | `VIRTUAL_ADDRESSES_V4`, `_V6` | hash | address → [`VirtualAddress`] | daemon |
-//! | `LEASES` | array, mapped | group → when its lease ends, monotonic clock, ns, `u64` | daemon |
+//! | `LEASES` | array, mapped | group → [`Lease`] | daemon |
 //! | `SERVICES_V4`, `_V6` | hash | [`ServiceKey`] → [`Service`] | daemon |
 //! | `SLOTS` | array | slot table → [`SlotTable`] | daemon |
 //! | `TURNS` | array | service → turns taken, `u64` | program |
@@ -18,12 +18,13 @@
 //! | `FLOWS_V4`, `_V6` | array, mapped by the daemon | group → [`Group`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
+//! | `CHANGES` | ring buffer | [`Change`] | program; daemon takes |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
-    flow::{Flow, FlowKey, GROUP, Group, Terms},
+    flow::{Adoption, Change, Flow, FlowKey, GROUP, Group, Terms},
     hash::{MAGLEV_SIZE, Seed},
 };
 
@@ -51,6 +52,16 @@ pub const REAP_HEADER: usize = 16;
 /// Set in a number for a `reap_*` program: a connection that was being removed long ago already is
 /// at that place.
 pub const REAP_STUCK: u32 = 1 << 31;
+/// Set in a number for a `reap_*` program: the connection at that place is to be ended, expired or
+/// not.
+pub const REAP_ANYWAY: u32 = 1 << 30;
+/// Connections that one run of an `adopt_*` program takes; a power of two, and the input still fits
+/// in the page that the kernel has for it.
+pub const ADOPT_BATCH: usize = 32;
+/// Bytes before the connections in an `adopt_*` program's input, as in a `reap_*` program's.
+pub const ADOPT_HEADER: usize = REAP_HEADER;
+/// Size of `CHANGES` in bytes: for about a hundred thousand changes.
+pub const CHANGES_SIZE: u32 = 1 << 22;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -79,8 +90,9 @@ pub struct Settings {
     /// What the clock of TCP timestamps is ahead of the monotonic one, in milliseconds: it goes on
     /// through a restart of this host, and is about what other hosts have.
     pub epoch: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Whether changes of connections that are shared with a peer are reported in `CHANGES`: one or
+    /// zero.
+    pub report: u32,
 }
 
 /// Answer an unknown packet with a RST.
@@ -91,6 +103,21 @@ pub const MISS_DROP: u32 = 1;
 /// Groups of addresses that this host shares with others, and number zero for what it shares with
 /// nobody.
 pub const MAX_GROUPS: u32 = 64;
+
+/// What this host may do with a group of addresses; times are of the monotonic clock, in
+/// nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Lease {
+    /// Until when the group is served; in the past (or zero) if it is not.
+    pub end: u64,
+    /// Since when it has been served without a break. What was silent before that was not heard by
+    /// this host: idle times count from here at the earliest.
+    pub since: u64,
+    /// Until when packets without a flow are dropped rather than answered by a RST, because the
+    /// flows that the peer knew may still be coming in.
+    pub grace: u64,
+}
 
 /// An address that a service is bound to, or that a group has.
 #[repr(C)]
@@ -262,6 +289,8 @@ pub struct TableState {
     pub ring: u64,
     /// Half-open connections that were removed to make room for others.
     pub evicted: u64,
+    /// Changes that there was no room for in `CHANGES`.
+    pub unreported: u64,
 }
 
 /// A digest of everything above that the two sides must agree on. Maps are pinned under it, so
@@ -269,7 +298,7 @@ pub struct TableState {
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        3,
+        4,
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),
@@ -286,6 +315,10 @@ pub const LAYOUT: u64 = {
         size_of::<TableState>(),
         size_of::<Terms>(),
         size_of::<VirtualAddress>(),
+        size_of::<Lease>(),
+        size_of::<Change<V4>>(),
+        size_of::<Change<V6>>(),
+        CHANGES_SIZE as usize,
         MAX_GROUPS as usize,
         size_of::<NextHop>(),
         size_of::<HopKey>(),
@@ -313,6 +346,14 @@ const _: () = {
     assert!(size_of::<Flow<V4>>() == 64);
     assert!(size_of::<Flow<V6>>() == 128);
     assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
+    assert!(size_of::<Change<V4>>() == 32);
+    assert!(size_of::<Change<V6>>() == 56);
+    assert!(size_of::<Adoption<V4>>() == 40);
+    assert!(size_of::<Adoption<V6>>() == 88);
+    // The page, less the headroom and the tail that the kernel keeps in it.
+    assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
+    assert!(size_of::<Lease>() == 24);
+    assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);
     assert!(size_of::<ServiceKey<V6>>() == 20);
@@ -332,7 +373,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Backend, BackendState, BackendStats, HalfOpen, HopKey, NextHop, Service, ServiceKey,
+        Backend, BackendState, BackendStats, HalfOpen, HopKey, Lease, NextHop, Service, ServiceKey,
         Settings, SlotTable, TableState, V4, V6, VirtualAddress,
     };
     use crate::addr::Address;
@@ -350,6 +391,8 @@ mod pod {
     unsafe impl aya::Pod for Service {}
     // SAFETY: as above.
     unsafe impl aya::Pod for VirtualAddress {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Lease {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SlotTable {}
     // SAFETY: as above.

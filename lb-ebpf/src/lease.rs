@@ -20,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub fn holds(group: u32) -> bool {
     // SAFETY: a helper without preconditions.
-    group == 0 || maps::LEASES.get(group).is_some_and(|end| *end > unsafe { bpf_ktime_get_ns() })
+    group == 0 || maps::LEASES.get(group).is_some_and(|it| it.end > unsafe { bpf_ktime_get_ns() })
 }
 
 /// Whether this host may serve the service with this number now.

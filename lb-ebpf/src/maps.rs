@@ -3,14 +3,14 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
 use lb_common::{
     addr::{Address, V4, V6},
     flow::{Group, Terms},
     maps::{
-        Backend, BackendState, BackendStats, HalfOpen, HopKey, MAX_BACKENDS, MAX_BINDS, MAX_GROUPS,
-        MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
+        Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, HopKey, Lease, MAX_BACKENDS,
+        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
         TABLE_V4, TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
@@ -35,7 +35,7 @@ pub static TURNS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
 pub static TERMS: Array<Terms> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static LEASES: Array<u64> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAPABLE);
+pub static LEASES: Array<Lease> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAPABLE);
 #[map]
 pub static BACKEND_STATE: Array<BackendState> =
     Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
@@ -50,6 +50,8 @@ pub static CLIENT_HOPS: HashMap<HopKey, u32> = HashMap::with_max_entries(MAX_HOP
 pub static FREE_HOPS: Queue<u32> = Queue::with_max_entries(MAX_HOPS, 0);
 #[map]
 pub static TABLES: Array<TableState> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+pub static CHANGES: RingBuf = RingBuf::with_byte_size(CHANGES_SIZE, 0);
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT as u32, 0);
 

@@ -52,7 +52,7 @@ pub use group_model::{
 };
 pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    MAX_GROUPS, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 
 use group_ledger::GroupLedger;
@@ -142,6 +142,7 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
             global: global?,
             admin,
             log,
+            sync: None,
             groups: groups?,
             scripts: scripts?,
             processes: processes?,

@@ -1,6 +1,7 @@
 //! The validated model. Whoever holds a [`Config`] need not check anything again.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -21,6 +22,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`
     pub log: Log,
+    /// `[sync]`: the other host that is told of connections; none if there is none.
+    pub sync: Option<Arc<Peer>>,
     /// `[[group]]`, in the order of the file; names are unique. At most [`MAX_GROUPS`].
     pub groups: Vec<Arc<Group>>,
     /// `[[script]]`, in the order of the file; names are unique.
@@ -89,6 +92,37 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The other host, which is told of connections and tells of its own, so that they survive either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Address and port that this host talks to the other from and is called at.
+    pub listen: SocketAddr,
+    /// The other's. It is another address of the same family.
+    pub peer: SocketAddr,
+    /// Secret that both hosts share.
+    pub key: String,
+    /// File that it was read from, if it does not stand in the configuration.
+    pub key_file: Option<PathBuf>,
+    /// How long a host waits for the other's connections before it takes over from it although it
+    /// does not have them all.
+    pub preempt_wait: Duration,
+    /// How long packets without a flow are dropped rather than answered by a RST after a takeover,
+    /// unless it is known before that nothing is to come any more.
+    pub grace: Duration,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is nobody's business.
+        f.debug_struct("Peer")
+            .field("listen", &self.listen)
+            .field("peer", &self.peer)
+            .field("preempt_wait", &self.preempt_wait)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A virtual address and port (or several), and the backends behind it.

@@ -17,6 +17,7 @@ mod process;
 mod script;
 mod service;
 mod standing;
+pub mod sync;
 mod view;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_common::maps::Lease;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 
 /// Writes leases. A store to memory, so that nothing can hold it up.
-pub struct Leases(Mapped<u64>);
+pub struct Leases(Mapped<Lease>);
 
 impl Leases {
     /// Maps them, and ends all that an earlier daemon may have left: whoever had them is gone.
@@ -30,8 +31,8 @@ impl Leases {
     /// nothing if no group can have this number.
     pub fn set(&mut self, group: u16, until: Option<Instant>) -> Option<()> {
         let element = self.0.element(group.into())?;
-        // SAFETY: an aligned word of a live mapping, only ever accessed atomically.
-        let word = unsafe { AtomicU64::from_ptr(element.as_ptr()) };
+        // SAFETY: aligned words of a live mapping, only ever accessed atomically.
+        let word = unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).end) };
         word.store(until.map_or(0, monotonic), Ordering::SeqCst);
         Some(())
     }

@@ -24,6 +24,7 @@ pub(super) const MAPS: &[&str] = &[
     "CLIENT_HOPS",
     "FREE_HOPS",
     "TABLES",
+    "CHANGES",
     "VERDICTS",
     "FLOWS_V4",
     "FLOWS_V6",

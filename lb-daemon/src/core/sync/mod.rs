@@ -1,0 +1,54 @@
+//! Keeping two hosts' flow tables equal: what they tell each other, and what each does about it.
+//! Pure, as all of the core.
+//!
+//! The host that serves a group tells the other one of every connection that is established or
+//! closed there ([`Message::Changes`]). Who has just joined is told all there is (a *transfer*). From
+//! time to time they compare digests, and transfer again what differs: a session that is idle says
+//! nothing by which a loss could be noticed otherwise.
+//!
+//! Nothing here is numbered as in one host's data plane: services are known by their virtual address
+//! and port, backends by their address and port, groups by their name. Next hops are not told at all;
+//! each host finds its own.
+
+mod message;
+mod tables;
+
+use std::net::SocketAddr;
+
+pub use self::{
+    message::{Ends, Hello, Message, Scope},
+    tables::{Adopted, Conflict, Cursor, Digest, Tables},
+};
+
+/// A connection, as both hosts know it. All four addresses are of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple {
+    /// The client.
+    pub client: SocketAddr,
+    /// The virtual address and port that it connected to.
+    pub bind: SocketAddr,
+    /// What the client was translated to: an address towards the backends, and a port.
+    pub source: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+}
+
+/// An established connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Connection {
+    /// Its addresses.
+    pub tuple: Tuple,
+    /// State bits, as [`lb_common::flow`] has them.
+    pub state: u8,
+    /// What is added to the client's TCP timestamps.
+    pub timestamp: u32,
+}
+
+/// What happened to a connection on the host that serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Change {
+    /// It is established, or its state is another.
+    Is(Connection),
+    /// It was ended without having been closed.
+    Gone(Tuple),
+}
