@@ -184,6 +184,7 @@ fn config() -> impl Strategy<Value = Config> {
     (global(), admin(), log(), services, pair).prop_map(|(global, admin, log, services, pair)| {
         let (scripts, processes, groups) = pair;
         let mut config = Config {
+            sync: None,
             global,
             admin,
             log,
