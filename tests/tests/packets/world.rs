@@ -7,7 +7,7 @@ use lb_common::verdict::{Action, Verdict};
 use lb_daemon::{
     config::{Global, XdpMode},
     core::{Counters, Desired, TableStatus},
-    dataplane::{CounterReader, Dataplane, Leases, Reaper, Simulated, XdpAction},
+    dataplane::{CounterReader, Dataplane, Leases, Program, Reaper, Simulated, XdpAction},
 };
 use nix::net::if_::if_nametoindex;
 use tests::lab::{Dir, Family, Interface, Namespace, veth};
@@ -129,6 +129,11 @@ impl World {
             Family::V6 => "ipv6",
         };
         tables.into_iter().find(|table| table.family == name).context("a table for each family")
+    }
+
+    /// The program with this name, on the same maps.
+    pub(crate) fn program(&self, name: &'static str) -> Result<Program> {
+        self.dataplane.program(&self.global, name)
     }
 
     pub(crate) fn reaper(&self) -> Result<Reaper> {
