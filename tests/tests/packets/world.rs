@@ -59,7 +59,7 @@ impl World {
         // frame, and asks for its MTU.
         let links = veth((&namespace, "front"), (&namespace, "back"))?;
         namespace.enter(|| {
-            let (dataplane, _) = Dataplane::open(&global)?;
+            let (dataplane, _) = Dataplane::open(&global, None)?;
             let (counters, leases) = (dataplane.counters()?, Mutex::new(dataplane.leases()?));
             let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
             story(&mut Self { dataplane, global, counters, leases, arms, links })
