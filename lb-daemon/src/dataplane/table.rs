@@ -24,6 +24,9 @@ pub struct FlowTable<A> {
 }
 
 impl<A: Address> FlowTable<A> {
+    #[expect(clippy::cast_possible_truncation, reason = "a cache line or two have few places")]
+    const GROUP: u32 = GROUP as u32;
+
     /// Opens the pinned table `name`.
     pub(super) fn open(pins: &Pins, name: &str) -> Result<Self> {
         Ok(Self { groups: Mapped::open(pins, name, Access::Read)? })
@@ -47,14 +50,15 @@ impl<A: Address> FlowTable<A> {
         let mut hash = hash::flow(&settings.seed, key);
         for _ in 0..LEVELS {
             let group = hash::group(hash, settings.groups);
-            let first = group * GROUP as u32;
-            let mut entries = self.entries_in(first..first + GROUP as u32);
+            let places = group * Self::GROUP..(group + 1) * Self::GROUP;
+            let mut entries = self.entries_in(places);
             if let Some(found) = entries.find(|(_, flow)| flow.key == *key) {
                 return Some(found);
             }
             // SAFETY: an aligned word within the mapping, which the program too changes atomically.
             let overflow = unsafe {
-                let word = &raw mut (*self.place(first + OVERFLOW as u32)?).group;
+                let group = self.groups.element(group as usize)?.as_ptr();
+                let word = &raw mut (*group).0[OVERFLOW].group;
                 AtomicU32::from_ptr(word).load(Ordering::Acquire)
             };
             if overflow == 0 {

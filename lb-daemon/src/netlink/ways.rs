@@ -66,7 +66,8 @@ impl Ways {
         let run = move || {
             while let Ok(Question { target, reply }) = asked.recv() {
                 let names = names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let way = runtime.block_on(timeout(PATIENCE, kernel.way(target, &names)));
+                let way =
+                    runtime.block_on(async { timeout(PATIENCE, kernel.way(target, &names)).await });
                 // Who asked may not have waited.
                 let _ = reply.send(way.ok().flatten());
             }
@@ -132,7 +133,7 @@ impl Kernel {
             self.interfaces.replace(all.into_iter().map(|it| (it.ifindex, it)).collect());
         }
         let interface = self.interfaces.table.get(&ifindex)?;
-        let (out, tags) = self.exit(interface, attached)?;
+        let (out, tags) = exit(&self.interfaces.table, interface, attached)?;
         let src = interface.mac?;
         let Some(dst) = self.neighbour((ifindex, via)).await else {
             resolve::nudge(&self.handle, (ifindex, via)).await;
@@ -162,21 +163,73 @@ impl Kernel {
         self.neighbours.replace(table);
         self.neighbours.table.get(&key)?.mac
     }
+}
 
-    /// Where frames of this interface can be put on the wire: by itself, or if it is a VLAN's, by the
-    /// one below with its tag.
-    fn exit(&self, interface: &Interface, attached: &BTreeSet<String>) -> Option<(u32, Tags)> {
-        let mut tags = [Tag::default(); 2];
-        let mut at = interface;
-        for _ in 0..=tags.len() {
-            if attached.contains(&at.name) {
-                return Some((at.ifindex, Tags(tags)));
-            }
-            let (below, tag) = at.vlan?;
-            // Those of a lower interface are further out.
-            tags = [tag, tags[0]];
-            at = self.interfaces.table.get(&below)?;
+/// Where frames of this interface can be put on the wire: by itself, or if it is a VLAN's, by the one
+/// below with its tag.
+fn exit(
+    interfaces: &HashMap<u32, Interface>,
+    interface: &Interface,
+    attached: &BTreeSet<String>,
+) -> Option<(u32, Tags)> {
+    let mut tags = [Tag::default(); 2];
+    let mut at = interface;
+    for _ in 0..=tags.len() {
+        if attached.contains(&at.name) {
+            return Some((at.ifindex, Tags(tags)));
         }
-        None
+        let (below, tag) = at.vlan?;
+        // Those of a lower interface are further out.
+        tags = [tag, tags[0]];
+        at = interfaces.get(&below)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::{
+        InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol,
+    };
+
+    use super::*;
+
+    fn interface(ifindex: u32, vlan: Option<(u32, u16, VlanProtocol)>) -> (u32, Interface) {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes = vec![LinkAttribute::IfName(format!("if{ifindex}"))];
+        if let Some((below, id, protocol)) = vlan {
+            let data = InfoData::Vlan(vec![InfoVlan::Id(id), InfoVlan::Protocol(protocol)]);
+            message.attributes.push(LinkAttribute::Link(below));
+            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Data(data)]));
+        }
+        (ifindex, Interface::from(message))
+    }
+
+    /// Card 1; VLAN 100 on it is 2; VLAN 7 in that is 3; a third one in that is 4.
+    #[test]
+    fn a_frame_leaves_by_the_first_interface_with_the_program_below_with_the_tags_down_to_it() {
+        use VlanProtocol::{Ieee8021Ad, Ieee8021Q};
+        let interfaces = HashMap::from([
+            interface(1, None),
+            interface(2, Some((1, 100, Ieee8021Ad))),
+            interface(3, Some((2, 7, Ieee8021Q))),
+            interface(4, Some((3, 8, Ieee8021Q))),
+        ]);
+        let tag = |protocol: u16, vlan: u16| Tag { protocol: protocol.to_be(), vlan: vlan.to_be() };
+        let (none, outer, inner) = (Tag::default(), tag(0x88a8, 100), tag(0x8100, 7));
+        for (from, attached, expected) in [
+            (1, "if1", Some((1, [none, none]))),
+            (2, "if1", Some((1, [outer, none]))),
+            (3, "if1", Some((1, [outer, inner]))),
+            (3, "if2", Some((2, [inner, none]))),
+            (3, "if3", Some((3, [none, none]))),
+            (1, "if2", None),
+            (4, "if1", None),
+        ] {
+            let attached = BTreeSet::from([attached.to_owned()]);
+            let found = exit(&interfaces, &interfaces[&from], &attached);
+            assert_eq!(found, expected.map(|(out, tags)| (out, Tags(tags))), "{from} {attached:?}");
+        }
     }
 }

@@ -59,7 +59,7 @@ pub struct Replica {
     v4: Side<V4>,
     v6: Side<V6>,
     /// The digests of all groups, by number, and when the tables were walked for them.
-    digests: Option<(Instant, Box<[Digest; MAX_GROUPS as usize]>)>,
+    digests: Option<(Instant, Vec<Digest>)>,
 }
 
 impl Replica {
@@ -157,7 +157,7 @@ impl Tables for Replica {
         let digests = match self.digests.take() {
             Some((walked, digests)) if walked.elapsed() < DIGESTED_FOR => (walked, digests),
             _ => {
-                let mut digests = Box::new([const { Digest([0; 256]) }; MAX_GROUPS as usize]);
+                let mut digests = vec![Digest([0; 256]); MAX_GROUPS as usize];
                 self.v4.digest(&names, &mut digests);
                 self.v6.digest(&names, &mut digests);
                 (Instant::now(), digests)

@@ -9,7 +9,7 @@ use lb_common::{
         ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER,
         ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, state,
     },
-    maps::{MAX_GROUPS, Settings},
+    maps::Settings,
 };
 
 use super::{
@@ -207,7 +207,7 @@ impl<A: Family> Side<A> {
     }
 
     /// Adds this family's connections to the digests of the groups, by number.
-    pub(super) fn digest(&self, names: &Names, digests: &mut [Digest; MAX_GROUPS as usize]) {
+    pub(super) fn digest(&self, names: &Names, digests: &mut [Digest]) {
         for (_, flow) in self.flows.entries() {
             let Some(connection) = established(&flow) else { continue };
             let Some(group) = names.group_of(flow.service) else { continue };
