@@ -18,6 +18,9 @@ impl Config {
         global(&mut out, &self.global);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
+        if let Some(each) = &self.sync {
+            group_to_toml::sync(&mut out, each);
+        }
         for each in &self.scripts {
             group_to_toml::script(&mut out, each);
         }
