@@ -9,7 +9,8 @@ use std::{
 
 use lb_daemon::config::{
     self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts, XdpMode,
+    LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
+    XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -291,12 +292,14 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
 
 fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
-    (name(), 0..=256_u16, roles, option::of(check())).prop_map(
-        move |(name, weight, role, check)| Backend {
+    let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
+    (name(), 0..=256_u16, roles, downs, option::of(check())).prop_map(
+        move |(name, weight, role, on_marked_down, check)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
             role,
+            on_marked_down,
             check: check.map(Arc::new),
         },
     )

@@ -53,7 +53,7 @@ pub use group_model::{
 };
 pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 
 use group_ledger::GroupLedger;

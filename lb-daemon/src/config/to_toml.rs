@@ -114,6 +114,7 @@ fn backend(out: &mut Writer, backend: &Backend) {
         Role::Backup => "backup",
     };
     out.line("role", quote(role));
+    out.line("on_marked_down", quote(backend.on_marked_down.name()));
     match &backend.check {
         Some(each) => check(out, each),
         None => out.line("check", "{ enabled = false }"),

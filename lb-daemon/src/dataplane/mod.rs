@@ -12,6 +12,7 @@
 mod attach;
 mod client_hops;
 mod counters;
+mod end;
 mod family;
 mod leases;
 mod lock;
@@ -48,6 +49,7 @@ use tracing::{error, info, warn};
 pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
+    end::Ender,
     leases::Leases,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
@@ -214,6 +216,15 @@ impl Dataplane {
             load(&mut ebpf, name)?;
         }
         Reaper::open(&self.pins, ebpf)
+    }
+
+    /// What ends connections before their time, with handles of its own.
+    pub fn ender(&self, global: &Global) -> Result<Ender> {
+        let mut ebpf = create(&self.pins, global)?;
+        for name in Ender::PROGRAMS {
+            load(&mut ebpf, name)?;
+        }
+        Ender::open(&self.pins, ebpf)
     }
 }
 
