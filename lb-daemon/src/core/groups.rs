@@ -180,6 +180,13 @@ impl Groups {
         index.and_then(|index| self.list.get(index)).map_or(0, |group| group.number)
     }
 
+    /// Whether this host serves what belongs to the group that is the `index`th of the configuration;
+    /// what belongs to none, it always does.
+    pub(super) fn serves(&self, index: Option<usize>) -> bool {
+        let group = |index| self.list.get(index);
+        index.is_none_or(|index| group(index).is_some_and(|group| group.role == Role::Master))
+    }
+
     /// Every address of a group, with the group's number.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
         self.list.iter().flat_map(|group| {

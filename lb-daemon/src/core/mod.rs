@@ -290,6 +290,12 @@ impl Core {
             self.applied = Some(desired.clone());
             effects.push(Effect::Apply(desired));
         }
+        // From here on, no new connections come to those that are down.
+        for service in &mut self.services {
+            if self.groups.serves(service.config.group) {
+                effects.extend(service.end_sessions());
+            }
+        }
     }
 }
 
