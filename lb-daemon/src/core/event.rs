@@ -81,6 +81,13 @@ pub enum Event {
         /// Who claims what.
         claimed: Claimed,
     },
+    /// The election tells that a group's adverts cannot be sent, or that they are sent again.
+    Advertises {
+        /// The group's name.
+        name: String,
+        /// Why they cannot be sent; nothing if they are.
+        failure: Option<String>,
+    },
     /// The deadline that the core had named has come.
     Tick,
 }

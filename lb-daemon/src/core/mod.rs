@@ -133,6 +133,9 @@ impl Core {
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
+            Event::Advertises { name: group, failure } => {
+                effects.push(Effect::Notify(Notice::Advertises { group, failure }));
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);

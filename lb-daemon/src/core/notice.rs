@@ -56,6 +56,13 @@ pub enum Notice {
         /// Who claims what.
         claimed: Claimed,
     },
+    /// A group's adverts cannot be sent, or are sent again.
+    Advertises {
+        /// Name of the group.
+        group: String,
+        /// Why they cannot be sent; nothing if they are.
+        failure: Option<String>,
+    },
 }
 
 /// How much a notice matters.
@@ -75,14 +82,16 @@ impl Notice {
         match self {
             Self::Backend { up: true, .. }
             | Self::Service { up: true, .. }
-            | Self::Tracked { failure: None, .. } => Level::Info,
+            | Self::Tracked { failure: None, .. }
+            | Self::Advertises { failure: None, .. } => Level::Info,
             Self::Group { transition, .. } => match transition.to {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
             },
             Self::Backend { up: false, .. }
             | Self::Tracked { failure: Some(_), .. }
-            | Self::Claimed { .. } => Level::Warn,
+            | Self::Claimed { .. }
+            | Self::Advertises { failure: Some(_), .. } => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -119,6 +128,14 @@ impl fmt::Display for Notice {
                 f,
                 "address {address} of group {group} is on another host too: {mac} on {interface} \
                  claims it"
+            ),
+            Self::Advertises { group, failure: None } => {
+                write!(f, "adverts of group {group} are sent again")
+            }
+            Self::Advertises { group, failure: Some(why) } => write!(
+                f,
+                "adverts of group {group} cannot be sent, and without them this host does not \
+                 serve it: {why}"
             ),
         }
     }

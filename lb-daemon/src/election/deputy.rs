@@ -1,9 +1,10 @@
-//! Does in order what takes the kernel's time: addresses and announcements.
+//! Does in order what takes the kernel's time: addresses, announcements, and the opening and closing
+//! of sockets. The kernel keeps whoever asks for such a thing waiting while it changes interfaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -12,14 +13,18 @@ use anyhow::{Context as _, Result};
 use nix::net::if_::if_nametoindex;
 use tracing::{debug, warn};
 
-use super::schedule_first;
-use crate::{config::GroupAddress, netlink::Addresses, vrrp_io::Announcer};
+use super::{schedule_first, wake::Wake};
+use crate::{
+    config::{self, GroupAddress},
+    netlink::Addresses,
+    vrrp_io::{Announcer, Channel},
+};
 
 /// How long to wait before an address is asked for again that the kernel did not take.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Something to do for the group with a name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Job {
     /// These addresses shall be on their interfaces, and no others of the group.
     Hold(String, Vec<GroupAddress>),
@@ -27,15 +32,51 @@ pub(super) enum Job {
     Release(String, Vec<GroupAddress>),
     /// Announce each of these so many times.
     Announce(Vec<GroupAddress>, u32),
+    /// Open a group's way to the peers.
+    Open(Opening),
+    /// Close one that nobody needs any more: leaving a multicast group takes time as joining does.
+    Close(Channel),
 }
 
-/// The thread's sending end. It ends when that is dropped, after all that was asked for.
-pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
+/// A way to the peers that is to be opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// What the answer will be known by.
+    pub(super) ticket: u64,
+    pub(super) group: Arc<config::Group>,
+    /// The addresses of all groups.
+    pub(super) shared: Arc<BTreeSet<IpAddr>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Name of the group.
+    pub(super) group: String,
+    pub(super) ticket: u64,
+    /// The way, or why there is none.
+    pub(super) result: Result<Channel, String>,
+}
+
+/// What the election has of the thread.
+pub(super) struct Line {
+    /// The thread ends when this is dropped, after all that was asked for.
+    pub(super) jobs: mpsc::Sender<Job>,
+    /// The ways that it has opened.
+    pub(super) opened: mpsc::Receiver<Opened>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Starts the thread, which rings when it has opened something.
+pub(super) fn start(wake: Arc<Wake>) -> Result<Line> {
+    let (answers, opened) = mpsc::channel();
     let mut deputy = Deputy {
         addresses: Addresses::open()?,
         announcer: Announcer::open().context("cannot open a socket for announcements")?,
         held: Held::default(),
         again: None,
+        answers,
+        wake,
     };
     let (jobs, asked) = mpsc::channel();
     let thread = std::thread::Builder::new()
@@ -45,7 +86,7 @@ pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
             deputy.run(&asked);
         })
         .context("cannot start the address thread")?;
-    Ok((jobs, thread))
+    Ok(Line { jobs, opened, thread })
 }
 
 struct Deputy {
@@ -54,6 +95,8 @@ struct Deputy {
     held: Held,
     /// When to look for addresses that are missing.
     again: Option<Instant>,
+    answers: mpsc::Sender<Opened>,
+    wake: Arc<Wake>,
 }
 
 /// An address on an interface.
@@ -107,6 +150,8 @@ impl Deputy {
                 Ok(Job::Hold(group, addresses)) => self.hold(group, &addresses),
                 Ok(Job::Release(group, addresses)) => self.release(&group, &addresses),
                 Ok(Job::Announce(addresses, times)) => self.announce(&addresses, times),
+                Ok(Job::Open(opening)) => self.open(opening),
+                Ok(Job::Close(channel)) => drop(channel),
                 Err(mpsc::RecvTimeoutError::Timeout) => self.put_all(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
@@ -125,6 +170,14 @@ impl Deputy {
         for place in self.held.release(group, addresses.iter().map(Place::from).collect()) {
             self.take_off(&place);
         }
+    }
+
+    fn open(&self, Opening { ticket, group, shared }: Opening) {
+        let result = Channel::open(&group.interface, &group, &shared);
+        let result = result.map_err(|error| format!("{error:#}"));
+        // Nobody is there to have it if the daemon has just been stopped.
+        let _ = self.answers.send(Opened { group: group.name.clone(), ticket, result });
+        self.wake.ring();
     }
 
     fn put_all(&mut self) {

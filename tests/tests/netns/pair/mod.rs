@@ -14,6 +14,7 @@ mod renumbering;
 mod stall;
 mod strangers;
 mod tracking;
+mod unsent;
 
 use std::time::{Duration, Instant};
 
