@@ -136,6 +136,10 @@ impl Core {
             Event::Advertises { name: group, failure } => {
                 effects.push(Effect::Notify(Notice::Advertises { group, failure }));
             }
+            Event::PutBack { name, address, was_missing } => {
+                let notice = self.groups.put_back(&name, address, was_missing);
+                effects.extend(notice.map(Effect::Notify));
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);

@@ -7,6 +7,7 @@ use super::{
     group::{Role, Transition},
     view::Kind,
 };
+use crate::config::GroupAddress;
 
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,15 @@ pub enum Notice {
         /// Who claims what.
         claimed: Claimed,
     },
+    /// An address was put back that somebody had taken off, or put that could not be before.
+    PutBack {
+        /// Name of its group.
+        group: String,
+        /// The address.
+        address: GroupAddress,
+        /// Whether it could not be put before.
+        was_missing: bool,
+    },
     /// A group's adverts cannot be sent, or are sent again.
     Advertises {
         /// Name of the group.
@@ -83,7 +93,8 @@ impl Notice {
             Self::Backend { up: true, .. }
             | Self::Service { up: true, .. }
             | Self::Tracked { failure: None, .. }
-            | Self::Advertises { failure: None, .. } => Level::Info,
+            | Self::Advertises { failure: None, .. }
+            | Self::PutBack { was_missing: true, .. } => Level::Info,
             Self::Group { transition, .. } => match transition.to {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
@@ -91,7 +102,8 @@ impl Notice {
             Self::Backend { up: false, .. }
             | Self::Tracked { failure: Some(_), .. }
             | Self::Claimed { .. }
-            | Self::Advertises { failure: Some(_), .. } => Level::Warn,
+            | Self::Advertises { failure: Some(_), .. }
+            | Self::PutBack { was_missing: false, .. } => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -129,6 +141,18 @@ impl fmt::Display for Notice {
                 "address {address} of group {group} is on another host too: {mac} on {interface} \
                  claims it"
             ),
+            Self::PutBack { group, address, was_missing } => {
+                let GroupAddress { ip, prefix, interface, .. } = address;
+                if *was_missing {
+                    write!(f, "{ip}/{prefix} of group {group} is on {interface} now")
+                } else {
+                    write!(
+                        f,
+                        "{ip}/{prefix} of group {group} was taken off {interface} by somebody else, and \
+                         is put back: keep other network software away from it"
+                    )
+                }
+            }
             Self::Advertises { group, failure: None } => {
                 write!(f, "adverts of group {group} are sent again")
             }

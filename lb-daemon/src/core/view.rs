@@ -117,6 +117,10 @@ pub struct GroupStatus {
     /// ones count once in ten seconds.
     #[serde(default)]
     pub claims: u64,
+    /// How often an address was put back onto its interface that somebody else had taken off, since the
+    /// daemon started.
+    #[serde(default)]
+    pub put_back: u64,
     /// Adverts since the daemon started.
     pub adverts: AdvertCounts,
     /// How often this host took each role since the daemon started, by the role's name; also

@@ -24,9 +24,12 @@ use super::{
     sentry::Sentry,
     wake::Wake,
 };
-use crate::core::{
-    Elections, Event,
-    group::{Command, Input, Numbered},
+use crate::{
+    config::GroupAddress,
+    core::{
+        Elections, Event,
+        group::{Command, Input, Numbered},
+    },
 };
 
 use std::os::fd::AsFd as _;
@@ -49,7 +52,7 @@ impl Driver {
         leases: Leases,
         events: UnboundedSender<Event>,
     ) -> Result<Self> {
-        let Line { jobs, opened, thread } = deputy::start(Arc::clone(&wake))?;
+        let Line { jobs, opened, thread } = deputy::start(Arc::clone(&wake), events.clone())?;
         let sentry = Sentry::start(events.clone())?;
         let hands = Hands::new(leases, events, jobs, sentry);
         Ok(Self { orders, wake, hands, opened, deputy: thread, seats: BTreeMap::new() })
@@ -113,7 +116,8 @@ impl Driver {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
         let addresses = groups.iter().flat_map(|group| &group.config.addresses);
-        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.map(|one| one.ip).collect());
+        let addresses: Vec<GroupAddress> = addresses.cloned().collect();
+        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.iter().map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {
                 Some(seat) if seat.number == number && seat.is_same_election(&config) => {
@@ -141,6 +145,8 @@ impl Driver {
             seat.reconfigure(config, now, &mut self.hands);
             self.seats.insert(seat.config.name.clone(), seat);
         }
+        // Groups that a daemon before this one knew, and nobody does now.
+        self.hands.tidy(addresses);
     }
 
     fn give_up(&mut self, mut seat: Seat, now: Instant) {

@@ -14,7 +14,7 @@ use super::{
     sentry::Sentry,
 };
 use crate::{
-    config,
+    config::{self, GroupAddress},
     core::{Event, group::Output},
     vrrp_io::Channel,
 };
@@ -49,7 +49,7 @@ impl Hands {
             Output::Send(_) => {}
             Output::Hold(true) => {
                 self.sentry.guard(name(), addresses());
-                self.ask(Job::Hold(name(), addresses()));
+                self.ask(Job::Hold(Arc::clone(group)));
             }
             Output::Hold(false) => {
                 self.sentry.guard(name(), Vec::new());
@@ -65,6 +65,11 @@ impl Hands {
     pub(super) fn clear(&mut self, number: u16, group: &config::Group) {
         (self.leases)(number, None);
         self.ask(Job::Release(group.name.clone(), group.addresses.clone()));
+    }
+
+    /// Takes the addresses off that an earlier daemon has put onto interfaces, but for these.
+    pub(super) fn tidy(&self, known: Vec<GroupAddress>) {
+        self.ask(Job::Tidy(known));
     }
 
     /// Has the deputy open a group's way to the peers. The answer comes with the ticket.

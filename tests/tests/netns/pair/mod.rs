@@ -15,6 +15,7 @@ mod stall;
 mod strangers;
 mod tracking;
 mod unsent;
+mod upkeep;
 
 use std::time::{Duration, Instant};
 

@@ -21,7 +21,7 @@ fn set_firewall(contest: &Contest, refuses: bool) -> Result<()> {
 
 #[test]
 fn a_master_that_cannot_advertise_serves_no_longer_than_its_peer_waits() -> Result<()> {
-    let mut contest = tandems(election())?;
+    let contest = tandems(election())?;
     let knocks = contest.knocks(PERIOD)?;
     let at = SystemTime::now();
     set_firewall(&contest, true)?;
