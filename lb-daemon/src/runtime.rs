@@ -28,7 +28,7 @@ use crate::{
     },
     dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
     election::Election,
-    hooks::Hooks,
+    hooks::{self, Hooks},
     netlink::Netlink,
     probe,
     tracking::{self, ProcessWatcher},
@@ -105,7 +105,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     while let Ok(event) = inbox.try_recv() {
         runtime.handle(event);
     }
-    runtime.hooks.finish().await;
+    runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
 }

@@ -74,6 +74,8 @@ struct GroupState {
     claim: Option<(Instant, Claimed)>,
     /// How many there were.
     claims: u64,
+    /// How often an address of it was put back that somebody else had taken off.
+    put_back: u64,
     /// How often it took each role.
     taken: BTreeMap<String, u64>,
 }
@@ -258,6 +260,19 @@ impl Groups {
         Some(Notice::Claimed { group: name.to_owned(), claimed })
     }
 
+    /// Takes in that an address was put onto its interface. Of a group that was just given up, there is
+    /// nothing to tell.
+    pub(super) fn put_back(
+        &mut self,
+        name: &str,
+        address: GroupAddress,
+        was_missing: bool,
+    ) -> Option<Notice> {
+        let group = self.list.iter_mut().find(|group| group.config.name == name)?;
+        group.put_back += u64::from(!was_missing);
+        Some(Notice::PutBack { group: name.to_owned(), address, was_missing })
+    }
+
     /// Runs the scripts that are due, and tells election and operator what all that is tracked adds
     /// up to, as far as that changed.
     pub(super) fn track(
@@ -370,6 +385,7 @@ impl GroupState {
                 history: VecDeque::new(),
                 claim: None,
                 claims: 0,
+                put_back: 0,
                 taken: BTreeMap::new(),
             },
         }
@@ -458,6 +474,7 @@ impl GroupState {
                 })
             }),
             claims: self.claims,
+            put_back: self.put_back,
             adverts: election.map(|e| e.adverts.clone()).unwrap_or_default(),
             taken: self.taken.clone(),
             transitions: transitions.collect(),

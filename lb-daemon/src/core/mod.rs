@@ -133,6 +133,13 @@ impl Core {
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
+            Event::Advertises { name: group, failure } => {
+                effects.push(Effect::Notify(Notice::Advertises { group, failure }));
+            }
+            Event::PutBack { name, address, was_missing } => {
+                let notice = self.groups.put_back(&name, address, was_missing);
+                effects.extend(notice.map(Effect::Notify));
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);

@@ -14,6 +14,8 @@ mod renumbering;
 mod stall;
 mod strangers;
 mod tracking;
+mod unsent;
+mod upkeep;
 
 use std::time::{Duration, Instant};
 
