@@ -56,7 +56,7 @@ pub use self::{
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
     replica::{FindWay, Replica},
-    simulate::{Simulated, XdpAction},
+    simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
 use self::{leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
@@ -196,6 +196,13 @@ impl Dataplane {
         let program = self.ebpf.program("tandem").context("no program tandem")?;
         let program: &Xdp = program.try_into()?;
         simulate::run(program, frame, ifindex)
+    }
+
+    /// The program with this name on the same maps, to be run on what the caller has.
+    pub fn program(&self, global: &Global, name: &'static str) -> Result<Program> {
+        let mut ebpf = create(&self.pins, global)?;
+        load(&mut ebpf, name)?;
+        Ok(Program { ebpf, name })
     }
 
     /// A reader of the counters, with handles of its own.

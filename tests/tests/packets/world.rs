@@ -11,7 +11,8 @@ use lb_daemon::{
     config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus},
     dataplane::{
-        CounterReader, Dataplane, Ender, FindWay, Leases, Reaper, Replica, Simulated, XdpAction,
+        CounterReader, Dataplane, Ender, FindWay, Leases, Program, Reaper, Replica, Simulated,
+        XdpAction,
     },
 };
 use nix::net::if_::if_nametoindex;
@@ -152,6 +153,11 @@ impl World {
             Family::V6 => "ipv6",
         };
         tables.into_iter().find(|table| table.family == name).context("a table for each family")
+    }
+
+    /// The program with this name, on the same maps.
+    pub(crate) fn program(&self, name: &'static str) -> Result<Program> {
+        self.dataplane.program(&self.global, name)
     }
 
     pub(crate) fn reaper(&self) -> Result<Reaper> {
