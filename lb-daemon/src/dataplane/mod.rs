@@ -14,6 +14,7 @@ mod client_hops;
 mod counters;
 mod end;
 mod family;
+mod flows;
 mod leases;
 mod lock;
 mod mapped;
@@ -52,6 +53,7 @@ pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
     end::Ender,
+    flows::Flows,
     leases::Leases,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
@@ -223,6 +225,11 @@ impl Dataplane {
     /// The flow table of IPv6, with a handle of its own.
     pub fn flows_v6(&self) -> Result<FlowTable<V6>> {
         FlowTable::open(&self.pins, "FLOWS_V6")
+    }
+
+    /// The connections of both tables, for a thread of its own.
+    pub fn flows(&self) -> Flows {
+        Flows::new(self.pins.clone())
     }
 
     /// What ends expired connections, with handles of its own.
