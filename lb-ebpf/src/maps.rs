@@ -10,8 +10,8 @@ use lb_common::{
     flow::{Group, Terms},
     maps::{
         Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, HopKey, Lease, MAX_BACKENDS,
-        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
-        TABLE_V4, TABLE_V6, TableState, VirtualAddress,
+        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service,
+        ServiceKey, Settings, SlotTable, TABLE_V4, TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
 };
