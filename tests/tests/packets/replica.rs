@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    os::fd::AsFd as _,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use lb_daemon::{
     },
     dataplane::{FindWay, Replica},
 };
+use nix::poll::{PollFd, PollFlags, poll};
 use tests::lab::Family;
 
 use crate::{
@@ -287,6 +289,56 @@ fn a_way_that_is_not_known_is_looked_for_again() -> Result<()> {
         ensure!(done.verdict == DropNoHop, "{:?}", done.verdict);
         two.knows(Some(n));
         two.wait_for_repair(&second)
+    })
+}
+
+#[test]
+fn nobody_is_taken_for_silent_before_the_takeover() -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        let mut desired = two.desired.clone();
+        let service = desired.services.get_mut(&two.service).context("the service")?;
+        (service.timeout.client, service.timeout.server) = (TIMEOUT, TIMEOUT);
+        two.world.apply(&desired)?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        thread::sleep(TIMEOUT + TIMEOUT / 2);
+        let mut reaper = two.world.reaper()?;
+        ensure!(reaper.sweep()?.reaped == 0, "ended on the host that does not serve it");
+        let takeover = Instant::now();
+        two.serve()?;
+        let deadline = takeover + TIMEOUT * 30;
+        while reaper.sweep()?.reaped == 0 {
+            ensure!(Instant::now() < deadline, "it is still there");
+            thread::sleep(Duration::from_millis(10));
+            // The lease goes on, and what was heard since it began counts.
+            two.serve()?;
+        }
+        ensure!(takeover.elapsed() > TIMEOUT, "ended {:?} after", takeover.elapsed());
+        ensure!(two.changes()? == [Change::Gone(tuple(n))], "its end is not told");
+        Ok(())
+    })
+}
+
+#[test]
+fn who_waits_for_changes_is_woken_and_only_then() -> Result<()> {
+    pair(|one, _, n| {
+        one.serve()?;
+        let wake = one.replica.wake()?;
+        let is_woken = |within: u16| {
+            let mut polled = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polled, within).map(|ready| ready == 1)
+        };
+        for i in 0..3 {
+            ensure!(!is_woken(50)?, "woken for nothing");
+            one.tell(&nth(n, i).established())?;
+            ensure!(is_woken(10_000)?, "not woken");
+            // By another thread than the one that opened it.
+            let changes = thread::scope(|scope| scope.spawn(|| one.changes()).join());
+            ensure!(changes.expect("no panic")?.len() == 1);
+        }
+        Ok(())
     })
 }
 
