@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, ensure};
 use lb_common::{
     flow::{ADOPT, ADOPT_FAILED, ADOPT_NEW, ADOPT_OVER, FORGET, GROUP, NO_HOP, groups},
-    maps::{ADOPT_BATCH, REAP_ANYWAY},
+    maps::{ADOPT_BATCH, MAX_BACKENDS, REAP_ANYWAY},
 };
 
 use super::{BACKENDS, PORTS, SERVICES, generate::Random};
@@ -62,11 +62,8 @@ fn order(nets: &[Net; 2], which: usize, random: &mut Random) -> Order {
     if below(4) == 0 {
         order.reverse.1.set_ip(net.elsewhere());
     }
-    if below(4) == 0 {
-        // A backend's, which is one as well.
-        order.hop = number;
-    } else {
-        order.hop = NO_HOP;
-    }
+    // One of a client's, if there are so many already.
+    let of_client = u16::try_from(MAX_BACKENDS).unwrap_or(NO_HOP) + below(16);
+    order.hop = if below(4) == 0 { of_client } else { NO_HOP };
     order
 }
