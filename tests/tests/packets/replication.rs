@@ -484,14 +484,16 @@ fn nothing_expires_by_a_silence_that_was_not_heard() -> Result<()> {
         shared(|world, n, replica| {
             serve(world, n, timeouts)?;
             tell(world, n.established())?;
-            replica.told()?;
+            let place = replica.told()?.first().context("no report")?.place;
             // The other host has it from here on.
             world.lease(GROUP, None)?;
             stays(world, n)?;
+            ensure!(replica.reap(&[place])? == 0, "the program has a rule of its own");
             // And this one again: its silence begins now.
             world.lease(GROUP, Some(Instant::now() + LONG))?;
             lease_times(GROUP, 3600, 0)?;
             stays(world, n)?;
+            ensure!(replica.reap(&[place])? == 0, "the program has a rule of its own");
             lease_times(GROUP, -1, 0)?;
             sweeps_away(world, 1)?;
             let told = replica.told()?;
