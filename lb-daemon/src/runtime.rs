@@ -414,7 +414,7 @@ fn end_sessions(ender: Ender) -> Result<threads::Sender<(u16, String)>> {
         for (number, backend) in backends {
             match ender.end_backend(number) {
                 Ok(0) => {}
-                Ok(ended) => warn!("{ended} connections of {backend} ended, since it is DOWN"),
+                Ok(count) => warn!("{count} connections of {backend} ended, since it is DOWN"),
                 Err(error) => error!("cannot end the connections of {backend}: {error:#}"),
             }
         }

@@ -134,13 +134,9 @@ impl Asked {
     /// The next part that comes before the answer; nothing if there are no more.
     pub(super) async fn part(&mut self) -> Option<Response> {
         let (parts, _) = self.ways.as_mut()?;
-        match timeout(PATIENCE, parts.recv()).await {
-            Ok(part) => part,
-            Err(_) => {
-                self.is_late = true;
-                None
-            }
-        }
+        let part = timeout(PATIENCE, parts.recv()).await;
+        self.is_late = part.is_err();
+        part.ok().flatten()
     }
 
     /// The answer.

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     admin::Response,
-    core::{ConnectionCounts, ConnectionFilter, ConnectionNames},
+    core::{ConnectionCounts, ConnectionFilter, ConnectionNames, UnknownName},
     dataplane::Flows,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn list(
 ) {
     let selection = match names.select(filter) {
         Ok(selection) => selection,
-        Err(error) => return refuse(reply, error),
+        Err(error) => return refuse(reply, &error),
     };
     spawn_blocking(move || {
         let mut left = limit.unwrap_or(u64::MAX);
@@ -71,7 +71,7 @@ pub(super) fn count(
 ) {
     let selection = match names.select(filter) {
         Ok(selection) => selection,
-        Err(error) => return refuse(reply, error),
+        Err(error) => return refuse(reply, &error),
     };
     spawn_blocking(move || {
         let mut counts = ConnectionCounts::default();
@@ -92,6 +92,6 @@ fn go_on(is_wanted: bool) -> ControlFlow<()> {
     if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-fn refuse(reply: oneshot::Sender<Response>, error: impl ToString) {
+fn refuse(reply: oneshot::Sender<Response>, error: &UnknownName) {
     let _ = reply.send(Response::Failed(error.to_string()));
 }

@@ -1,5 +1,7 @@
 //! The tables of `tandem flows`.
 
+use std::fmt::Write as _;
+
 use super::{
     grid::{Align, Cell, Grid, Tone},
     units,
@@ -33,7 +35,7 @@ impl Listing {
         let mut out = String::new();
         for row in rows {
             for (cell, width) in row.iter().zip(self.widths) {
-                out += &format!("{cell:width$}  ");
+                write!(out, "{cell:width$}  ").expect("a String takes everything");
             }
             out.truncate(out.trim_end_matches(' ').len());
             out.push('\n');
