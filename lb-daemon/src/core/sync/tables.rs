@@ -1,6 +1,6 @@
 //! What a conversation with the peer needs of this host's tables.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Result;
 
@@ -90,8 +90,22 @@ pub trait Tables {
     /// If the program that does it cannot be run.
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64>;
 
+    /// Looks once more for the way to clients of adopted connections that it was not known for. To be
+    /// called about once a second; takes some milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// If the program that does it cannot be run.
+    fn repair(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Names of the groups that this host serves now: that it has a lease on.
     fn serving(&self) -> BTreeSet<String>;
+
+    /// Name of the group that has the virtual address and port, if it is one that is known here. Called
+    /// often: a lookup in memory.
+    fn group(&self, bind: SocketAddr) -> Option<String>;
 
     /// The tables are whole: packets of this group without a flow need not be dropped any longer.
     fn end_grace(&mut self, group: &str);
