@@ -79,6 +79,9 @@ pub struct Session {
     serving: BTreeSet<String>,
     /// Groups that were served here while the peer was not told: it is owed all that is here.
     owed: BTreeSet<String>,
+    /// Groups that a daemon before this one may have served while the peer was not told. It is owed all
+    /// of them unless it serves them itself: then it knows better.
+    uncertain: BTreeSet<String>,
     /// Groups served here since the peer last had everything.
     recent: BTreeSet<String>,
     /// Groups whose grace this host has not ended since it took over.
@@ -105,6 +108,7 @@ impl Session {
     /// A session without a link. `hello` is what this host says of itself.
     pub fn new(hello: Hello, settings: Settings, now: Instant) -> Self {
         Self {
+            uncertain: hello.groups.clone(),
             hello,
             settings,
             limits: Limits::REAL,

@@ -125,7 +125,15 @@ impl Session {
             },
             Message::Want(scope) => talk.sender.transfers.want(scope),
             Message::Digest { group, digest } => self.compare(&group, &digest, tables, now, out),
-            Message::Serving(groups) => talk.receiver.peer_serves(groups),
+            Message::Serving(groups) => {
+                let mut offered = std::mem::take(&mut self.uncertain);
+                offered.retain(|group| !groups.contains(group) && !self.owed.contains(group));
+                if !offered.is_empty() {
+                    self.owed.extend(offered.iter().cloned());
+                    talk.sender.transfers.want(Scope { groups: offered, buckets: BTreeSet::new() });
+                }
+                talk.receiver.peer_serves(groups);
+            }
             Message::Ack(number) => talk.sender.acknowledged(number, &mut self.lag, now)?,
             Message::Alive => {}
             Message::Bye(why) => return Err(Refusal { why: format!("the peer says: {why}") }),
