@@ -198,8 +198,8 @@ pub struct Change<A> {
     pub what: u32,
     /// Key of its forward entry: of a connection that is gone, the place tells nothing any more.
     pub key: FlowKey<A>,
-    /// Always zero.
-    pub zero: u32,
+    /// Key of its reverse entry: backend to source address.
+    pub reverse: FlowKey<A>,
 }
 
 /// The handshake is complete.

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Global, Parsed},
+    config::{self, Config, Parsed},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
         Status,
@@ -138,7 +138,7 @@ impl Runtime {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self> {
         let global = &config.global;
-        let (mut dataplane, inventory) = Dataplane::open(global)?;
+        let (mut dataplane, inventory) = Dataplane::open(global, config.sync.as_deref())?;
         dataplane.attach(global)?;
         if inventory != Inventory::default() {
             info!(
@@ -301,10 +301,10 @@ impl Runtime {
 
     fn try_reload(&mut self) -> Result<Reloaded> {
         let Parsed { config, warnings } = config::load(&self.path)?;
-        if let Err(error) = self.set_up(&config.global) {
+        if let Err(error) = self.set_up(&config) {
             // What was changed already goes back to what the old configuration says.
             let old = self.config.clone();
-            if let Err(error) = self.set_up(&old.global) {
+            if let Err(error) = self.set_up(&old) {
                 error!("cannot go back to the old configuration: {error:#}");
             }
             return Err(error);
@@ -318,9 +318,9 @@ impl Runtime {
         Ok(Reloaded { generation: status.config.generation, warnings })
     }
 
-    fn set_up(&mut self, global: &Global) -> Result<()> {
-        self.dataplane.attach(global)?;
-        self.dataplane.configure(global)
+    fn set_up(&mut self, config: &Config) -> Result<()> {
+        self.dataplane.attach(&config.global)?;
+        self.dataplane.configure(&config.global, config.sync.as_deref())
     }
 
     fn put_in_force(&mut self, config: Arc<Config>, warnings: &[String]) {

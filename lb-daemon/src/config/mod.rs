@@ -32,6 +32,7 @@ mod ledger;
 mod model;
 mod names;
 mod node;
+mod ports;
 mod reader;
 mod report;
 mod script;
@@ -54,6 +55,7 @@ pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
     MAX_GROUPS, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
+pub use ports::own_ports;
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;

@@ -110,6 +110,8 @@ pub struct Desired {
     /// Addresses that this host shares with others, by the number of their group: without a lease,
     /// nothing may get through to them.
     pub shared: BTreeMap<IpAddr, u16>,
+    /// Numbers of the groups, by name: the other host knows them by that.
+    pub groups: BTreeMap<String, u16>,
 }
 
 /// A service as the data plane shall know it.

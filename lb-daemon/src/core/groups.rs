@@ -187,6 +187,11 @@ impl Groups {
         })
     }
 
+    /// Every group's name and number.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (String, u16)> + '_ {
+        self.list.iter().map(|group| (group.config.name.clone(), group.number))
+    }
+
     /// When a script is to be run, and when a process has been there or away for long enough.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
         let scripts = self.scripts.iter().filter_map(ScriptState::next_deadline);

@@ -276,8 +276,11 @@ impl Core {
             return;
         }
         self.settling = None;
-        let mut desired =
-            Desired { shared: self.groups.addresses().collect(), ..Desired::default() };
+        let mut desired = Desired {
+            shared: self.groups.addresses().collect(),
+            groups: self.groups.numbers().collect(),
+            ..Desired::default()
+        };
         for service in &mut self.services {
             let group = self.groups.number_of(service.config.group);
             service.desire(&self.hops, group, &mut desired);

@@ -222,7 +222,7 @@ fn may_have_expired<A>(flow: &Flow<A>, now: u32, terms: &Terms) -> bool {
 }
 
 /// Has a reap program decide on the entries at these places. Returns how many it ended.
-fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
+pub(super) fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
     let mut reaped = 0;
     for places in places.chunks(REAP_BATCH) {
         let mut input = vec![0; REAP_HEADER];
