@@ -37,7 +37,9 @@ pub use self::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
         RunRequest, Slots,
     },
-    event::{Claimed, Event, Exit, Link, Outcome, ProbeId, Reason, Route, RunId, RunOutcome},
+    event::{
+        Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
+    },
     groups::CannotFailOver,
     health::{Health, Transition},
     notice::{Level, Notice},
@@ -133,6 +135,8 @@ impl Core {
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
+            Event::Sync { ready } => self.groups.synced(ready),
+            Event::Peer(news) => effects.push(Effect::Notify(Notice::Peer(news))),
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);

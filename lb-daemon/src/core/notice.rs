@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    event::{Claimed, Outcome},
+    event::{Claimed, Outcome, PeerNews},
     group::{Role, Transition},
     view::Kind,
 };
@@ -56,6 +56,8 @@ pub enum Notice {
         /// Who claims what.
         claimed: Claimed,
     },
+    /// The conversation with the peer began, ended, or cannot be had.
+    Peer(PeerNews),
 }
 
 /// How much a notice matters.
@@ -75,14 +77,16 @@ impl Notice {
         match self {
             Self::Backend { up: true, .. }
             | Self::Service { up: true, .. }
-            | Self::Tracked { failure: None, .. } => Level::Info,
+            | Self::Tracked { failure: None, .. }
+            | Self::Peer(PeerNews::Connected { .. }) => Level::Info,
             Self::Group { transition, .. } => match transition.to {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
             },
             Self::Backend { up: false, .. }
             | Self::Tracked { failure: Some(_), .. }
-            | Self::Claimed { .. } => Level::Warn,
+            | Self::Claimed { .. }
+            | Self::Peer(PeerNews::Lost { .. } | PeerNews::Failed { .. }) => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -120,6 +124,12 @@ impl fmt::Display for Notice {
                 "address {address} of group {group} is on another host too: {mac} on {interface} \
                  claims it"
             ),
+            Self::Peer(PeerNews::Connected { address, node, program }) => {
+                write!(f, "connected to the peer at {address}: {node}, tandem {program}")
+            }
+            Self::Peer(PeerNews::Lost { why } | PeerNews::Failed { why }) => {
+                write!(f, "{why}; this host's connections are not kept in two places")
+            }
         }
     }
 }
