@@ -1,0 +1,1 @@
+//! Conversations, tested: rule by rule, and by simulation.
