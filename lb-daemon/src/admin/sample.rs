@@ -69,6 +69,7 @@ pub(super) fn healthy() -> Status {
                 ..TableStatus::default()
             },
         ],
+        sync: None,
         groups: vec![
             GroupStatus {
                 role: Role::Master,

@@ -46,7 +46,7 @@ pub use self::{
     view::{
         AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
         Election, Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status,
-        TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
