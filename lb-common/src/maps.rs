@@ -20,7 +20,7 @@
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
 //! | `CHANGES` | ring buffer | [`Change`] | program; daemon takes |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
-//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
+//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},

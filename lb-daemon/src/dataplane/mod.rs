@@ -56,10 +56,10 @@ pub use self::{
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
     replica::{FindWay, Replica},
-    simulate::{Simulated, XdpAction},
+    simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
+use self::{client_hops::Turn, leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -75,6 +75,7 @@ pub struct Dataplane {
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
     grace: Arc<Grace>,
+    turn: Turn,
     _lock: Lock,
 }
 
@@ -105,7 +106,8 @@ impl Dataplane {
         let (reconciler, inventory) = Reconciler::open(&pins)?;
         let attached = BTreeMap::new();
         let grace = Arc::new(Grace::of(peer));
-        Ok((Self { ebpf, pins, reconciler, attached, grace, _lock: lock }, inventory))
+        let turn = Turn::default();
+        Ok((Self { ebpf, pins, reconciler, attached, grace, turn, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -198,6 +200,13 @@ impl Dataplane {
         simulate::run(program, frame, ifindex)
     }
 
+    /// The program with this name on the same maps, to be run on what the caller has.
+    pub fn program(&self, global: &Global, name: &'static str) -> Result<Program> {
+        let mut ebpf = create(&self.pins, global)?;
+        load(&mut ebpf, name)?;
+        Ok(Program { ebpf, name })
+    }
+
     /// A reader of the counters, with handles of its own.
     pub fn counters(&self) -> Result<CounterReader> {
         CounterReader::open(&self.pins)
@@ -224,7 +233,7 @@ impl Dataplane {
         for name in [Reaper::PROGRAM_V4, Reaper::PROGRAM_V6] {
             load(&mut ebpf, name)?;
         }
-        Reaper::open(&self.pins, ebpf)
+        Reaper::open(&self.pins, ebpf, self.turn.clone())
     }
 
     /// What ends connections before their time, with handles of its own.
@@ -243,7 +252,7 @@ impl Dataplane {
         for name in Replica::PROGRAMS {
             load(&mut ebpf, name)?;
         }
-        Replica::open(&self.pins, ebpf, self.reconciler.names(), find)
+        Replica::open(&self.pins, ebpf, self.reconciler.names(), find, self.turn.clone())
     }
 }
 

@@ -11,7 +11,8 @@ use lb_daemon::{
     config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus},
     dataplane::{
-        CounterReader, Dataplane, Ender, FindWay, Leases, Reaper, Replica, Simulated, XdpAction,
+        CounterReader, Dataplane, Ender, FindWay, Leases, Program, Reaper, Replica, Simulated,
+        XdpAction,
     },
 };
 use nix::net::if_::if_nametoindex;
@@ -57,13 +58,13 @@ impl World {
     /// Two of them with the same interfaces, each the other's peer; the first has the lower half of
     /// the translation ports.
     pub(crate) fn run_pair(
-        peers: [Peer; 2],
-        story: impl FnOnce(&mut World, &mut World) -> Result<()> + Send,
+        peers: &[Peer; 2],
+        story: impl FnOnce(World, World) -> Result<()> + Send,
     ) -> Result<()> {
         let [one, two] = ["one", "two"].map(|name| global(&format!("/sys/fs/bpf/{name}")));
         Self::with_arms(|links| {
-            let mut one = Self::open(one, Some(&peers[0]), links.clone())?;
-            story(&mut one, &mut Self::open(two, Some(&peers[1]), links)?)
+            let one = Self::open(one, Some(&peers[0]), links.clone())?;
+            story(one, Self::open(two, Some(&peers[1]), links)?)
         })
     }
 
@@ -152,6 +153,11 @@ impl World {
             Family::V6 => "ipv6",
         };
         tables.into_iter().find(|table| table.family == name).context("a table for each family")
+    }
+
+    /// The program with this name, on the same maps.
+    pub(crate) fn program(&self, name: &'static str) -> Result<Program> {
+        self.dataplane.program(&self.global, name)
     }
 
     pub(crate) fn reaper(&self) -> Result<Reaper> {
