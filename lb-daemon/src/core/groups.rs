@@ -55,6 +55,9 @@ pub(super) struct Groups {
     /// ... and how many of each run, as far as that is known.
     counts: BTreeMap<String, u32>,
     next_run: u64,
+    /// What the conversation with the peer told last: whether this host may take over from it.
+    /// Nothing if there is to be none, so that there is nothing to wait for.
+    synced: Option<bool>,
 }
 
 /// A group of the configuration in force.
@@ -104,6 +107,7 @@ pub enum CannotFailOver {
 impl Groups {
     /// Puts a configuration in force. Groups, scripts and processes that stay keep their state.
     pub(super) fn configure(&mut self, config: &Config, now: Instant, effects: &mut Vec<Effect>) {
+        self.synced = config.sync.as_ref().map(|_| self.synced.unwrap_or(false));
         let mut before = std::mem::take(&mut self.list);
         let were: Vec<Arc<Group>> = before.iter().map(|group| group.config.clone()).collect();
         self.list = config
@@ -212,6 +216,18 @@ impl Groups {
         self.links = Some(links);
     }
 
+    /// Takes in whether this host may take over from its peer, as far as connections go. What a
+    /// conversation told that a reload has ended is not heeded.
+    pub(super) fn synced(&mut self, ready: bool) {
+        if let Some(before) = &mut self.synced
+            && *before != ready
+        {
+            *before = ready;
+            // The election does not know.
+            self.facts = None;
+        }
+    }
+
     /// Takes in how a run of a script ended.
     pub(super) fn ran(&mut self, run: RunId, outcome: &RunOutcome, now: Instant) {
         for script in &mut self.scripts {
@@ -295,8 +311,9 @@ impl Groups {
             return;
         }
         effects.extend(self.news(&facts).into_iter().map(Effect::Notify));
+        let ready = self.synced.unwrap_or(true);
         for group in &mut self.list {
-            effects.extend(group.stand(&facts).map(Effect::Election));
+            effects.extend(group.stand(&facts, ready).map(Effect::Election));
         }
         self.facts = Some(facts);
     }
@@ -407,11 +424,11 @@ impl GroupState {
     /// The election of a group begins when all that it tracks is known: a host that came up to find
     /// its script failing would take the group only to give it away. In a group that has begun,
     /// something that a reload added counts for nothing until it is known.
-    fn stand(&mut self, facts: &Facts) -> Option<Command> {
+    fn stand(&mut self, facts: &Facts, ready: bool) -> Option<Command> {
         if self.told.is_none() && standing::unknown(&self.config, facts).is_some() {
             return None;
         }
-        let standing = standing::standing(&self.config, facts);
+        let standing = standing::standing(&self.config, facts, ready);
         (self.told.as_ref() != Some(&standing)).then(|| {
             self.told = Some(standing.clone());
             Command::Standing { group: self.config.name.clone(), standing }

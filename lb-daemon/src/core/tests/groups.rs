@@ -92,7 +92,11 @@ fn process(name: &str, quorum: u32, delay: Duration) -> Arc<Process> {
 }
 
 /// A configuration with one service, `db`, and these.
-fn with(groups: &[Group], scripts: &[Arc<Script>], processes: &[Arc<Process>]) -> Arc<Config> {
+pub(super) fn with(
+    groups: &[Group],
+    scripts: &[Arc<Script>],
+    processes: &[Arc<Process>],
+) -> Arc<Config> {
     let mut config = two().as_ref().clone();
     config.groups = groups.iter().cloned().map(Arc::new).collect();
     config.scripts = scripts.to_vec();
@@ -107,7 +111,7 @@ fn tracking(all: &[(Kind, &str, i16)]) -> Group {
 
 impl Bench {
     /// All of these interfaces, and no others.
-    fn links(&mut self, links: &[(&str, bool)]) {
+    pub(super) fn links(&mut self, links: &[(&str, bool)]) {
         let links = links.iter().zip(2..);
         let links =
             links.map(|((name, up), ifindex)| ((*name).to_owned(), Link { ifindex, up: *up }));
@@ -134,7 +138,7 @@ impl Bench {
     }
 
     /// What the election was told by the last event of the standing of `gw`.
-    fn standing(&self) -> Option<&Standing> {
+    pub(super) fn standing(&self) -> Option<&Standing> {
         let mut told = self.commands.iter().filter_map(|command| match command {
             Command::Standing { group, standing } if group == "gw" => Some(standing),
             _ => None,
