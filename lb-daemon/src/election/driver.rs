@@ -115,8 +115,8 @@ impl Driver {
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
-        let addresses = groups.iter().flat_map(|group| &group.config.addresses);
-        let addresses: Vec<GroupAddress> = addresses.cloned().collect();
+        let addresses: Vec<GroupAddress> =
+            groups.iter().flat_map(|group| group.config.places()).collect();
         let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.iter().map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {

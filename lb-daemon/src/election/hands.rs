@@ -43,7 +43,7 @@ impl Hands {
     /// its seat.
     pub(super) fn carry_out(&mut self, number: u16, group: &Arc<config::Group>, output: Output) {
         let name = || group.name.clone();
-        let addresses = || group.addresses.clone();
+        let addresses = || group.places();
         match output {
             Output::Lease(until) => (self.leases)(number, until),
             Output::Send(_) => {}
@@ -53,7 +53,7 @@ impl Hands {
             }
             Output::Hold(false) => {
                 self.sentry.guard(name(), Vec::new());
-                self.ask(Job::Release(name(), addresses()));
+                self.ask(Job::Release(Arc::clone(group)));
             }
             Output::Announce { times } => self.ask(Job::Announce(addresses(), times)),
             Output::Changed(transition) => self.tell(Event::Group { name: name(), transition }),
@@ -62,9 +62,9 @@ impl Hands {
 
     /// Ends what an earlier daemon may have left behind of a group: nothing is served, and the
     /// addresses are taken off.
-    pub(super) fn clear(&mut self, number: u16, group: &config::Group) {
+    pub(super) fn clear(&mut self, number: u16, group: &Arc<config::Group>) {
         (self.leases)(number, None);
-        self.ask(Job::Release(group.name.clone(), group.addresses.clone()));
+        self.ask(Job::Release(Arc::clone(group)));
     }
 
     /// Takes the addresses off that an earlier daemon has put onto interfaces, but for these.

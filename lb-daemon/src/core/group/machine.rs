@@ -153,6 +153,7 @@ impl Group {
         };
         self.config.name == config.name
             && self.config.interface == config.interface
+            && self.config.vmac() == config.vmac()
             && identity(&self.config) == identity(config)
     }
 

@@ -21,6 +21,7 @@ pub(super) fn vrrp(priority: u8) -> Protocol {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     })
 }
 

@@ -16,6 +16,7 @@ mod strangers;
 mod tracking;
 mod unsent;
 mod upkeep;
+mod vmac;
 
 use std::time::{Duration, Instant};
 

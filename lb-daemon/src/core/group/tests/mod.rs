@@ -77,6 +77,7 @@ fn vrrp(version: VrrpVersion, priority: u8, interval: Duration) -> Protocol {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     })
 }
 
