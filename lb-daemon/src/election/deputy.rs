@@ -41,7 +41,7 @@ pub(super) enum Job {
     /// Open a group's way to the peers.
     Open(Opening),
     /// Close one that nobody needs any more: leaving a multicast group takes time as joining does.
-    Close(Channel),
+    Close(Box<Channel>),
 }
 
 /// A way to the peers that is to be opened.

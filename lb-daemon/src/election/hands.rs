@@ -87,7 +87,7 @@ impl Hands {
     /// Has the deputy close a way to the peers, if it is one.
     pub(super) fn close(&self, channel: Result<Channel, String>) {
         if let Ok(channel) = channel {
-            self.ask(Job::Close(channel));
+            self.ask(Job::Close(Box::new(channel)));
         }
     }
 

@@ -142,9 +142,10 @@ impl Addresses {
             .runtime
             .block_on(list(&self.handle, |handle| handle.address().get().execute()))
             .context("cannot list this host's addresses")?;
-        let ours = messages.iter().filter(|message| {
-            message.attributes.iter().any(|one| *one == AddressAttribute::Protocol(OURS))
-        });
+        let is_ours = |message: &&AddressMessage| {
+            message.attributes.contains(&AddressAttribute::Protocol(OURS))
+        };
+        let ours = messages.iter().filter(is_ours);
         let place = |message: &AddressMessage| {
             let AddressMessage { header, .. } = message;
             host::own(message).map(|ip| (header.index, ip, header.prefix_len))

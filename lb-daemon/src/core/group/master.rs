@@ -206,12 +206,11 @@ impl Group {
     pub(super) fn notice_lapse(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Master(mastery) = &self.state else { return };
         if now >= mastery.lease {
-            let why = match &self.unsent {
-                Some(why) => format!("cannot advertise, so another may serve: {why}"),
-                None => {
-                    let held_up = now.saturating_duration_since(mastery.sent).as_millis();
-                    format!("was held up for {held_up} ms: another may serve")
-                }
+            let why = if let Some(why) = &self.unsent {
+                format!("cannot advertise, so another may serve: {why}")
+            } else {
+                let held_up = now.saturating_duration_since(mastery.sent).as_millis();
+                format!("was held up for {held_up} ms: another may serve")
             };
             out.extend([Output::Lease(None), Output::Hold(false)]);
             self.become_backup(Until::Down, why, now, out);
