@@ -10,5 +10,6 @@ pub mod netlink;
 pub mod probe;
 pub mod runtime;
 mod spawn;
+pub mod stand_in;
 pub mod tracking;
 pub mod vrrp_io;

@@ -41,6 +41,8 @@ pub enum Request {
         /// Name of the group.
         group: String,
     },
+    /// Give all groups up, end all connections, and end.
+    Stop,
 }
 
 /// What the daemon answers.
@@ -53,6 +55,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Failover`]: the group is being handed over.
     FailingOver,
+    /// To [`Request::Stop`]: the daemon stops from now on. When it has, its socket is gone.
+    Stopping,
     /// It could not be done; why, for people. After a refused reload: the diagnostics of the file.
     Failed(String),
 }
@@ -159,7 +163,7 @@ mod tests {
     #[test]
     fn requests_survive_the_way() {
         let failover = Request::Failover { group: "gw".to_owned() };
-        for request in [Request::Status, Request::Reload, failover] {
+        for request in [Request::Status, Request::Reload, Request::Stop, failover] {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }
     }
@@ -186,7 +190,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             failure(r#"{"version":1,"body":"drain"}"#).replace(env!("CARGO_PKG_VERSION"), "VERSION"),
-            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`): if this command is newer, restart the daemon"
+            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `stop`): if this command is newer, restart the daemon"
         );
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lb_common::maps::Lease;
 use nix::time::{ClockId, clock_gettime};
 
@@ -13,28 +13,136 @@ use super::{
     mapped::{Access, Mapped},
     pins::Pins,
 };
+use crate::core::group::{self, Lost};
 
 /// Writes leases. A store to memory, so that nothing can hold it up.
-pub struct Leases(Mapped<Lease>);
+pub struct Leases {
+    memory: Mapped<Lease>,
+    /// What this process has written last as the end of each group's lease; nothing before it did.
+    written: Vec<Option<u64>>,
+}
 
 impl Leases {
-    /// Maps them, and ends all that an earlier daemon may have left: whoever had them is gone.
+    /// Maps them. What an earlier process has left stays as it is.
     pub(super) fn open(pins: &Pins) -> Result<Self> {
-        let mut this = Self(Mapped::open(pins, "LEASES", Access::Change)?);
-        for group in 0..this.0.len() {
-            this.set(u16::try_from(group)?, None).context("no room for a lease")?;
-        }
-        Ok(this)
+        let memory = Mapped::open(pins, "LEASES", Access::Change)?;
+        let written = vec![None; memory.len()];
+        Ok(Self { memory, written })
     }
 
     /// Sets until when the group with this number is served, or that it no longer is. Returns
     /// nothing if no group can have this number.
     pub fn set(&mut self, group: u16, until: Option<Instant>) -> Option<()> {
-        let element = self.0.element(group.into())?;
-        // SAFETY: aligned words of a live mapping, only ever accessed atomically.
-        let word = unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).end) };
-        word.store(until.map_or(0, monotonic), Ordering::SeqCst);
+        let until = until.map_or(0, monotonic);
+        self.end_of(group)?.store(until, Ordering::SeqCst);
+        *self.written.get_mut(usize::from(group))? = Some(until);
         Some(())
+    }
+
+    /// The number of each group with a lease that has not ended, by its election.
+    pub(super) fn running(&self) -> impl Iterator<Item = (u64, u16)> + '_ {
+        let groups = (0..self.memory.len()).filter_map(|group| u16::try_from(group).ok());
+        groups.filter_map(|group| {
+            let election = self.election_of(group)?.load(Ordering::SeqCst);
+            (election != 0 && self.running_end(group, election).is_some())
+                .then_some((election, group))
+        })
+    }
+
+    fn end_of(&self, group: u16) -> Option<&AtomicU64> {
+        let element = self.memory.element(group.into())?;
+        // SAFETY: aligned words of a live mapping, only ever accessed atomically.
+        Some(unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).end) })
+    }
+
+    fn election_of(&self, group: u16) -> Option<&AtomicU64> {
+        let element = self.memory.element(group.into())?;
+        // SAFETY: as above.
+        Some(unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).election) })
+    }
+
+    /// When the lease ends that another process has left, if that is still to come.
+    fn running_end(&self, group: u16, election: u64) -> Option<u64> {
+        let end = self.end_of(group)?.load(Ordering::SeqCst);
+        // Written before the end, and only while there is no lease.
+        let is_it = self.election_of(group)?.load(Ordering::SeqCst) == election;
+        let is_ours = self.written.get(usize::from(group)) == Some(&Some(end));
+        (is_it && !is_ours && end > monotonic(Instant::now())).then_some(end)
+    }
+
+    fn written(&self, group: u16) -> Option<u64> {
+        self.written.get(usize::from(group)).copied().flatten()
+    }
+
+    /// Writes an end, unless another process has written one after this one had.
+    fn write(&mut self, group: u16, until: u64) -> Result<(), Lost> {
+        let before = self.written(group);
+        let Some(end) = self.end_of(group) else { return Ok(()) };
+        match before {
+            Some(before) => end
+                .compare_exchange(before, until, Ordering::SeqCst, Ordering::SeqCst)
+                .map_err(lost)?,
+            None => end.swap(until, Ordering::SeqCst),
+        };
+        self.written[usize::from(group)] = Some(until);
+        Ok(())
+    }
+}
+
+/// What another process has done that has written this as the end of a lease.
+const fn lost(found: u64) -> Lost {
+    if found == 0 { Lost::Ended } else { Lost::Claimed }
+}
+
+impl group::Leases for Leases {
+    fn is_running(&self, group: u16, election: u64) -> bool {
+        self.running_end(group, election).is_some()
+    }
+
+    fn claim(&mut self, group: u16, election: u64) -> Option<Instant> {
+        // Read again if it was just renewed.
+        while let Some(end) = self.running_end(group, election) {
+            // A nanosecond less, so that the other process sees another's writing.
+            let claimed = end - 1;
+            let word = self.end_of(group)?;
+            if word.compare_exchange(end, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                self.written[usize::from(group)] = Some(claimed);
+                return Some(instant(claimed));
+            }
+        }
+        None
+    }
+
+    fn renew(&mut self, group: u16, election: u64, until: Instant) -> Result<(), Lost> {
+        if self.written(group).is_none_or(|end| end == 0)
+            && let Some(word) = self.election_of(group)
+        {
+            word.store(election, Ordering::SeqCst);
+        }
+        self.write(group, monotonic(until))
+    }
+
+    fn end(&mut self, group: u16) -> Result<(), Lost> {
+        self.write(group, 0)
+    }
+
+    fn check(&self, group: u16) -> Result<(), Lost> {
+        let (Some(word), Some(written)) = (self.end_of(group), self.written(group)) else {
+            return Ok(());
+        };
+        let found = word.load(Ordering::SeqCst);
+        if found == written { Ok(()) } else { Err(lost(found)) }
+    }
+
+    fn end_others(&mut self, groups: &[(u16, u64)]) {
+        let others: Vec<u16> = self
+            .running()
+            .filter(|(election, group)| !groups.contains(&(*group, *election)))
+            .map(|(_, group)| group)
+            .collect();
+        for group in others {
+            self.set(group, None);
+        }
     }
 }
 
@@ -44,6 +152,13 @@ fn monotonic(when: Instant) -> u64 {
     on_clock(when, || {
         clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
     })
+}
+
+/// The same time the other way round, or earlier by as much as this takes.
+fn instant(monotonic: u64) -> Instant {
+    let start = Instant::now();
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
+    start + Duration::from_nanos(monotonic).saturating_sub(now)
 }
 
 /// The clock is read before the time that is left: who is held up between the two makes the lease

@@ -49,15 +49,16 @@ pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
     leases::Leases,
+    lock::Lock,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
     simulate::{Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
+use self::{pins::Pins, reconcile::Reconciler};
 use crate::{
     config::Global,
-    core::{Desired, Inventory},
+    core::{Desired, Inventory, group::Leases as _},
 };
 
 /// The program as `lb-ebpf` was compiled to.
@@ -77,7 +78,7 @@ impl Dataplane {
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
         let pins = Pins::create(&global.bpffs)?;
-        let Some(lock) = Lock::take(&global.bpffs)? else {
+        let Some(lock) = Lock::wait(&global.bpffs)? else {
             bail!(
                 "another tandem runs the data plane in {}: stop it first, or give this one a \
                  directory of its own ([global] bpffs)",
@@ -96,7 +97,8 @@ impl Dataplane {
                  before the next start to change it (this ends its connections)"
             );
         }
-        let (reconciler, inventory) = Reconciler::open(&pins)?;
+        let (reconciler, mut inventory) = Reconciler::open(&pins)?;
+        inventory.groups = Leases::open(&pins)?.running().collect();
         let attached = BTreeMap::new();
         Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
     }
@@ -192,7 +194,7 @@ impl Dataplane {
         CounterReader::open(&self.pins)
     }
 
-    /// Where the groups' leases are written; all have ended now.
+    /// Where the groups' leases are written. Those that an earlier process has left go on.
     pub fn leases(&self) -> Result<Leases> {
         Leases::open(&self.pins)
     }
@@ -215,6 +217,16 @@ impl Dataplane {
         }
         Reaper::open(&self.pins, ebpf)
     }
+}
+
+/// The leases in the data plane of this program's layout, whoever else has it open.
+pub fn leases(bpffs: &std::path::Path) -> Result<Leases> {
+    Leases::open(&Pins::of(bpffs))
+}
+
+/// The right to write the data plane's maps, and to take it away; nothing if a daemon has it.
+pub fn lock(bpffs: &std::path::Path) -> Result<Option<Lock>> {
+    Lock::take(bpffs)
 }
 
 /// Whether an earlier daemon left a data plane there.
@@ -241,6 +253,10 @@ pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
             bpffs.display()
         );
     };
+    // Whoever carries on for a daemon that was to come back need not wait for it any longer.
+    if let Ok(mut leases) = leases(bpffs) {
+        leases.end_others(&[]);
+    }
     detach(bpffs)
 }
 

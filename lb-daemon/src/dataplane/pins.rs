@@ -48,13 +48,18 @@ impl Pins {
     /// Makes the directories.
     pub(super) fn create(bpffs: &Path) -> Result<Self> {
         check_bpffs(bpffs)?;
-        let root = bpffs.join(format!("{LAYOUT:016x}"));
+        let this = Self::of(bpffs);
         for directory in ["maps", "links"] {
-            let directory = root.join(directory);
+            let directory = this.root.join(directory);
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        Ok(Self { root })
+        Ok(this)
+    }
+
+    /// Where they are, or would be.
+    pub(super) fn of(bpffs: &Path) -> Self {
+        Self { root: bpffs.join(format!("{LAYOUT:016x}")) }
     }
 
     /// Whether there is a data plane, of whatever layout.

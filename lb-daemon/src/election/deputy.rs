@@ -25,6 +25,8 @@ pub(super) enum Job {
     Hold(String, Vec<GroupAddress>),
     /// None of these, nor any other of the group, shall be on an interface.
     Release(String, Vec<GroupAddress>),
+    /// Another process looks after the group's addresses from now on.
+    Forget(String),
     /// Announce each of these so many times.
     Announce(Vec<GroupAddress>, u32),
 }
@@ -106,6 +108,7 @@ impl Deputy {
             match job {
                 Ok(Job::Hold(group, addresses)) => self.hold(group, &addresses),
                 Ok(Job::Release(group, addresses)) => self.release(&group, &addresses),
+                Ok(Job::Forget(group)) => _ = self.held.0.remove(&group),
                 Ok(Job::Announce(addresses, times)) => self.announce(&addresses, times),
                 Err(mpsc::RecvTimeoutError::Timeout) => self.put_all(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,

@@ -1,7 +1,7 @@
 //! One group: its machine, and the way to its peers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -11,7 +11,7 @@ use crate::{
     config,
     core::{
         AdvertCounts, Election as View,
-        group::{Group, Input, Output, Role, Standing},
+        group::{Group, Input, Leases, Output, Role, Standing, identity},
     },
     vrrp_io::{self, Channel},
 };
@@ -20,6 +20,10 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Adverts that are taken in one after the other, before other groups have their turn.
 const VOLLEY: usize = 64;
+
+/// By how much CARP's replay counter goes ahead of the last one that is known: more than the adverts
+/// that can have been sent since. Peers heed whatever is higher.
+const LEAP: u64 = 1 << 16;
 
 /// A group's place in the election.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ pub(super) struct Seat {
     /// What went over earlier channels.
     counts: vrrp_io::Counts,
     since: Instant,
+    /// Where CARP's replay counter begins, for who stands in for a daemon; nothing for a daemon.
+    stands_in: Option<u64>,
+    /// Whether this process takes part in the election no longer.
+    is_over: bool,
 }
 
 impl Seat {
@@ -62,7 +70,33 @@ impl Seat {
             standing,
             counts: vrrp_io::Counts::default(),
             since: now,
+            stands_in: None,
+            is_over: false,
         }
+    }
+
+    /// The same for who stands in for a daemon that was the master: the election is over as soon as
+    /// this host is not. `counters` has where CARP's replay counter was, by the group's name.
+    pub(super) fn stand_in(mut self, counters: &BTreeMap<String, u64>) -> Self {
+        let last = counters.get(&self.config.name).copied().unwrap_or_default();
+        self.stands_in = Some(last.saturating_add(LEAP));
+        self
+    }
+
+    /// Whether this process takes part in the election no longer.
+    pub(super) fn is_over(&self) -> bool {
+        let has_begun = self.machine.as_ref().is_some_and(Group::has_begun);
+        self.is_over || self.stands_in.is_some() && has_begun && self.role() != Role::Master
+    }
+
+    /// Takes part in the election no longer.
+    pub(super) fn leave(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Where CARP's replay counter is.
+    pub(super) fn counter(&self) -> u64 {
+        self.machine.as_ref().map_or(0, Group::counter)
     }
 
     pub(super) fn channel(&self) -> Option<&Channel> {
@@ -79,9 +113,9 @@ impl Seat {
     ///
     /// A backup that was held up hears first what has come in meanwhile, lest it take over from a
     /// master that lives. A master that was held up finds out first that it may be none any more.
-    pub(super) fn turn(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn turn(&mut self, leases: &mut dyn Leases, now: Instant, out: &mut Vec<Output>) {
         if self.look_at <= now {
-            self.look(now, out);
+            self.look(leases, now, out);
         }
         if self.role() == Role::Master {
             self.input(Input::Tick, now, out);
@@ -90,11 +124,17 @@ impl Seat {
         self.input(Input::Tick, now, out);
     }
 
-    pub(super) fn stand(&mut self, standing: Standing, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn stand(
+        &mut self,
+        standing: Standing,
+        leases: &mut dyn Leases,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
         self.standing = Some(standing);
         // Often it is a link that changed.
-        self.look(now, out);
-        self.tell_standing(now, out);
+        self.look(leases, now, out);
+        self.tell_standing(leases, now, out);
     }
 
     pub(super) fn input(&mut self, input: Input, now: Instant, out: &mut Vec<Output>) {
@@ -114,6 +154,7 @@ impl Seat {
     pub(super) fn reconfigure(
         &mut self,
         config: Arc<config::Group>,
+        leases: &mut dyn Leases,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
@@ -123,7 +164,7 @@ impl Seat {
         self.config = Arc::clone(&config);
         // Password, peers and addresses are the channel's too.
         self.close("not opened again yet".to_owned());
-        self.look(now, out);
+        self.look(leases, now, out);
         if let Some(machine) = &mut self.machine {
             out.extend(machine.reconfigure(config, now));
         }
@@ -203,11 +244,11 @@ impl Seat {
     }
 
     /// Looks after the way to the peers.
-    fn look(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn look(&mut self, leases: &mut dyn Leases, now: Instant, out: &mut Vec<Output>) {
         self.look_at = now + LOOK;
         if self.channel.as_ref().is_ok_and(Channel::is_lost) {
             self.close(format!("interface {} is gone", self.config.interface));
-            self.tell_standing(now, out);
+            self.tell_standing(leases, now, out);
         }
         // A master that cannot speak must not stay one: its peers take over.
         if std::mem::take(&mut self.doubts_source)
@@ -226,15 +267,16 @@ impl Seat {
                     machine.set_source(source);
                 } else {
                     let config = Arc::clone(&self.config);
-                    self.machine = Some(Group::new(config, source, counter(), now));
+                    let counter = self.stands_in.unwrap_or_else(counter);
+                    self.machine = Some(Group::new(config, source, counter, now));
                 }
-                self.tell_standing(now, out);
+                self.tell_standing(leases, now, out);
             }
             Err(error) => {
                 let why = format!("{error:#}");
                 if self.channel.as_ref().err() != Some(&why) {
                     self.channel = Err(why);
-                    self.tell_standing(now, out);
+                    self.tell_standing(leases, now, out);
                 }
             }
         }
@@ -247,10 +289,22 @@ impl Seat {
     }
 
     /// Tells the machine how this host is. Who cannot hear the peers is in no state to serve.
-    fn tell_standing(&mut self, now: Instant, out: &mut Vec<Output>) {
-        if let Some(mut standing) = self.standing.clone() {
-            standing.faults.extend(self.trouble());
+    ///
+    /// The first time it also learns whether there is a lease of another process of this host to go
+    /// on with.
+    fn tell_standing(&mut self, leases: &mut dyn Leases, now: Instant, out: &mut Vec<Output>) {
+        let (Some(mut standing), Some(machine)) = (self.standing.clone(), &self.machine) else {
+            return;
+        };
+        standing.faults.extend(self.trouble());
+        if machine.has_begun() {
             self.input(Input::Standing(standing), now, out);
+            return;
+        }
+        match leases.claim(self.number, identity(&self.config)) {
+            Some(lease) => self.input(Input::Resume { standing, lease }, now, out),
+            None if self.stands_in.is_some() => self.leave(),
+            None => self.input(Input::Standing(standing), now, out),
         }
     }
 }

@@ -26,6 +26,10 @@ fn runtime() -> mpsc::Sender<Handle> {
                     })
                 }
                 Request::Reload => Response::Failed("line 3: no such key".into()),
+                Request::Stop => {
+                    let _ = handle.reply.send(Response::Stopping);
+                    return;
+                }
                 Request::Failover { group } if group == "gw" => Response::FailingOver,
                 Request::Failover { group } => Response::Failed(format!("no group {group}")),
             };

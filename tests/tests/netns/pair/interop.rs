@@ -60,7 +60,7 @@ fn ucarp_and_tandem_agree() -> Result<()> {
                 let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
                 contest.enter_as(host, Box::new(member))?;
             } else {
-                let member = carp_on(&contest, host, advskew)?;
+                let member = carp_on(&contest, host, advskew, |settings| settings)?;
                 contest.enter_as(host, Box::new(member))?;
             }
         }
@@ -133,7 +133,7 @@ fn one_then_the_other(contest: &mut Contest, limits: &Limits) -> Result<()> {
     }
     contest.only_master(0)?;
     let at = SystemTime::now();
-    contest.member(0).elector().signal(Signal::SIGTERM)?;
+    contest.member(0).elector().signal(Signal::SIGINT)?;
     let after = contest.advert_since(at, 1)?;
     ensure!(
         after <= limits.farewell + SLACK,

@@ -11,6 +11,7 @@ mod interop;
 mod operation;
 mod partition;
 mod renumbering;
+mod restart;
 mod stall;
 mod strangers;
 mod tracking;
@@ -66,8 +67,13 @@ fn operate(tandem: &Tandem, verb: &[&str]) -> Result<String> {
     tandem.verb(verb).arg("--socket").arg(tandem.socket()).run()
 }
 
-/// A Tandem that shares the virtual IPv4 address by CARP.
-fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
+/// A Tandem that shares the virtual IPv4 address by CARP, with these settings changed.
+fn carp_on(
+    contest: &Contest,
+    host: usize,
+    advskew: u8,
+    set: impl FnOnce(Settings) -> Settings,
+) -> Result<Tandem> {
     let vip = contest.pair().vip(Family::V4);
     let group = format!(
         "\
@@ -83,5 +89,5 @@ preempt = false
 virtual_ipaddress = [\"{vip}/32\"]
 "
     );
-    Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
+    Tandem::start_on(contest.twin(host), &set(Settings::of_pair(&group)))
 }

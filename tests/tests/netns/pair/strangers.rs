@@ -120,7 +120,7 @@ fn another_password_takes_nothing_over() -> Result<()> {
 fn forged_and_replayed_adverts_of_carp_move_nothing() -> Result<()> {
     let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
     for (host, advskew) in [(0, 10), (1, 100)] {
-        let tandem = carp_on(&contest, host, advskew)?;
+        let tandem = carp_on(&contest, host, advskew, |settings| settings)?;
         contest.enter_as(host, Box::new(tandem))?;
     }
     contest.only_master(0)?;
