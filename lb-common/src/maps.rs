@@ -109,7 +109,8 @@ pub const MAX_GROUPS: u32 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Until when the group is served; in the past (or zero) if it is not.
+    /// Until when the group is served; in the past (or zero) if it is not. Always the first field: a
+    /// daemon of another release, with other maps, ends what it finds by that.
     pub end: u64,
     /// Since when it has been served without a break. What was silent before that was not heard by
     /// this host: idle times count from here at the earliest.

@@ -207,7 +207,9 @@ fn stop(socket: &Path, unless_restarting: Option<&str>) -> Result<()> {
 fn stand_in() -> Result<()> {
     let plan = stand_in::receive()?;
     start_log(&plan.config.log)?;
-    tokio::runtime::Runtime::new()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
         .context("cannot start the tokio runtime")?
         .block_on(stand_in::run(plan))
 }

@@ -1,11 +1,13 @@
 //! The groups' leases, where the program reads them.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use aya::maps::MapData;
 use lb_common::maps::Lease;
 use nix::time::{ClockId, clock_gettime};
 
@@ -87,6 +89,19 @@ impl Leases {
         self.written[usize::from(group)] = Some(until);
         Ok(())
     }
+}
+
+/// Ends all leases in the pinned map of another release. All that is known of it is that an element
+/// begins with the lease's end.
+pub(super) fn end_all(pin: &Path) -> Result<()> {
+    let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let memory = Mapped::<u64>::of(&map, Access::Change)?;
+    let words = map.info()?.value_size() as usize / size_of::<u64>();
+    for end in (0..memory.len()).step_by(words.max(1)).filter_map(|at| memory.element(at)) {
+        // SAFETY: an aligned word of a live mapping, only ever accessed atomically.
+        unsafe { AtomicU64::from_ptr(end.as_ptr()) }.store(0, Ordering::SeqCst);
+    }
+    Ok(())
 }
 
 /// What another process has done that has written this as the end of a lease.

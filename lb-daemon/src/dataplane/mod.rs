@@ -58,7 +58,7 @@ pub use self::{
 use self::{pins::Pins, reconcile::Reconciler};
 use crate::{
     config::Global,
-    core::{Desired, Inventory, group::Leases as _},
+    core::{Desired, Inventory},
 };
 
 /// The program as `lb-ebpf` was compiled to.
@@ -77,8 +77,14 @@ impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
     /// touched until [`attach`](Self::attach).
     pub fn open(global: &Global) -> Result<(Self, Inventory)> {
-        let pins = Pins::create(&global.bpffs)?;
-        let Some(lock) = Lock::wait(&global.bpffs)? else {
+        let mut pins = Pins::create(&global.bpffs)?;
+        let mut lock = Lock::wait(&global.bpffs)?;
+        if lock.is_some() && !pins.are_there() {
+            // Whoever had the lock has just taken everything away.
+            pins = Pins::create(&global.bpffs)?;
+            lock = Lock::wait(&global.bpffs)?;
+        }
+        let Some(lock) = lock else {
             bail!(
                 "another tandem runs the data plane in {}: stop it first, or give this one a \
                  directory of its own ([global] bpffs)",
@@ -253,10 +259,6 @@ pub fn detach_orphan(bpffs: &std::path::Path) -> Result<usize> {
             bpffs.display()
         );
     };
-    // Whoever carries on for a daemon that was to come back need not wait for it any longer.
-    if let Ok(mut leases) = leases(bpffs) {
-        leases.end_others(&[]);
-    }
     detach(bpffs)
 }
 

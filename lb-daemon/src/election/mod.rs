@@ -127,7 +127,8 @@ impl Election {
         answer.recv_timeout(PATIENCE).context("the election thread does not answer")
     }
 
-    /// The groups that this host is master of.
+    /// The groups that this host is master of, not before all commands so far were heeded. This may
+    /// take a while on a busy host.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl Election {
     pub fn masteries(&self) -> Result<Vec<Mastery>> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.order(Order::Masteries(reply));
-        answer.recv_timeout(PATIENCE).context("the election thread does not answer")
+        answer.recv_timeout(20 * PATIENCE).context("the election thread does not answer")
     }
 
     /// Gives all groups up that no other process has claimed meanwhile, and waits until that is done. Commands that come later are not heeded.

@@ -89,31 +89,42 @@ pub async fn run(plan: Plan) -> Result<()> {
         return Ok(());
     }
     place.begin()?;
-    daemon.write_all(TAKEN.as_bytes()).await.context("cannot answer the daemon")?;
+    // If it has just died, its groups are looked after all the same.
+    let _ = daemon.write_all(TAKEN.as_bytes()).await;
 
     let mut since = None;
-    loop {
+    let lock = loop {
         let mut rest = [0];
         tokio::select! {
             Some(event) = inbox.recv() => place.handle(event),
             // Its hooks may take a while.
             _ = daemon.read(&mut rest), if since.is_none() => since = Some(Instant::now()),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break place.lock().ok().flatten(),
+            _ = interrupt.recv() => break place.lock().ok().flatten(),
             error = place.election.failed() => return Err(error),
             () = tokio::time::sleep(LOOK) => {}
         }
         let Some(since) = since else { continue };
-        if place.is_superfluous()? {
-            info!("the daemon is back");
-            return Ok(());
+        if place.is_superfluous() {
+            info!("no longer needed");
+            break None;
         }
-        if since.elapsed() >= patience() && place.lock()?.is_some() {
-            warn!("no daemon has come back within {:?}", patience());
-            break;
+        // One that is there, but does not know yet how this host is, is waited for.
+        if since.elapsed() >= patience() {
+            match place.lock() {
+                Ok(None) => {}
+                Ok(lock) => {
+                    warn!("no daemon has come back within {:?}", patience());
+                    break lock;
+                }
+                Err(error) => {
+                    warn!("nobody can come back: {error:#}");
+                    break None;
+                }
+            }
         }
-    }
-    place.leave(inbox).await
+    };
+    place.leave(lock, inbox).await
 }
 
 /// What the process has.
@@ -137,7 +148,7 @@ impl Place {
         election.command(Command::Configure(numbered.collect()));
         // The first answer comes before the sockets were opened, the second after it.
         for _ in 0..2 {
-            election.view()?;
+            election.masteries()?;
         }
         Ok(Self { plan, election, hooks: Hooks::new() })
     }
@@ -169,9 +180,13 @@ impl Place {
         }
     }
 
-    /// Whether there is a daemon again, and nothing left that it has not taken over.
-    fn is_superfluous(&self) -> Result<bool> {
-        Ok(self.election.masteries()?.is_empty() && self.lock()?.is_none())
+    /// Whether there is a daemon again, or no data plane any more, and nothing that is left to go on
+    /// with.
+    fn is_superfluous(&self) -> bool {
+        // Who cannot tell goes on.
+        let has_groups = !self.election.masteries().is_ok_and(|left| left.is_empty());
+        let is_gone = || !self.plan.config.global.bpffs.exists();
+        !has_groups && (is_gone() || self.lock().is_ok_and(|lock| lock.is_none()))
     }
 
     /// The data plane's lock, if no daemon has it.
@@ -179,15 +194,17 @@ impl Place {
         dataplane::lock(&self.plan.config.global.bpffs)
     }
 
-    /// Does what a daemon does that stops.
-    async fn leave(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) -> Result<()> {
-        // If a daemon has come at this moment, the data plane is its own.
-        let lock = self.lock();
+    /// Does what a daemon does that stops. Without the lock, another one has the data plane.
+    async fn leave(
+        mut self,
+        lock: Option<Lock>,
+        mut inbox: mpsc::UnboundedReceiver<Event>,
+    ) -> Result<()> {
         self.election.stop();
         while let Ok(event) = inbox.try_recv() {
             self.handle(event);
         }
-        if let Ok(Some(lock)) = lock {
+        if let Some(lock) = lock {
             info!("detaching the XDP program and stopping");
             dataplane::detach(&self.plan.config.global.bpffs)?;
             drop(lock);

@@ -268,6 +268,22 @@ fn detaching_ends_who_stands_in() -> Result<()> {
 }
 
 #[test]
+fn who_stands_in_ends_when_the_next_daemon_has_other_maps() -> Result<()> {
+    let mut contest = Contest::new(election(), 0)?;
+    for host in 0..2 {
+        enter(&mut contest, host, ENOUGH, "")?;
+    }
+    contest.tandem(0).suspend()?;
+    let rename = "cd /sys/fs/bpf/tandem && mv * 0123456789abcdef";
+    contest.twin(0).command("sh").args(["-c", rename]).run()?;
+    let at = SystemTime::now();
+    contest.tandem(0).start_again()?;
+    contest.advert_since(at, 1)?;
+    contest.only_master(1)?;
+    contest.has_addresses(0, false)
+}
+
+#[test]
 fn a_restart_runs_no_hooks() -> Result<()> {
     let mut contest = Contest::new(election(), 0)?;
     let log = contest.pair().dir().join("hooks");
