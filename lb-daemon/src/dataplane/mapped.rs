@@ -41,8 +41,9 @@ impl<T> Mapped<T> {
     pub(super) fn of(map: &MapData, access: Access) -> Result<Self> {
         let info = map.info()?;
         let size = size_of::<T>();
-        ensure!(info.value_size() as usize % size == 0, "its elements are of another size");
-        let count = info.max_entries() as usize * (info.value_size() as usize / size);
+        let element = info.value_size() as usize;
+        ensure!(element.is_multiple_of(size), "its elements are of another size");
+        let count = info.max_entries() as usize * (element / size);
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
         let length = (count * size).next_multiple_of(page.context("no page size")?);
         let length = NonZeroUsize::new(length).context("it is empty")?;

@@ -45,7 +45,7 @@ impl Plan {
             sync: None,
             ..config.clone()
         };
-        config.global.bpffs = bpffs.to_owned();
+        bpffs.clone_into(&mut config.global.bpffs);
         Self { config, masteries }
     }
 
