@@ -3,12 +3,14 @@
 //! Nothing in the loop waits for anything but the next event. Probes and sockets are tasks of
 //! their own, the walk of the flow tables is a thread of its own; all of them answer by events.
 
+mod flows;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
     ops::ControlFlow,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, mpsc as threads},
     time::{Duration, Instant},
 };
 
@@ -22,14 +24,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Global, Parsed},
+    config::{self, Config, Parsed},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
         Status, group::Command,
     },
-    dataplane::{self, CounterReader, Dataplane, Drift, Reaper, Sweep},
+    dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
     election::{Election, Part},
-    hooks::Hooks,
+    hooks::{self, Hooks},
     netlink::Netlink,
     probe, stand_in,
     tracking::{self, ProcessWatcher},
@@ -119,7 +121,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
                 info!("SIGTERM: ending, to be started again; packets go on flowing");
                 // What was not handed over is given up. The others are told nothing.
                 runtime.election.stop();
-                runtime.hooks.finish().await;
+                runtime.hooks.finish(hooks::LAST).await;
                 return Ok(());
             }
             Err(error) => {
@@ -134,7 +136,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     while let Ok(event) = inbox.try_recv() {
         runtime.handle(event);
     }
-    runtime.hooks.finish().await;
+    runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
 }
@@ -163,6 +165,8 @@ struct Runtime {
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
+    /// Backends whose connections are to end: their numbers, and their names for the log.
+    endings: threads::Sender<(u16, String)>,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -176,7 +180,7 @@ impl Runtime {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self> {
         let global = &config.global;
-        let (mut dataplane, inventory) = Dataplane::open(global)?;
+        let (mut dataplane, inventory) = Dataplane::open(global, config.sync.as_deref())?;
         dataplane.attach(global)?;
         if inventory != Inventory::default() {
             info!(
@@ -189,6 +193,7 @@ impl Runtime {
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
+        let endings = end_sessions(dataplane.ender(global)?)?;
         let now = Instant::now();
         Ok(Self {
             path,
@@ -202,6 +207,7 @@ impl Runtime {
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
+            endings,
             events,
             started: now,
             last_error: None,
@@ -234,6 +240,10 @@ impl Runtime {
     fn run(&mut self, effect: Effect) {
         match effect {
             Effect::Apply(desired) => self.apply(desired),
+            Effect::EndSessions { number, backend } => {
+                // The thread ends only with the daemon.
+                let _ = self.endings.send((number, backend));
+            }
             Effect::Probe(request) => {
                 let events = self.events.clone();
                 tokio::spawn(async move {
@@ -276,7 +286,7 @@ impl Runtime {
     }
 
     /// Breaks if the daemon is to stop.
-    fn answer(&mut self, Handle { request, reply }: Handle) -> ControlFlow<()> {
+    fn answer(&mut self, Handle { request, parts, reply }: Handle) -> ControlFlow<()> {
         let mut flow = ControlFlow::Continue(());
         let response = match request {
             Request::Status => match self.status() {
@@ -294,11 +304,23 @@ impl Runtime {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
+            Request::Flows { filter, limit } => {
+                let names = self.core.connection_names();
+                flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+                return flow;
+            }
+            Request::FlowCounts { filter } => {
+                drop(parts);
+                let names = self.core.connection_names();
+                flows::count(self.dataplane.flows(), names, filter, reply);
+                return flow;
+            }
             Request::Stop => {
                 flow = ControlFlow::Break(());
                 Response::Stopping
             }
         };
+        drop(parts);
         // Whoever asked may be gone.
         let _ = reply.send(response);
         flow
@@ -342,10 +364,10 @@ impl Runtime {
 
     fn try_reload(&mut self) -> Result<Reloaded> {
         let Parsed { config, warnings } = config::load(&self.path)?;
-        if let Err(error) = self.set_up(&config.global) {
+        if let Err(error) = self.set_up(&config) {
             // What was changed already goes back to what the old configuration says.
             let old = self.config.clone();
-            if let Err(error) = self.set_up(&old.global) {
+            if let Err(error) = self.set_up(&old) {
                 error!("cannot go back to the old configuration: {error:#}");
             }
             return Err(error);
@@ -359,9 +381,9 @@ impl Runtime {
         Ok(Reloaded { generation: status.config.generation, warnings })
     }
 
-    fn set_up(&mut self, global: &Global) -> Result<()> {
-        self.dataplane.attach(global)?;
-        self.dataplane.configure(global)
+    fn set_up(&mut self, config: &Config) -> Result<()> {
+        self.dataplane.attach(&config.global)?;
+        self.dataplane.configure(&config.global, config.sync.as_deref())
     }
 
     fn put_in_force(&mut self, config: Arc<Config>, warnings: &[String]) {
@@ -425,6 +447,26 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
         .spawn(run)
         .context("cannot start the reaper thread")?;
     Ok(())
+}
+
+/// Ends connections on a thread of its own, which walks the flow tables for that: backends whose
+/// connections are to end are sent to it by their numbers.
+fn end_sessions(ender: Ender) -> Result<threads::Sender<(u16, String)>> {
+    let (sender, backends) = threads::channel::<(u16, String)>();
+    let run = move || {
+        for (number, backend) in backends {
+            match ender.end_backend(number) {
+                Ok(0) => {}
+                Ok(ended) => warn!("{ended} connections of {backend} ended, since it is DOWN"),
+                Err(error) => error!("cannot end the connections of {backend}: {error:#}"),
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("ender".to_owned())
+        .spawn(run)
+        .context("cannot start the thread that ends connections")?;
+    Ok(sender)
 }
 
 /// How long the walker of the flow tables rests after a walk that had a processor for so long. What

@@ -12,7 +12,8 @@ use crate::{
     link::{ARP, Link},
     maps::{self, Family, Inet, Inet6},
     packet::{Arp, Icmp, Packet, Solicitation},
-    segment::IpHeader,
+    segment::{DESTINATION, HOP_BY_HOP, IpHeader, ROUTING},
+    table::Key,
 };
 
 /// Whether this host may serve the group with this number now; it always may what it shares with
@@ -27,6 +28,34 @@ pub fn holds(group: u32) -> bool {
 #[inline(always)]
 pub fn holds_service(service: u32) -> bool {
     maps::TERMS.get(service).is_some_and(|terms| holds(terms.group))
+}
+
+/// Whether connections of the service with this number may still be coming in from the peer, so that
+/// nobody may be told that one does not exist.
+#[inline(always)]
+pub fn is_in_grace(service: u32) -> bool {
+    maps::TERMS.get(service).is_some_and(|terms| has_grace(terms.group))
+}
+
+/// The same of a packet for no service that may be a backend's, with this destination.
+#[inline(never)]
+pub fn is_answer_in_grace<F: Family>(key: &Key<F>) -> bool {
+    let Some(settings) = maps::SETTINGS.get(0) else { return false };
+    // The peer's translation ports are as many, and next to those of this host.
+    let port = u32::from(key.dport.get());
+    let (first, count) = (settings.port_first, settings.port_count);
+    if port + count < first || port >= first + count * 2 {
+        return false;
+    }
+    // SAFETY: replaced by the daemon as a whole, in one word.
+    let address = unsafe { F::virtual_addresses().get(key.dst) };
+    address.is_some_and(|address| has_grace(address.group.into()))
+}
+
+#[inline(always)]
+fn has_grace(group: u32) -> bool {
+    // SAFETY: a helper without preconditions.
+    maps::LEASES.get(group).is_some_and(|it| it.grace > unsafe { bpf_ktime_get_ns() })
 }
 
 /// What becomes of a packet that `verdict` would leave to the kernel.
@@ -62,6 +91,9 @@ impl Fenced for Inet6 {
     fn is_fenced(packet: &Packet<'_>, link: &Link<'_>) -> bool {
         /// Type of a neighbour solicitation (RFC 4861, section 4.3).
         const SOLICITATION: u8 = 135;
+        /// Extension headers that are looked behind: nobody has cause to use any here, but the kernel
+        /// answers behind them. It answers nothing in fragments (RFC 6980).
+        const EXTENSIONS: usize = 2;
 
         let offset = link.length();
         let Some(ip) = packet.at::<<Self as Family>::Header>(offset) else { return false };
@@ -69,8 +101,17 @@ impl Fenced for Inet6 {
             return true;
         }
         // It is sent to a group that is derived from the address it asks for.
-        let offset = offset + size_of::<<Self as Family>::Header>();
-        if ip.next_header != <<Self as Family>::Header as IpHeader>::ICMP {
+        let mut offset = offset + size_of::<<Self as Family>::Header>();
+        let mut next = ip.next_header;
+        for _ in 0..EXTENSIONS {
+            if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
+                break;
+            }
+            let Some([inner, units]) = packet.at::<[u8; 2]>(offset).copied() else { return false };
+            next = inner;
+            offset += (units as usize + 1) * 8;
+        }
+        if next != <<Self as Family>::Header as IpHeader>::ICMP {
             return false;
         }
         let is_solicitation = packet.at::<Icmp>(offset).is_some_and(|it| it.kind == SOLICITATION);

@@ -4,6 +4,7 @@
 
 mod balance;
 mod condition;
+mod connections;
 mod effect;
 mod event;
 pub mod group;
@@ -33,6 +34,10 @@ use std::{
 use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
+    connections::{
+        Connection, ConnectionCount, ConnectionCounts, ConnectionFilter, ConnectionNames,
+        ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
+    },
     effect::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
         RunRequest, Slots,
@@ -133,6 +138,13 @@ impl Core {
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
+            Event::Advertises { name: group, failure } => {
+                effects.push(Effect::Notify(Notice::Advertises { group, failure }));
+            }
+            Event::PutBack { name, address, was_missing } => {
+                let notice = self.groups.put_back(&name, address, was_missing);
+                effects.extend(notice.map(Effect::Notify));
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);
@@ -153,6 +165,19 @@ impl Core {
     /// The numbers of the backends in force, to read their counters by.
     pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
+    }
+
+    /// The names of what connections refer to by numbers.
+    pub fn connection_names(&self) -> ConnectionNames {
+        let mut names = ConnectionNames::default();
+        for service in &self.services {
+            let name = &service.config.name;
+            names.services.extend(service.number.map(|number| (number, name.clone())));
+            names.backends.extend(service.backends.iter().filter_map(|backend| {
+                Some((backend.number?, (name.clone(), backend.config.name.clone())))
+            }));
+        }
+        names
     }
 
     /// Has this host hand a group over to the other one: what is to be done for it.
@@ -276,8 +301,11 @@ impl Core {
             return;
         }
         self.settling = None;
-        let mut desired =
-            Desired { shared: self.groups.addresses().collect(), ..Desired::default() };
+        let mut desired = Desired {
+            shared: self.groups.addresses().collect(),
+            groups: self.groups.numbers().collect(),
+            ..Desired::default()
+        };
         for service in &mut self.services {
             let group = self.groups.number_of(service.config.group);
             service.desire(&self.hops, group, &mut desired);
@@ -286,6 +314,12 @@ impl Core {
         if self.applied.as_ref() != Some(&desired) {
             self.applied = Some(desired.clone());
             effects.push(Effect::Apply(desired));
+        }
+        // From here on, no new connections come to those that are down.
+        for service in &mut self.services {
+            if self.groups.serves(service.config.group) {
+                effects.extend(service.end_sessions());
+            }
         }
     }
 }

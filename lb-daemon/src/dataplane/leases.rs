@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,29 +18,62 @@ use super::{
     mapped::{Access, Mapped},
     pins::Pins,
 };
-use crate::core::group::{self, Lost};
+use crate::{
+    config::Peer,
+    core::group::{self, Lost},
+};
 
 /// Writes leases. A store to memory, so that nothing can hold it up.
 pub struct Leases {
     memory: Mapped<Lease>,
     /// What this process has written last as the end of each group's lease; nothing before it did.
     written: Vec<Option<u64>>,
+    grace: Arc<Grace>,
+}
+
+/// How long packets without a flow are dropped rather than answered after a takeover. Shared between
+/// those who configure it and those who take over.
+#[derive(Debug, Default)]
+pub(super) struct Grace(AtomicU64);
+
+impl Grace {
+    /// What a peer makes it; none without one, for then nothing is to come.
+    pub(super) fn of(peer: Option<&Peer>) -> Self {
+        let this = Self::default();
+        this.set(peer);
+        this
+    }
+
+    /// The same from now on, for takeovers to come.
+    pub(super) fn set(&self, peer: Option<&Peer>) {
+        let grace = peer.map_or(Duration::ZERO, |peer| peer.grace);
+        self.0.store(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Leases {
     /// Maps them. What an earlier process has left stays as it is.
-    pub(super) fn open(pins: &Pins) -> Result<Self> {
+    pub(super) fn open(pins: &Pins, grace: Arc<Grace>) -> Result<Self> {
         let memory = Mapped::open(pins, "LEASES", Access::Change)?;
         let written = vec![None; memory.len()];
-        Ok(Self { memory, written })
+        Ok(Self { memory, written, grace })
     }
 
     /// Sets until when the group with this number is served, or that it no longer is. Returns
     /// nothing if no group can have this number.
+    ///
+    /// Where a lease begins that had ended, so do its other times. They are written before its end:
+    /// whoever finds it held finds them too.
     pub fn set(&mut self, group: u16, until: Option<Instant>) -> Option<()> {
-        let until = until.map_or(0, monotonic);
-        self.end_of(group)?.store(until, Ordering::SeqCst);
-        *self.written.get_mut(usize::from(group))? = Some(until);
+        let lease = self.words(group)?;
+        let end = until.map_or(0, monotonic);
+        lease.begin(lease.end.load(Ordering::SeqCst), end, self.grace.get());
+        lease.end.store(end, Ordering::SeqCst);
+        *self.written.get_mut(usize::from(group))? = Some(end);
         Some(())
     }
 
@@ -45,31 +81,24 @@ impl Leases {
     pub(super) fn running(&self) -> impl Iterator<Item = (u64, u16)> + '_ {
         let groups = (0..self.memory.len()).filter_map(|group| u16::try_from(group).ok());
         groups.filter_map(|group| {
-            let election = self.election_of(group)?.load(Ordering::SeqCst);
+            let election = self.words(group)?.election.load(Ordering::SeqCst);
             (election != 0 && self.running_end(group, election).is_some())
                 .then_some((election, group))
         })
     }
 
-    fn end_of(&self, group: u16) -> Option<&AtomicU64> {
-        let element = self.memory.element(group.into())?;
-        // SAFETY: aligned words of a live mapping, only ever accessed atomically.
-        Some(unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).end) })
-    }
-
-    fn election_of(&self, group: u16) -> Option<&AtomicU64> {
-        let element = self.memory.element(group.into())?;
-        // SAFETY: as above.
-        Some(unsafe { AtomicU64::from_ptr(&raw mut (*element.as_ptr()).election) })
+    fn words(&self, group: u16) -> Option<Words<'_>> {
+        Words::of(&self.memory, group)
     }
 
     /// When the lease ends that another process has left, if that is still to come.
     fn running_end(&self, group: u16, election: u64) -> Option<u64> {
-        let end = self.end_of(group)?.load(Ordering::SeqCst);
+        let lease = self.words(group)?;
+        let end = lease.end.load(Ordering::SeqCst);
         // Written before the end, and only while there is no lease.
-        let is_it = self.election_of(group)?.load(Ordering::SeqCst) == election;
+        let is_it = lease.election.load(Ordering::SeqCst) == election;
         let is_ours = self.written.get(usize::from(group)) == Some(&Some(end));
-        (is_it && !is_ours && end > monotonic(Instant::now())).then_some(end)
+        (is_it && !is_ours && end > monotonic_now()).then_some(end)
     }
 
     fn written(&self, group: u16) -> Option<u64> {
@@ -78,16 +107,79 @@ impl Leases {
 
     /// Writes an end, unless another process has written one after this one had.
     fn write(&mut self, group: u16, until: u64) -> Result<(), Lost> {
-        let before = self.written(group);
-        let Some(end) = self.end_of(group) else { return Ok(()) };
-        match before {
-            Some(before) => end
-                .compare_exchange(before, until, Ordering::SeqCst, Ordering::SeqCst)
-                .map_err(lost)?,
-            None => end.swap(until, Ordering::SeqCst),
+        let Some(lease) = self.words(group) else { return Ok(()) };
+        let seen = match self.written(group) {
+            Some(written) => written,
+            None => lease.end.load(Ordering::SeqCst),
         };
+        lease.begin(seen, until, self.grace.get());
+        if self.written(group).is_none() {
+            lease.end.store(until, Ordering::SeqCst);
+        } else {
+            lease
+                .end
+                .compare_exchange(seen, until, Ordering::SeqCst, Ordering::SeqCst)
+                .map_err(lost)?;
+        }
         self.written[usize::from(group)] = Some(until);
         Ok(())
+    }
+}
+
+/// The leases as the one who keeps the flows up to date with the peer's sees them.
+pub(super) struct Held(Mapped<Lease>);
+
+impl Held {
+    pub(super) fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self(Mapped::open(pins, "LEASES", Access::Change)?))
+    }
+
+    /// Whether the group with this number is served now.
+    pub(super) fn is_held(&self, group: u16) -> bool {
+        let end = Words::of(&self.0, group).map_or(0, |lease| lease.end.load(Ordering::SeqCst));
+        end > monotonic_now()
+    }
+
+    /// Has packets without a flow for this group answered from now on.
+    pub(super) fn end_grace(&self, group: u16) {
+        if let Some(lease) = Words::of(&self.0, group) {
+            lease.grace.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A lease in memory. `end` and `since` have one writer, the election; it begins a `grace` too, which
+/// the thread that talks to the peer ends.
+struct Words<'a> {
+    end: &'a AtomicU64,
+    since: &'a AtomicU64,
+    grace: &'a AtomicU64,
+    election: &'a AtomicU64,
+}
+
+impl<'a> Words<'a> {
+    fn of(leases: &'a Mapped<Lease>, group: u16) -> Option<Self> {
+        let lease = leases.element(group.into())?.as_ptr();
+        // SAFETY: aligned words of a mapping that lives as long as the result, only ever accessed
+        // atomically.
+        unsafe {
+            Some(Self {
+                end: AtomicU64::from_ptr(&raw mut (*lease).end),
+                since: AtomicU64::from_ptr(&raw mut (*lease).since),
+                grace: AtomicU64::from_ptr(&raw mut (*lease).grace),
+                election: AtomicU64::from_ptr(&raw mut (*lease).election),
+            })
+        }
+    }
+
+    /// Where a lease begins that had ended, its other times begin too.
+    fn begin(&self, before: u64, end: u64, grace: u64) {
+        let now = monotonic_now();
+        if end > now && before <= now {
+            self.since.store(now, Ordering::SeqCst);
+            let until = if grace == 0 { 0 } else { now.saturating_add(grace) };
+            self.grace.store(until, Ordering::SeqCst);
+        }
     }
 }
 
@@ -119,7 +211,7 @@ impl group::Leases for Leases {
         while let Some(end) = self.running_end(group, election) {
             // A nanosecond less, so that the other process sees another's writing.
             let claimed = end - 1;
-            let word = self.end_of(group)?;
+            let word = self.words(group)?.end;
             if word.compare_exchange(end, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 self.written[usize::from(group)] = Some(claimed);
                 return Some(instant(claimed));
@@ -130,9 +222,9 @@ impl group::Leases for Leases {
 
     fn renew(&mut self, group: u16, election: u64, until: Instant) -> Result<(), Lost> {
         if self.written(group).is_none_or(|end| end == 0)
-            && let Some(word) = self.election_of(group)
+            && let Some(lease) = self.words(group)
         {
-            word.store(election, Ordering::SeqCst);
+            lease.election.store(election, Ordering::SeqCst);
         }
         self.write(group, monotonic(until))
     }
@@ -142,10 +234,10 @@ impl group::Leases for Leases {
     }
 
     fn check(&self, group: u16) -> Result<(), Lost> {
-        let (Some(word), Some(written)) = (self.end_of(group), self.written(group)) else {
+        let (Some(lease), Some(written)) = (self.words(group), self.written(group)) else {
             return Ok(());
         };
-        let found = word.load(Ordering::SeqCst);
+        let found = lease.end.load(Ordering::SeqCst);
         if found == written { Ok(()) } else { Err(lost(found)) }
     }
 
@@ -159,6 +251,11 @@ impl group::Leases for Leases {
             self.set(group, None);
         }
     }
+}
+
+/// Now, on the clock that the program reads, in nanoseconds.
+pub(super) fn monotonic_now() -> u64 {
+    monotonic(Instant::now())
 }
 
 /// A time on the clock that the program reads, in nanoseconds.

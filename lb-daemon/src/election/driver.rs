@@ -17,15 +17,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Mastery, Order, Part,
-    deputy::{self, Job},
+    deputy::{self, Line, Opened},
+    hands::Hands,
     schedule_first,
     seat::Seat,
     sentry::Sentry,
     wake::Wake,
 };
-use crate::core::{
-    Elections, Event,
-    group::{Command, Input, Leases, Lost, Numbered, Output, Role, identity},
+use crate::{
+    config::GroupAddress,
+    core::{
+        Elections, Event,
+        group::{Command, Input, Leases, Numbered, Role, identity},
+    },
 };
 
 use std::os::fd::AsFd as _;
@@ -39,11 +43,9 @@ pub(super) struct Driver {
     orders: mpsc::Receiver<Order>,
     wake: Arc<Wake>,
     part: Part,
-    leases: Box<dyn Leases>,
-    events: UnboundedSender<Event>,
-    jobs: mpsc::Sender<Job>,
+    hands: Hands,
+    opened: mpsc::Receiver<Opened>,
     deputy: JoinHandle<()>,
-    sentry: Sentry,
     /// By name of the group.
     seats: BTreeMap<String, Seat>,
 }
@@ -56,10 +58,11 @@ impl Driver {
         leases: Box<dyn Leases>,
         events: UnboundedSender<Event>,
     ) -> Result<Self> {
-        let (jobs, deputy) = deputy::start()?;
+        let Line { jobs, opened, thread } = deputy::start(Arc::clone(&wake), events.clone())?;
         let sentry = Sentry::start(events.clone())?;
+        let hands = Hands::new(leases, events, jobs, sentry);
         let seats = BTreeMap::new();
-        Ok(Self { orders, wake, part, leases, events, jobs, deputy, sentry, seats })
+        Ok(Self { orders, wake, part, hands, opened, deputy: thread, seats })
     }
 
     /// Drives the machines until it is told to stop.
@@ -67,15 +70,15 @@ impl Driver {
         schedule_first();
         // Without the deputy there is nobody to hold addresses: another host shall.
         while self.follow_orders() && !self.deputy.is_finished() {
+            self.take_opened();
             let now = Instant::now();
-            self.look_at_leases(now);
-            self.each(|seat, leases, out| seat.turn(leases, now, out));
+            self.each(|seat, hands| seat.turn(now, hands));
             self.sleep();
         }
         let now = Instant::now();
-        self.each(|seat, _, out| seat.input(Input::Stop, now, out));
+        self.each(|seat, hands| seat.input(Input::Stop, now, hands));
         // All that was asked for is done before the thread ends.
-        drop(self.jobs);
+        drop(self.hands);
         let _ = self.deputy.join();
     }
 
@@ -90,10 +93,10 @@ impl Driver {
                 }
                 Ok(Order::Command(Command::Configure(groups))) => self.configure(groups, now),
                 Ok(Order::Command(Command::Standing { group, standing })) => {
-                    self.with(&group, |seat, leases, out| seat.stand(standing, leases, now, out));
+                    self.with(&group, |seat, hands| seat.stand(standing, now, hands));
                 }
                 Ok(Order::Command(Command::Failover { group })) => {
-                    self.with(&group, |seat, _, out| seat.input(Input::Failover, now, out));
+                    self.with(&group, |seat, hands| seat.input(Input::Failover, now, hands));
                 }
                 Ok(Order::View(reply)) => {
                     let view = |(name, seat): (&String, &Seat)| (name.clone(), seat.view());
@@ -121,11 +124,30 @@ impl Driver {
         self.seats.iter().filter_map(mastery).collect()
     }
 
+    /// Hands out the ways to the peers that were opened.
+    fn take_opened(&mut self) {
+        while let Ok(Opened { group, ticket, result }) = self.opened.try_recv() {
+            match self.seats.get_mut(&group) {
+                Some(seat) => seat.opened(ticket, result, Instant::now(), &mut self.hands),
+                None => self.hands.close(result),
+            }
+        }
+        self.sort_out();
+    }
+
+    /// Keeps those seats whose election this process takes part in.
+    fn sort_out(&mut self) {
+        for (_, mut seat) in self.seats.extract_if(.., |_, seat| seat.is_over()) {
+            seat.leave(&self.hands);
+        }
+    }
+
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
         let addresses = groups.iter().flat_map(|group| &group.config.addresses);
-        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.map(|one| one.ip).collect());
+        let addresses: Vec<GroupAddress> = addresses.cloned().collect();
+        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.iter().map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {
                 Some(seat) if seat.number == number && seat.is_same_election(&config) => {
@@ -142,14 +164,9 @@ impl Driver {
                         Part::Daemon => seat,
                         Part::StandIn(counters) => seat.stand_in(counters),
                     };
-                    let name = seat.config.name.clone();
-                    if !self.leases.is_running(number, identity(&seat.config)) {
-                        // An earlier daemon may have left the addresses behind.
-                        let _ = self.leases.end(number);
-                        let addresses = seat.config.addresses.clone();
-                        let _ = self.jobs.send(Job::Release(name.clone(), addresses));
-                    }
-                    self.seats.insert(name, seat);
+                    // An earlier daemon may have left the addresses behind.
+                    self.hands.clear(number, &seat.config);
+                    self.seats.insert(seat.config.name.clone(), seat);
                 }
             }
         }
@@ -158,122 +175,38 @@ impl Driver {
             self.give_up(seat, now);
         }
         for (mut seat, config) in kept {
-            let mut out = Vec::new();
             seat.shared = Arc::clone(&shared);
-            seat.reconfigure(config, &mut *self.leases, now, &mut out);
-            self.carry_out(&mut seat, out, now);
-            self.keep(seat.config.name.clone(), seat);
+            seat.reconfigure(config, now, &mut self.hands);
+            self.seats.insert(seat.config.name.clone(), seat);
         }
+        self.sort_out();
         if self.part == Part::Daemon {
-            // Nobody shall go on with a group that is no more.
+            // Groups that a daemon before this one knew, and nobody does now.
             let seats = self.seats.values();
             let ours: Vec<_> = seats.map(|seat| (seat.number, identity(&seat.config))).collect();
-            self.leases.end_others(&ours);
+            self.hands.leases().end_others(&ours);
+            self.hands.tidy(addresses);
         }
     }
 
     fn give_up(&mut self, mut seat: Seat, now: Instant) {
-        let mut out = Vec::new();
-        seat.input(Input::Stop, now, &mut out);
-        self.carry_out(&mut seat, out, now);
+        seat.input(Input::Stop, now, &mut self.hands);
+        seat.leave(&self.hands);
     }
 
-    fn with(
-        &mut self,
-        group: &str,
-        act: impl FnOnce(&mut Seat, &mut dyn Leases, &mut Vec<Output>),
-    ) {
+    fn with(&mut self, group: &str, act: impl FnOnce(&mut Seat, &mut Hands)) {
         // A group that was just removed may still have been thought of.
-        if let Some((name, mut seat)) = self.seats.remove_entry(group) {
-            let mut out = Vec::new();
-            act(&mut seat, &mut *self.leases, &mut out);
-            self.carry_out(&mut seat, out, Instant::now());
-            self.keep(name, seat);
+        if let Some(seat) = self.seats.get_mut(group) {
+            act(seat, &mut self.hands);
         }
+        self.sort_out();
     }
 
-    fn each(&mut self, act: impl Fn(&mut Seat, &mut dyn Leases, &mut Vec<Output>)) {
-        for (name, mut seat) in std::mem::take(&mut self.seats) {
-            let mut out = Vec::new();
-            act(&mut seat, &mut *self.leases, &mut out);
-            self.carry_out(&mut seat, out, Instant::now());
-            self.keep(name, seat);
+    fn each(&mut self, act: impl Fn(&mut Seat, &mut Hands)) {
+        for seat in self.seats.values_mut() {
+            act(seat, &mut self.hands);
         }
-    }
-
-    /// Keeps a seat for as long as this process takes part in its election.
-    fn keep(&mut self, name: String, seat: Seat) {
-        if !seat.is_over() {
-            self.seats.insert(name, seat);
-        }
-    }
-
-    /// Gives way to another process of this host that has claimed a group, or has ended its lease.
-    fn look_at_leases(&mut self, now: Instant) {
-        for (name, mut seat) in std::mem::take(&mut self.seats) {
-            if seat.role() == Role::Master
-                && let Err(lost) = self.leases.check(seat.number)
-            {
-                self.lose(&mut seat, lost, now);
-            }
-            self.keep(name, seat);
-        }
-    }
-
-    /// Ends this process's part in an election. Who has claimed the group is the master now, in the
-    /// name of this host: it is not for this process to say anything, or to touch the addresses. If
-    /// nobody shall serve the group here, it is given up.
-    fn lose(&mut self, seat: &mut Seat, lost: Lost, now: Instant) {
-        seat.leave();
-        let name = seat.config.name.clone();
-        match lost {
-            Lost::Claimed => {
-                self.sentry.guard(name.clone(), Vec::new());
-                let _ = self.jobs.send(Job::Forget(name));
-            }
-            Lost::Ended => {
-                let mut out = Vec::new();
-                seat.input(Input::Stop, now, &mut out);
-                out.retain(|output| !matches!(output, Output::Lease(_)));
-                self.carry_out(seat, out, now);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, seat: &mut Seat, outputs: Vec<Output>, now: Instant) {
-        for output in outputs {
-            let name = || seat.config.name.clone();
-            let addresses = || seat.config.addresses.clone();
-            match output {
-                Output::Lease(until) => {
-                    let election = identity(&seat.config);
-                    let written = match until {
-                        Some(until) => self.leases.renew(seat.number, election, until),
-                        None => self.leases.end(seat.number),
-                    };
-                    if let Err(lost) = written {
-                        self.lose(seat, lost, now);
-                        return;
-                    }
-                }
-                Output::Send(advert) => seat.send(&advert, now),
-                // The deputy ends after this thread, the daemon's loop may end before.
-                Output::Hold(true) => {
-                    self.sentry.guard(name(), addresses());
-                    let _ = self.jobs.send(Job::Hold(name(), addresses()));
-                }
-                Output::Hold(false) => {
-                    self.sentry.guard(name(), Vec::new());
-                    let _ = self.jobs.send(Job::Release(name(), addresses()));
-                }
-                Output::Announce { times } => {
-                    let _ = self.jobs.send(Job::Announce(addresses(), times));
-                }
-                Output::Changed(transition) => {
-                    let _ = self.events.send(Event::Group { name: name(), transition });
-                }
-            }
-        }
+        self.sort_out();
     }
 
     /// Waits for an order, an advert or a deadline.

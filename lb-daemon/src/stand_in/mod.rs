@@ -31,7 +31,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::unistd::setsid;
+use nix::unistd::{getppid, setsid};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -52,13 +52,15 @@ use crate::{
     },
     dataplane::{self, Lock},
     election::{Election, Part},
-    hooks::Hooks,
+    hooks::{self, Hooks},
 };
 
 /// How long the next daemon may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Names another number of seconds in the environment: for tests, which have less.
 const PATIENCE_VARIABLE: &str = "TANDEM_STAND_IN_SECONDS";
+/// How long sockets may take to open.
+const OPENING: Duration = Duration::from_secs(2);
 /// How often to look whether it has come.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -72,6 +74,7 @@ const TAKEN: &str = "taken\n";
 pub async fn run(plan: Plan) -> Result<()> {
     // The terminal, and whoever started the daemon, have nothing to do with this process.
     let _ = setsid();
+    let parent = getppid();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (events, mut inbox) = mpsc::unbounded_channel();
@@ -88,21 +91,25 @@ pub async fn run(plan: Plan) -> Result<()> {
         // It has thought better of it, or has died: then the next one finds its leases.
         return Ok(());
     }
-    place.begin()?;
+    place.begin().await?;
     // If it has just died, its groups are looked after all the same.
     let _ = daemon.write_all(TAKEN.as_bytes()).await;
 
-    let mut since = None;
+    let (mut has_let_go, mut since) = (false, None);
     let lock = loop {
         let mut rest = [0];
         tokio::select! {
             Some(event) = inbox.recv() => place.handle(event),
             // Its hooks may take a while.
-            _ = daemon.read(&mut rest), if since.is_none() => since = Some(Instant::now()),
+            _ = daemon.read(&mut rest), if !has_let_go => has_let_go = true,
             _ = terminate.recv() => break place.lock().ok().flatten(),
             _ = interrupt.recv() => break place.lock().ok().flatten(),
             error = place.election.failed() => return Err(error),
             () = tokio::time::sleep(LOOK) => {}
+        }
+        if has_let_go && getppid() != parent {
+            // Not before: while it ends, it still has the data plane's lock.
+            since.get_or_insert_with(Instant::now);
         }
         let Some(since) = since else { continue };
         if place.is_superfluous() {
@@ -146,20 +153,23 @@ impl Place {
             Some(Numbered { number: one.number, config: config.clone() })
         });
         election.command(Command::Configure(numbered.collect()));
-        // The first answer comes before the sockets were opened, the second after it.
-        for _ in 0..2 {
-            election.masteries()?;
-        }
         Ok(Self { plan, election, hooks: Hooks::new() })
     }
 
-    /// Goes on as master of the groups.
-    fn begin(&self) -> Result<()> {
+    /// Goes on as master of the groups, as soon as their sockets are open. Those that nothing came of
+    /// in a while stay the daemon's.
+    async fn begin(&self) -> Result<()> {
         for one in &self.plan.masteries {
             let (group, standing) = (one.name.clone(), one.standing.clone());
             self.election.command(Command::Standing { group, standing });
         }
-        let count = self.election.masteries()?.len();
+        let deadline = Instant::now() + OPENING;
+        let mut count = self.election.masteries()?.len();
+        // Of those that were lost meanwhile, there is nothing to be seen.
+        while count < self.election.view()?.groups.len() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            count = self.election.masteries()?.len();
+        }
         info!(groups = count, "standing in for a daemon that is to come back");
         Ok(())
     }
@@ -209,7 +219,7 @@ impl Place {
             dataplane::detach(&self.plan.config.global.bpffs)?;
             drop(lock);
         }
-        self.hooks.finish().await;
+        self.hooks.finish(hooks::LAST).await;
         Ok(())
     }
 }

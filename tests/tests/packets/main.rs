@@ -23,6 +23,7 @@ mod limits;
 mod message;
 mod net;
 mod random;
+mod replica;
 mod row;
 mod rows;
 mod table;

@@ -60,7 +60,7 @@ fn ucarp_and_tandem_agree() -> Result<()> {
                 let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
                 contest.enter_as(host, Box::new(member))?;
             } else {
-                let member = carp_on(&contest, host, advskew, |settings| settings)?;
+                let member = carp_on(&contest, host, advskew)?;
                 contest.enter_as(host, Box::new(member))?;
             }
         }

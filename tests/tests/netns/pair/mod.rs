@@ -15,6 +15,8 @@ mod restart;
 mod stall;
 mod strangers;
 mod tracking;
+mod unsent;
+mod upkeep;
 
 use std::time::{Duration, Instant};
 
@@ -67,13 +69,18 @@ fn operate(tandem: &Tandem, verb: &[&str]) -> Result<String> {
     tandem.verb(verb).arg("--socket").arg(tandem.socket()).run()
 }
 
-/// A Tandem that shares the virtual IPv4 address by CARP, with these settings changed.
-fn carp_on(
-    contest: &Contest,
-    host: usize,
-    advskew: u8,
-    set: impl FnOnce(Settings) -> Settings,
-) -> Result<Tandem> {
+/// A Tandem that shares the virtual IPv4 address by CARP.
+fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
+    carp_with(contest, host, advskew, "preempt = false\n")
+}
+
+/// The same with further lines of the group.
+fn carp_with(contest: &Contest, host: usize, advskew: u8, lines: &str) -> Result<Tandem> {
+    Tandem::start_on(contest.twin(host), &carp_settings(contest, advskew, lines))
+}
+
+/// What it is told.
+fn carp_settings(contest: &Contest, advskew: u8, lines: &str) -> Settings {
     let vip = contest.pair().vip(Family::V4);
     let group = format!(
         "\
@@ -85,9 +92,8 @@ vhid = 7
 pass = \"secret\"
 advbase = 1
 advskew = {advskew}
-preempt = false
 virtual_ipaddress = [\"{vip}/32\"]
-"
+{lines}"
     );
-    Tandem::start_on(contest.twin(host), &set(Settings::of_pair(&group)))
+    Settings::of_pair(&group)
 }

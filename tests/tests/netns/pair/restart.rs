@@ -14,7 +14,9 @@ use tests::lab::{
     wait::until,
 };
 
-use super::{MS, PERIOD, PRIORITIES, SLACK, carp_on, election, goes_on, operate, says_nothing};
+use super::{
+    MS, PERIOD, PRIORITIES, SLACK, carp_settings, election, goes_on, operate, says_nothing,
+};
 
 /// A host that somebody may stand in for, for so many seconds.
 fn enter(contest: &mut Contest, host: usize, seconds: u64, lines: &str) -> Result<()> {
@@ -111,7 +113,8 @@ fn keepalived_does_not_notice_a_restart() -> Result<()> {
 fn a_restart_under_carp_goes_unnoticed_too() -> Result<()> {
     let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
     for (host, advskew) in [(0, 1), (1, 100)] {
-        let tandem = carp_on(&contest, host, advskew, |settings| lasting(settings, ENOUGH))?;
+        let settings = carp_settings(&contest, advskew, "preempt = false\n");
+        let tandem = Tandem::start_on(contest.twin(host), &lasting(settings, ENOUGH))?;
         contest.enter_as(host, Box::new(tandem))?;
     }
     contest.capture().forget();

@@ -20,7 +20,7 @@ fn resumed(config: config::Group, standing: Standing, left: Duration) -> (Bench,
 #[test]
 fn who_finds_a_lease_goes_on_as_master_without_touching_the_addresses() {
     let (mut bench, outputs) = resumed(config(), well(), millis(1));
-    assert_eq!(line(&outputs), "lease, send 100, hold, MASTER");
+    assert_eq!(line(&outputs), "send 100, lease, hold, MASTER");
     let Some(Output::Changed(change)) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!((change.from, change.to, change.priority), (Role::Init, Role::Master, 100));
     assert_eq!(change.why, "carries on from the daemon before");
@@ -30,7 +30,7 @@ fn who_finds_a_lease_goes_on_as_master_without_touching_the_addresses() {
     assert_eq!(bench.group.counts().became_master, 0);
     // From then on it is a master as any other.
     assert_eq!(bench.waits(), seconds(1));
-    assert_eq!(line(&bench.until_due()), "lease, send 100");
+    assert_eq!(line(&bench.until_due()), "send 100, lease");
     assert_eq!(line(&bench.tell(Input::Stop)), "unlease, send 0, release, INIT");
 }
 
@@ -40,7 +40,7 @@ fn a_lease_that_has_ended_is_not_gone_on_with() {
     assert_eq!(line(&outputs), "unlease, release, BACKUP");
     assert!(outputs.iter().all(|one| !matches!(one, Output::Changed(c) if c.carries_on)));
     let outputs = bench.until_due();
-    assert_eq!(line(&outputs), "lease, send 100, hold, announce, MASTER");
+    assert_eq!(line(&outputs), "send 100, lease, hold, announce, MASTER");
     assert!(outputs.iter().all(|one| !matches!(one, Output::Changed(c) if c.carries_on)));
 }
 
@@ -60,7 +60,7 @@ fn the_neighbours_are_told_again_when_a_refresh_is_due_and_not_before() {
 fn weights_count_from_the_first_advert_on() {
     let light = Standing { adjustment: -30, ..well() };
     let (_, outputs) = resumed(config(), light, seconds(1));
-    assert_eq!(line(&outputs), "lease, send 70, hold, MASTER");
+    assert_eq!(line(&outputs), "send 70, lease, hold, MASTER");
     let Some(Output::Changed(change)) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!(change.priority, 70);
 }
@@ -68,7 +68,7 @@ fn weights_count_from_the_first_advert_on() {
 #[test]
 fn a_host_that_is_not_ready_goes_on_too() {
     let (_, outputs) = resumed(config(), unready(), seconds(1));
-    assert_eq!(line(&outputs), "lease, send 100, hold, MASTER");
+    assert_eq!(line(&outputs), "send 100, lease, hold, MASTER");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn only_the_first_standing_can_be_gone_on_with() {
 #[test]
 fn carps_counter_goes_on_from_where_it_is_told_to() {
     let (bench, outputs) = resumed(group(carp(1, 100)), well(), seconds(1));
-    let Some(Output::Send(Advert::Carp(advert))) = outputs.get(1) else { panic!("{outputs:?}") };
+    let Some(Output::Send(Advert::Carp(advert))) = outputs.first() else { panic!("{outputs:?}") };
     assert_eq!(advert.counter, 1001);
     assert_eq!(bench.group.counter(), 1001);
 }
@@ -139,4 +139,16 @@ fn elections_have_other_identities_if_they_differ_in_what_makes_them() {
     assert_eq!(all.len(), 8);
     let faster = of(vrrp(VrrpVersion::V3, 200, millis(100)));
     assert_eq!(identity(&one), identity(&faster), "settings are no other election");
+}
+
+#[test]
+fn a_lease_that_was_found_is_not_prolonged_by_an_advert_that_is_not_sent() {
+    let mut bench = Bench::new(config());
+    bench.sends = Err("no route".to_owned());
+    let lease = bench.now + millis(500);
+    let outputs = bench.tell(Input::Resume { standing: well(), lease });
+    assert_eq!(line(&outputs), "send 100, hold, MASTER");
+    assert_eq!(bench.group.lease(), Some(lease));
+    bench.pass(millis(500));
+    assert_eq!(line(&bench.tell(Input::Tick)), "unlease, release, BACKUP");
 }
