@@ -8,6 +8,7 @@ mod flows;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    ops::ControlFlow,
     path::PathBuf,
     sync::{Arc, mpsc as threads},
     time::{Duration, Instant},
@@ -26,13 +27,13 @@ use crate::{
     config::{self, Config, Parsed},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
-        Status,
+        Status, group::Command,
     },
     dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
-    election::Election,
+    election::{Election, Part},
     hooks::{self, Hooks},
     netlink::Netlink,
-    probe,
+    probe, stand_in,
     tracking::{self, ProcessWatcher},
 };
 
@@ -45,10 +46,12 @@ const APPLY_AGAIN: Duration = Duration::from_secs(1);
 /// Requests of operators that may wait for the loop.
 const REQUESTS: usize = 32;
 
-/// Runs the daemon with the configuration at `path` until it is told to stop by SIGTERM or SIGINT.
+/// Runs the daemon with the configuration at `path` until it is told to end.
 ///
-/// Then the data plane is taken away, and connections end. If the daemon dies in any other way,
-/// packets go on flowing, and the next daemon carries on with the same connections.
+/// By SIGTERM, it shall come back: packets go on flowing, and somebody [stands in](stand_in) for it.
+/// By SIGINT or [`Request::Stop`], it shall not: its groups are given up, the data plane is taken
+/// away, and connections end. If the daemon dies in any other way, packets go on flowing, and the next
+/// daemon carries on with the same connections.
 pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     // Before anything else fails for the same reason and says less about it.
     dataplane::check_privileges()?;
@@ -80,28 +83,54 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
 
     let warnings = parsed.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
     runtime.put_in_force(runtime.config.clone(), &warnings);
+    if runtime.config.groups.is_empty() {
+        // The core has nothing to say, but an earlier daemon may have had groups.
+        runtime.election.command(Command::Configure(Vec::new()));
+    }
     info!(config = %runtime.path.display(), "ready");
     // Without systemd there is nobody to notify, which is no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let why = loop {
+    let end = loop {
         let deadline = runtime.next_deadline();
         tokio::select! {
             Some(event) = inbox.recv() => runtime.handle(event),
-            Some(request) = asked.recv() => runtime.answer(request),
+            Some(request) = asked.recv() => {
+                if runtime.answer(request).is_break() {
+                    break End::Stop("`tandem stop`");
+                }
+            }
             () = until(deadline) => runtime.tick(),
             _ = hangup.recv() => {
                 // Whoever sent the signal cannot be told more than the log is.
                 let _ = runtime.reload();
             }
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break End::Restart,
+            _ = interrupt.recv() => break End::Stop("SIGINT"),
             error = runtime.netlink.failed() => return Err(error),
             error = runtime.election.failed() => return Err(error),
         }
     };
-    info!("{why}: detaching the XDP program and stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let why = match end {
+        End::Stop(why) => why,
+        // Its end is that of all its processes: nobody could stand in for it.
+        End::Restart if std::process::id() == 1 => "SIGTERM to the first process",
+        End::Restart => match stand_in::hand_over(&runtime.config, &bpffs, &runtime.election) {
+            Ok(_successor) => {
+                info!("SIGTERM: ending, to be started again; packets go on flowing");
+                // What was not handed over is given up. The others are told nothing.
+                runtime.election.stop();
+                runtime.hooks.finish(hooks::LAST).await;
+                return Ok(());
+            }
+            Err(error) => {
+                error!("nobody can stand in for this daemon until the next one: {error:#}");
+                "SIGTERM"
+            }
+        },
+    };
+    info!("{why}: detaching the XDP program and stopping");
     // Gives all groups up; what it tells at last is heard before the hooks end.
     runtime.election.stop();
     while let Ok(event) = inbox.try_recv() {
@@ -110,6 +139,15 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
+}
+
+/// What ends the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Another daemon is to come soon.
+    Restart,
+    /// This host is to serve no longer, for this reason.
+    Stop(&'static str),
 }
 
 struct Runtime {
@@ -152,12 +190,8 @@ impl Runtime {
             );
         }
         let counters = dataplane.counters()?;
-        let mut leases = dataplane.leases()?;
-        let set = Box::new(move |group, until| {
-            // The core gives no number that there is no room for.
-            let _ = leases.set(group, until);
-        });
-        let election = Election::start(set, events.clone())?;
+        let leases = Box::new(dataplane.leases()?);
+        let election = Election::start(Part::Daemon, leases, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let now = Instant::now();
@@ -251,7 +285,9 @@ impl Runtime {
         }
     }
 
-    fn answer(&mut self, Handle { request, parts, reply }: Handle) {
+    /// Breaks if the daemon is to stop.
+    fn answer(&mut self, Handle { request, parts, reply }: Handle) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
         let response = match request {
             Request::Status => match self.status() {
                 Ok(status) => Response::Status(Box::new(status)),
@@ -270,17 +306,24 @@ impl Runtime {
             },
             Request::Flows { filter, limit } => {
                 let names = self.core.connection_names();
-                return flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+                flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+                return flow;
             }
             Request::FlowCounts { filter } => {
                 drop(parts);
                 let names = self.core.connection_names();
-                return flows::count(self.dataplane.flows(), names, filter, reply);
+                flows::count(self.dataplane.flows(), names, filter, reply);
+                return flow;
+            }
+            Request::Stop => {
+                flow = ControlFlow::Break(());
+                Response::Stopping
             }
         };
         drop(parts);
         // Whoever asked may be gone.
         let _ = reply.send(response);
+        flow
     }
 
     fn status(&self) -> Result<Status> {

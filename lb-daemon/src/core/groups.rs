@@ -13,7 +13,7 @@ use super::{
     Spread,
     effect::{Effect, HookRequest},
     event::{Claimed, Link, RunId, RunOutcome},
-    group::{Command, Numbered, Role, Standing, Transition},
+    group::{self, Command, Numbered, Role, Standing, Transition},
     notice::Notice,
     process::ProcessState,
     script::ScriptState,
@@ -21,7 +21,7 @@ use super::{
     standing::{self, Fact, Facts},
     view::{ClaimStatus, Elections, GroupStatus, Kind, TransitionStatus},
 };
-use crate::config::{Config, Group, GroupAddress, Hooks, Protocol, VrrpVersion};
+use crate::config::{Config, Group, GroupAddress, Hooks, MAX_GROUPS, Protocol, VrrpVersion};
 
 /// Changes of role that an operator can look back on, of each group.
 const REMEMBERED: usize = 10;
@@ -32,6 +32,8 @@ const CLAIM_SHOWN: Duration = Duration::from_secs(60);
 /// All groups, and all that they track apart from services.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
+    /// Numbers of groups that an earlier daemon served, by their elections' identity.
+    found: BTreeMap<u64, u16>,
     /// Those of the configuration in force, in its order.
     list: Vec<GroupState>,
     /// Groups that a reload removed and that the election has not given up yet: their hooks are
@@ -105,6 +107,11 @@ pub enum CannotFailOver {
 }
 
 impl Groups {
+    /// None yet. Those with an identity that is in `found` get that number.
+    pub(super) fn new(found: BTreeMap<u64, u16>) -> Self {
+        Self { found, ..Self::default() }
+    }
+
     /// Puts a configuration in force. Groups, scripts and processes that stay keep their state.
     pub(super) fn configure(&mut self, config: &Config, now: Instant, effects: &mut Vec<Effect>) {
         self.synced = config.sync.as_ref().map(|_| self.synced.unwrap_or(false));
@@ -171,11 +178,20 @@ impl Groups {
     }
 
     /// Gives numbers to the groups that have none: those of others stay.
+    ///
+    /// One that an earlier daemon served has the same as there, and the others' are not given to
+    /// anybody else as long as there are enough.
     fn number(&mut self) {
-        let mut free = (1..).filter({
-            let taken: BTreeSet<u16> = self.list.iter().map(|group| group.number).collect();
-            move |number| !taken.contains(number)
-        });
+        for group in self.list.iter_mut().filter(|group| group.number == 0) {
+            group.number = self.found.remove(&group::identity(&group.config)).unwrap_or_default();
+        }
+        let taken: BTreeSet<u16> = self.list.iter().map(|group| group.number).collect();
+        let left: BTreeSet<u16> = self.found.values().copied().collect();
+        let all = 1..=u16::try_from(MAX_GROUPS).unwrap_or(u16::MAX);
+        let unused = all.clone().filter(|number| !left.contains(number));
+        let mut free = unused
+            .chain(all.filter(|number| left.contains(number)))
+            .filter(|number| !taken.contains(number));
         for group in self.list.iter_mut().filter(|group| group.number == 0) {
             group.number = free.next().unwrap_or_default();
         }
@@ -262,7 +278,9 @@ impl Groups {
         };
         // One that nobody knows was given up before.
         let Some(config) = config else { return };
-        effects.extend(hooks(&config, &transition).map(Effect::Hook));
+        if !transition.carries_on {
+            effects.extend(hooks(&config, &transition).map(Effect::Hook));
+        }
         let group = name.to_owned();
         effects.push(Effect::Notify(Notice::Group { group, transition }));
     }
@@ -501,7 +519,7 @@ impl GroupState {
 }
 
 /// The commands that are due after a change of role: those of the new role, then those of all.
-fn hooks(group: &Group, transition: &Transition) -> Option<HookRequest> {
+pub fn hooks(group: &Group, transition: &Transition) -> Option<HookRequest> {
     let Hooks { notify_master, notify_backup, notify_fault, notify_stop, notify, user, timeout } =
         &group.hooks;
     let (state, own) = match transition.to {

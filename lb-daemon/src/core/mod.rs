@@ -45,7 +45,7 @@ pub use self::{
     event::{
         Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
     },
-    groups::CannotFailOver,
+    groups::{CannotFailOver, hooks},
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
@@ -96,7 +96,7 @@ impl Core {
             generation: 0,
             configured: now,
             services: Vec::new(),
-            groups: Groups::default(),
+            groups: Groups::new(inventory.groups.clone()),
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),

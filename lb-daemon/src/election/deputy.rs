@@ -34,6 +34,8 @@ pub(super) enum Job {
     Hold(Arc<config::Group>),
     /// None of the group's addresses, nor any that it had before, shall be on an interface.
     Release(Arc<config::Group>),
+    /// Another process looks after the addresses of the group from now on.
+    Forget(String),
     /// Of what an earlier daemon has put onto interfaces, none but these shall stay there.
     Tidy(Vec<GroupAddress>),
     /// Announce each of these so many times.
@@ -167,6 +169,7 @@ impl Deputy {
             match job {
                 Ok(Job::Hold(group)) => self.hold(group),
                 Ok(Job::Release(group)) => self.release(&group),
+                Ok(Job::Forget(group)) => self.forget(&group),
                 Ok(Job::Tidy(known)) => self.tidy(&known),
                 Ok(Job::Announce(addresses, times)) => self.announce(&addresses, times),
                 Ok(Job::Open(opening)) => self.open(opening),
@@ -212,6 +215,11 @@ impl Deputy {
         if let Err(error) = self.addresses.add_macvlan(name, &group.interface, Mac(mac)) {
             warn!("cannot make the interface {name} above {}: {error:#}", group.interface);
         }
+    }
+
+    fn forget(&mut self, group: &str) {
+        self.groups.remove(group);
+        self.held.0.remove(group);
     }
 
     fn tidy(&mut self, known: &[GroupAddress]) {

@@ -21,7 +21,7 @@ pub(super) enum Fault {
     Kill,
     /// The cable on the client's side, where the adverts are, is pulled at the switch.
     Link,
-    /// Its daemon is stopped by `SIGTERM`.
+    /// Its daemon is stopped for good, by `SIGINT`.
     Stop,
 }
 
@@ -125,7 +125,7 @@ impl Stage {
         match fault {
             Fault::Kill => self.0.member(master).elector().kill(),
             Fault::Link => self.0.twin(master).front.pull()?,
-            Fault::Stop => self.0.member(master).elector().signal(Signal::SIGTERM)?,
+            Fault::Stop => self.0.member(master).elector().signal(Signal::SIGINT)?,
         }
         let advert = self.0.advert_since(at, 1 - master)?;
         let forwarded = self.0.forwarding_since(at, 1 - master)?;

@@ -8,7 +8,7 @@
 //!
 //! The timers are a version and the time between adverts; the priority is 100. The fault comes
 //! right after an advert, which makes it last longest: `kill` is a `SIGKILL` to the master's
-//! daemon, `link` its cable pulled on the adverts' side, `stop` a `SIGTERM`.
+//! daemon, `link` its cable pulled on the adverts' side, `stop` a `SIGINT`.
 
 use std::time::Duration;
 

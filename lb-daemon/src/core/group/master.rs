@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Output, Role,
+    Output, Role, Transition,
     announcements::Announcements,
     backup::Until,
     machine::{Group, State},
@@ -62,6 +62,34 @@ impl Group {
     pub(super) fn take_over(&mut self, why: String, now: Instant, out: &mut Vec<Output>) {
         self.bid = Some(Bid { sent: now, why });
         self.put_out(out);
+    }
+
+    /// Becomes the master that a process before this one was, without anybody noticing: the
+    /// addresses are on their interfaces, and the neighbours know where they are. With `begins`, it
+    /// advertises at once, lest the change of processes makes an advert late.
+    pub(super) fn carry_on(
+        &mut self,
+        lease: Instant,
+        begins: bool,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let mut announcements = Announcements::default();
+        announcements.begin(&self.config.announce, now);
+        let mastery = Mastery { since: now, sent: now, lease, announcements, conflict: None };
+        let why = "carries on from the daemon before".to_owned();
+        let mut changed = Vec::new();
+        self.change(State::Master(mastery), why, now, &mut changed);
+        if begins {
+            self.send_advert(now, out);
+            out.push(Output::Hold(true));
+            out.extend(changed.into_iter().map(|output| match output {
+                Output::Changed(change) => {
+                    Output::Changed(Transition { carries_on: true, ..change })
+                }
+                other => other,
+            }));
+        }
     }
 
     pub(super) fn send_advert(&mut self, now: Instant, out: &mut Vec<Output>) {

@@ -11,6 +11,7 @@ mod interop;
 mod operation;
 mod partition;
 mod renumbering;
+mod restart;
 mod stall;
 mod strangers;
 mod tracking;
@@ -76,6 +77,11 @@ fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
 
 /// The same with further lines of the group.
 fn carp_with(contest: &Contest, host: usize, advskew: u8, lines: &str) -> Result<Tandem> {
+    Tandem::start_on(contest.twin(host), &carp_settings(contest, advskew, lines))
+}
+
+/// What it is told.
+fn carp_settings(contest: &Contest, advskew: u8, lines: &str) -> Settings {
     let vip = contest.pair().vip(Family::V4);
     let group = format!(
         "\
@@ -90,5 +96,5 @@ advskew = {advskew}
 virtual_ipaddress = [\"{vip}/32\"]
 {lines}"
     );
-    Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
+    Settings::of_pair(&group)
 }

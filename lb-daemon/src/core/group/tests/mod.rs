@@ -14,6 +14,7 @@ mod bench;
 mod carp_table;
 mod lease;
 mod pair;
+mod resume;
 mod rfc3768;
 mod rfc9568;
 mod standing;
