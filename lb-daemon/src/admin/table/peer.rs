@@ -42,13 +42,13 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
         units::exact(changes_received),
         transfers_received,
     ))]);
+    if !view.why.is_empty() {
+        grid.free([Cell::from(format!("  └ {}", view.why))]);
+    }
     if let Some(not_ready) = &view.not_ready {
         let at_most = units::duration(not_ready.at_most_seconds);
-        let why = &not_ready.why;
-        let text = format!("  └ takes over from no working master for {at_most} at most: {why}");
+        let text = format!("  └ takes over from no working master for {at_most} at most");
         grid.free([Cell::new(&text, Tone::Warn)]);
-    } else if !view.why.is_empty() {
-        grid.free([Cell::from(format!("  └ {}", view.why))]);
     }
     for notice in &view.notices {
         grid.free([Cell::new(format!("  └ {notice}"), Tone::Warn)]);
@@ -100,10 +100,14 @@ mod tests {
 
         view.state = Stage::Disconnected;
         view.ready = false;
-        let why = "not connected to the peer: the peer has another key ([sync] key)".to_owned();
-        view.not_ready = Some(NotReady { why: why.clone(), at_most_seconds: 42 });
+        let why = "the peer at 10.4.4.2:5405 has another key ([sync] key)";
+        why.clone_into(&mut view.why);
+        view.not_ready = Some(NotReady { why: String::new(), at_most_seconds: 42 });
         let text = shown(view);
-        assert!(text.contains("not connected 7s\n") && text.contains(&why), "{text}");
+        assert!(
+            text.contains("not connected 7s\n") && text.contains(&format!("  └ {why}\n")),
+            "{text}"
+        );
         assert!(text.contains("for 42s at most"), "{text}");
     }
 }
