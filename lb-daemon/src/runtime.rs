@@ -6,11 +6,11 @@
 mod flows;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     ops::ControlFlow,
     path::PathBuf,
-    sync::{Arc, mpsc as threads},
+    sync::{Arc, Mutex, PoisonError, mpsc as threads},
     time::{Duration, Instant},
 };
 
@@ -24,16 +24,19 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Parsed},
+    config::{self, Config, Parsed, Peer},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
-        Status, group::Command,
+        Status,
+        group::Command,
+        sync::{Hello, VERSIONS},
     },
     dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
     election::{Election, Part},
     hooks::{self, Hooks},
-    netlink::Netlink,
+    netlink::{Netlink, Ways},
     probe, stand_in,
+    sync::Sync,
     tracking::{self, ProcessWatcher},
 };
 
@@ -136,6 +139,10 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     while let Ok(event) = inbox.try_recv() {
         runtime.handle(event);
     }
+    // Now the other host serves, and is told what it does not know yet.
+    if let Some(mut sync) = runtime.sync.take() {
+        sync.stop();
+    }
     runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
@@ -167,6 +174,10 @@ struct Runtime {
     election: Election,
     /// Backends whose connections are to end: their numbers, and their names for the log.
     endings: threads::Sender<(u16, String)>,
+    /// The conversation with the peer, if there is one.
+    sync: Option<Sync>,
+    /// The interfaces that frames leave by, as the conversation's thread knows them.
+    exits: Arc<Mutex<BTreeSet<String>>>,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -208,6 +219,8 @@ impl Runtime {
             hooks: Hooks::new(),
             election,
             endings,
+            sync: None,
+            exits: Arc::default(),
             events,
             started: now,
             last_error: None,
@@ -334,6 +347,7 @@ impl Runtime {
         status.uptime_seconds = self.started.elapsed().as_secs();
         status.config.path = self.path.display().to_string();
         status.config.last_error.clone_from(&self.last_error);
+        status.sync = self.sync.as_ref().map(Sync::view).transpose()?;
         status.interfaces = self
             .dataplane
             .attached()
@@ -391,8 +405,38 @@ impl Runtime {
             warn!("{warning}");
         }
         self.config = config.clone();
+        *self.exits.lock().unwrap_or_else(PoisonError::into_inner) =
+            config.global.interfaces.iter().cloned().collect();
         self.handle(Event::Config(config));
+        self.converse();
         self.warn_of_absent_addresses();
+    }
+
+    /// Begins, changes or ends the conversation with the peer, as the configuration says. A host that
+    /// cannot have one serves all the same.
+    fn converse(&mut self) {
+        let config = &self.config;
+        let Some(peer) = config.sync.clone() else {
+            // Waits half a second for the peer at most.
+            self.sync = None;
+            return;
+        };
+        let hello = hello(config);
+        match &self.sync {
+            Some(sync) => sync.configure(peer, hello),
+            None => match self.start_sync(peer, hello) {
+                Ok(sync) => self.sync = Some(sync),
+                Err(error) => error!("connections are not kept on the peer, too: {error:#}"),
+            },
+        }
+    }
+
+    fn start_sync(&self, peer: Arc<Peer>, hello: Hello) -> Result<Sync> {
+        let ways = Ways::start(Arc::clone(&self.exits))?;
+        let find = Box::new(move |address| ways.find(address));
+        let replica = self.dataplane.replica(&self.config.global, find)?;
+        let wake = replica.wake()?;
+        Sync::start(peer, hello, Box::new(replica), Some(wake), self.events.clone())
     }
 
     /// Listing the host's addresses takes a while, and the loop does not wait for it.
@@ -413,6 +457,17 @@ impl Runtime {
                 );
             }
         });
+    }
+}
+
+/// What this host says of itself to its peer.
+fn hello(config: &Config) -> Hello {
+    Hello {
+        versions: VERSIONS,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        node: config.global.node.clone(),
+        source_ports: config::own_ports(&config.global.source_ports, config.sync.as_deref()),
+        groups: config.groups.iter().map(|group| group.name.clone()).collect(),
     }
 }
 

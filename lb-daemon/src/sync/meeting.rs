@@ -59,11 +59,11 @@ impl Meeting {
         refused: Arc<AtomicU64>,
     ) -> Self {
         let (lost, losses) = watch::channel(0);
-        let (meet, met) = mpsc::channel(CALLERS);
+        let (results, met) = mpsc::channel(CALLERS);
         let task = if calls(&ends) {
-            tokio::spawn(call(ends, key, versions, meet, losses))
+            tokio::spawn(call(ends, key, versions, results, losses))
         } else {
-            tokio::spawn(be_called(ends, key, meet, refused))
+            tokio::spawn(be_called(ends, key, results, refused))
         };
         Self { task: task.abort_handle(), met, lost }
     }

@@ -90,12 +90,22 @@ impl Sync {
             .enable_all()
             .build()
             .context("cannot start the runtime of the sync thread")?;
-        let driver = {
+        let wake = {
             let _inside = runtime.enter();
             // SAFETY: an `OwnedFd` is the same open file for as long as it lives.
             let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-            let wake = wake.map(watch).transpose();
-            let wake = wake.context("cannot wait for changes of the flow tables")?;
+            wake.map(watch).transpose()
+        };
+        let wake = match wake {
+            Ok(wake) => wake,
+            Err(error) => {
+                // Another runtime may be waiting for this function, and dropping one waits as well.
+                runtime.shutdown_background();
+                return Err(error).context("cannot wait for changes of the flow tables");
+            }
+        };
+        let driver = {
+            let _inside = runtime.enter();
             Driver::new(peer, hello, tables, wake, inbox, News::new(events.clone()))
         };
         let run = move || {

@@ -42,16 +42,14 @@ impl<'a> Reader<'a> {
     fn message(&mut self) -> Result<Message, Malformed> {
         Ok(match self.kind {
             kind::HELLO => Message::Hello(self.hello()?),
-            kind::CHANGES => Message::Changes(self.to_the_end(Self::change)?),
+            kind::CHANGES => Message::Changes(self.all(Self::change)?),
             kind::TRANSFER_BEGINS => {
                 Message::TransferBegins { id: self.u32()?, scope: self.scope()? }
             }
-            kind::TRANSFER => {
-                Message::Transfer(self.to_the_end(|reader| match reader.change()? {
-                    Change::Is(connection) => Ok(connection),
-                    Change::Gone(_) => Err(reader.bad("connection")),
-                })?)
-            }
+            kind::TRANSFER => Message::Transfer(self.all(|reader| match reader.change()? {
+                Change::Is(connection) => Ok(connection),
+                Change::Gone(_) => Err(reader.bad("connection")),
+            })?),
             kind::TRANSFER_ENDS => Message::TransferEnds { id: self.u32()? },
             kind::TRANSFER_DONE => Message::TransferDone { id: self.u32()? },
             kind::WANT => Message::Want(self.scope()?),
@@ -167,7 +165,7 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    fn to_the_end<T>(
+    fn all<T>(
         &mut self,
         mut one: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {

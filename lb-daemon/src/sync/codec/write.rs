@@ -127,7 +127,9 @@ fn tuple(tuple: &Tuple, what: u8, out: &mut Vec<u8>) -> Result<(), Unfit> {
         return Err(Unfit::Families);
     }
     out.push(what | if client.is_ipv6() { V6 } else { 0 });
-    all.into_iter().for_each(|one| address(one, out));
+    for one in all {
+        address(one, out);
+    }
     Ok(())
 }
 

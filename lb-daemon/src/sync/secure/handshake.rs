@@ -3,7 +3,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use snow::{Builder, HandshakeState};
+use snow::Builder;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -35,7 +35,7 @@ pub(in crate::sync) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     in_time(async {
         let [first, last] = [versions.start(), versions.end()].map(|one| one.to_be_bytes());
         let prologue = [&NAME[..], &[FORM], &first, &last].concat();
-        let mut noise = begin(key, &prologue, |builder| builder.build_initiator())?;
+        let mut noise = begin(key, &prologue)?.build_initiator().map_err(Failure::Local)?;
         let mut message = [0; MESSAGE];
         noise.write_message(&[], &mut message).map_err(Failure::Local)?;
         stream.write_all(&[&prologue[..], &message].concat()).await?;
@@ -73,7 +73,7 @@ pub(in crate::sync) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
             stream.write_u8(OTHER_FORM).await?;
             return Err(Failure::Form);
         }
-        let mut noise = begin(key, &prologue, |builder| builder.build_responder())?;
+        let mut noise = begin(key, &prologue)?.build_responder().map_err(Failure::Local)?;
         let mut message = [0; MESSAGE];
         stream.read_exact(&mut message).await?;
         if noise.read_message(&message, &mut []).is_err() {
@@ -96,15 +96,10 @@ async fn in_time<T>(part: impl Future<Output = Result<T, Failure>>) -> Result<T,
     timeout(PATIENCE, part).await.unwrap_or(Err(Failure::Silent))
 }
 
-fn begin(
-    key: &Key,
-    prologue: &[u8],
-    build: fn(Builder<'_>) -> Result<HandshakeState, snow::Error>,
-) -> Result<HandshakeState, Failure> {
+fn begin<'a>(key: &'a Key, prologue: &'a [u8]) -> Result<Builder<'a>, Failure> {
     let pattern = PATTERN.parse().map_err(Failure::Local)?;
-    let builder = Builder::new(pattern)
+    Builder::new(pattern)
         .psk(0, &key.0)
         .and_then(|builder| builder.prologue(prologue))
-        .map_err(Failure::Local)?;
-    build(builder).map_err(Failure::Local)
+        .map_err(Failure::Local)
 }

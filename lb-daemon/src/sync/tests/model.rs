@@ -97,7 +97,7 @@ impl Tables for Shared {
         let all = model.connections.values().skip(first).take(places);
         into.extend(all.filter(|one| is_within(scope, &one.tuple) && is_open(one)));
         let next = first + places;
-        (next < model.connections.len()).then(|| Cursor { position: next as u64 })
+        (next < model.connections.len()).then_some(Cursor { position: next as u64 })
     }
 
     fn digest(&mut self, group: &str) -> Digest {
@@ -126,7 +126,7 @@ impl Tables for Shared {
                     Some(_) => done.known += 1,
                 },
                 Change::Gone(_) => {
-                    done.ended += u64::from(model.connections.remove(&tuple).is_some())
+                    done.ended += u64::from(model.connections.remove(&tuple).is_some());
                 }
             }
         }
