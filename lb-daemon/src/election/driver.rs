@@ -137,9 +137,13 @@ impl Driver {
 
     /// Keeps those seats whose election this process takes part in.
     fn sort_out(&mut self) {
-        for (_, mut seat) in self.seats.extract_if(.., |_, seat| seat.is_over()) {
-            seat.leave(&self.hands);
-        }
+        let hands = &self.hands;
+        self.seats.retain(|_, seat| {
+            if seat.is_over() {
+                seat.leave(hands);
+            }
+            !seat.is_over()
+        });
     }
 
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {

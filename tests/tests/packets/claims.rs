@@ -83,20 +83,20 @@ fn what_the_next_daemon_does_not_have_is_ended() -> Result<()> {
 fn a_lease_that_is_just_being_renewed_is_claimed_all_the_same() -> Result<()> {
     const HANDLES: usize = 200;
     World::run(|world| {
-        let mut last = world.dataplane.leases()?;
-        assert_eq!(last.renew(GROUP, ELECTION, soon()), Ok(()));
+        let mut holder = world.dataplane.leases()?;
+        assert_eq!(holder.renew(GROUP, ELECTION, soon()), Ok(()));
         for _ in 1..HANDLES {
             let mut next = world.dataplane.leases()?;
             let (claimed, lost) = thread::scope(|scope| {
-                let renewing = scope.spawn(|| renew_until_lost(&mut last));
+                let renewing = scope.spawn(|| renew_until_lost(&mut holder));
                 let claimed = next.claim(GROUP, ELECTION);
                 (claimed, renewing.join().expect("no panic"))
             });
             ensure!(claimed.is_some(), "it was not to be had");
             ensure!(lost == Some(Lost::Claimed), "the one before says {lost:?}");
-            last = next;
+            holder = next;
         }
-        assert_eq!(last.check(GROUP), Ok(()));
+        assert_eq!(holder.check(GROUP), Ok(()));
         Ok(())
     })
 }
