@@ -8,9 +8,13 @@ use std::{
 
 use super::{super::Hello, Settings, VERSIONS, limits::Limits};
 
+mod digests;
+mod greeting;
 mod model;
+mod pair;
 #[path = "../../../group/tests/pair/random.rs"]
 mod random;
+mod rules;
 mod simulation;
 mod watch;
 mod world;

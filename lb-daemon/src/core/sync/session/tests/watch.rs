@@ -40,7 +40,7 @@ pub(super) struct Watch {
     pub(super) tally: Tally,
     said: Vec<String>,
     /// Tables in which there is room for all.
-    is_large: bool,
+    pub(super) is_large: bool,
     /// Since when each host has not been ready.
     unready: [Option<Instant>; 2],
     /// Whether a transfer is coming in.
@@ -90,7 +90,6 @@ impl Watch {
     }
 
     pub(super) fn look(&mut self, world: &World) {
-        self.tally.steps += 1;
         for (number, host) in world.hosts.iter().enumerate() {
             for live in world.live.values() {
                 let tuple = &live.connection.tuple;
@@ -119,7 +118,11 @@ impl Watch {
             } else {
                 let since = *self.unready[number].get_or_insert(world.now);
                 let waited = world.now.duration_since(since);
-                assert!(waited <= settings().preempt_wait, "{number} is not ready for {waited:?}");
+                assert!(
+                    waited <= settings().preempt_wait,
+                    "{number} is not ready for {waited:?}: {:?}",
+                    session.view(world.now)
+                );
                 let left = session.view(world.now).not_ready.expect("it is not").at_most_seconds;
                 assert!(left <= settings().preempt_wait.as_secs());
             }
@@ -147,7 +150,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if thread::panicking() && !self.said.is_empty() {
-            for said in self.said.iter().rev().take(60).rev() {
+            for said in self.said.iter().rev().take(40).rev() {
                 eprintln!("{said}");
             }
             eprintln!("TANDEM_REPLICA_SEED={} has failed", self.seed);
@@ -166,6 +169,8 @@ impl Tally {
             self.cut_transfers,
             self.repaired,
             self.overflows,
+            self.survivors,
+            self.timeouts,
             self.conflicts,
             self.full,
             self.waits,
