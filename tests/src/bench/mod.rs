@@ -3,7 +3,7 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! `packet`, `memory`, `reap`, `path`, `takeover`, `blackout`, `fence`.
+//! `packet`, `memory`, `reap`, `path`, `takeover`, `blackout`, `fence`, `survival`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -21,6 +21,7 @@ mod path;
 mod range;
 mod reap;
 mod report;
+mod survival;
 mod takeover;
 
 use std::path::Path;
@@ -45,12 +46,16 @@ pub enum Group {
     Reap,
     /// What the balancer adds to real TCP, beside a router, nftables and HAProxy.
     Path,
-    /// How soon the other host of a pair takes over.
+    /// How soon the other host of a pair takes over, by VRRP version 3.
     Takeover,
+    /// The same by version 2, whose interval is a second.
+    TakeoverV2,
     /// How long a client sees nobody when a host of a pair fails.
     Blackout,
     /// Whether a host whose daemon was killed answers for what is another's.
     Fence,
+    /// How many sessions are lost when a host of a pair fails.
+    Survival,
 }
 
 impl Group {
@@ -67,8 +72,10 @@ impl Group {
             Self::Reap => on_one_processor(|bench| reap::measure(bench, &object()?)),
             Self::Path => on_one_processor(|_| path::measure()),
             Self::Takeover => on_all_processors(takeover::measure),
+            Self::TakeoverV2 => on_all_processors(takeover::measure_v2),
             Self::Blackout => on_all_processors(blackout::measure),
             Self::Fence => on_all_processors(fence::measure),
+            Self::Survival => on_all_processors(survival::measure),
         }
     }
 }

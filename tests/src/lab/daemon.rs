@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lb_daemon::core::{State, Status};
 
 use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
@@ -287,17 +287,16 @@ fn binary() -> Result<PathBuf> {
             fs::canonicalize(&path).with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
         return Ok(path);
     }
+    beside("tandem")?.with_context(|| {
+        "there is no tandem binary beside this program; run `cargo build --package lb-daemon`, or \
+         name one in TANDEM_BIN"
+    })
+}
+
+/// A program that was built together with this one, if it was.
+pub(super) fn beside(name: &str) -> Result<Option<PathBuf>> {
     let program = env::current_exe()?;
     // Test executables are in `target/debug/deps`, others in `target/debug`.
-    for place in program.ancestors().skip(1).take(2) {
-        let binary = place.join("tandem");
-        if binary.is_file() {
-            return Ok(binary);
-        }
-    }
-    bail!(
-        "there is no tandem binary beside {}; run `cargo build --package lb-daemon`, or name one \
-         in TANDEM_BIN",
-        program.display()
-    )
+    let places = program.ancestors().skip(1).take(2);
+    Ok(places.map(|place| place.join(name)).find(|file| file.is_file()))
 }

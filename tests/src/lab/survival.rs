@@ -1,0 +1,105 @@
+//! Sessions through a pair, one host of which fails.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Result;
+
+use super::{
+    Contest, Election, Family, Fault, Load, Outcome, Process, SessionServer, Sessions,
+    member::System,
+};
+
+/// The port of the sessions.
+pub const SESSIONS: u16 = 7000;
+
+/// A pair whose first host preempts, a server of sessions, and sessions with it.
+///
+/// After each step the sessions are verified, and opened anew if any were lost.
+pub struct Survival {
+    sessions: Sessions,
+    load: Load,
+    _server: Server,
+    /// The place.
+    pub contest: Contest,
+}
+
+/// Who answers.
+#[allow(dead_code, reason = "it is held for what dropping it does")]
+enum Server {
+    Thread(SessionServer),
+    Process(Process),
+}
+
+/// More sessions than that have their server in a process of its own, for its open files.
+const MANY: usize = 2_000;
+/// How long a session may take to go on: TCP tries again after 0.2, 0.6, 1.4, 3 and 6.2 seconds.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Time for those who replicate sessions to be done with the last ones.
+const REST: Duration = Duration::from_secs(1);
+
+impl Survival {
+    /// Starts everything. The first host is the master.
+    pub fn new(system: System, election: Election, load: Load) -> Result<Self> {
+        let election = Election { preempt: true, ..election };
+        let mut contest = Contest::for_sessions(election, 1, SESSIONS)?;
+        let host = &contest.pair().servers()[0];
+        let server = if load.total() > MANY {
+            Server::Process(SessionServer::process(host, SESSIONS)?)
+        } else {
+            Server::Thread(SessionServer::start(host, SESSIONS)?)
+        };
+        contest.enter(0, system, 101)?;
+        contest.enter(1, system, 100)?;
+        let sessions = Sessions::open(contest.pair().client(), vip(&contest), &load)?;
+        thread::sleep(REST);
+        Ok(Self { sessions, load, _server: server, contest })
+    }
+
+    /// The virtual address and the port of the sessions.
+    pub fn vip(&self) -> SocketAddr {
+        vip(&self.contest)
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Has the first host fail, and waits until the second is the master.
+    pub fn strike(&mut self, fault: Fault) -> Result<Outcome> {
+        self.sessions.forget_stalls()?;
+        let at = SystemTime::now();
+        fault.strike(&mut self.contest, 0)?;
+        self.contest.advert_since(at, 1)?;
+        self.verify()
+    }
+
+    /// Brings the first host back, and waits until it is the master again.
+    pub fn heal(&mut self, fault: Fault) -> Result<Outcome> {
+        self.sessions.forget_stalls()?;
+        let at = SystemTime::now();
+        fault.heal(&mut self.contest, 0)?;
+        self.contest.advert_since(at, 0)?;
+        self.contest.settle();
+        self.verify()
+    }
+
+    /// Looks after the sessions.
+    pub fn verify(&mut self) -> Result<Outcome> {
+        let outcome = self.sessions.verify(PATIENCE)?;
+        if outcome.lost() > 0 {
+            let client = self.contest.pair().client();
+            self.sessions = Sessions::open(client, vip(&self.contest), &self.load)?;
+        }
+        thread::sleep(REST);
+        Ok(outcome)
+    }
+}
+
+fn vip(contest: &Contest) -> SocketAddr {
+    (contest.pair().vip(Family::V4), SESSIONS).into()
+}
