@@ -11,8 +11,10 @@ mod interop;
 mod operation;
 mod partition;
 mod renumbering;
+mod replication;
 mod stall;
 mod strangers;
+mod survival;
 mod tracking;
 
 use std::time::{Duration, Instant};
