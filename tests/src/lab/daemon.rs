@@ -191,6 +191,22 @@ impl Tandem {
             .with_context(|| format!("the status is not what it should be: {answer}"))
     }
 
+    /// The same as it stands there, for parts that only some daemons have.
+    pub fn status_json(&self) -> Result<serde_json::Value> {
+        let answer = self.verb(&["status", "--json", "--socket"]).arg(&self.socket).run()?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Waits until both hosts have the same connections, by its own account.
+    pub fn wait_until_in_sync(&self, timeout: Duration) -> Result<()> {
+        until("both hosts in sync", timeout, || {
+            let sync = &self.status_json()?["sync"];
+            ensure!(sync["state"] == "in_sync", "the conversation is at {sync}");
+            Ok(())
+        })
+        .map_err(|error| self.process.explain(&error))
+    }
+
     /// Waits until the status is as wanted and hands it back; fails with the last status and the
     /// end of the log.
     pub fn wait_until(

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// One host's part in a pair. Dropping it kills it.
-pub trait Member {
+pub trait Member: Send {
     /// The process that takes part in the election: to be stopped, frozen or killed.
     fn elector(&mut self) -> &mut Process;
 

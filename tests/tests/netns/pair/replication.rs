@@ -36,7 +36,7 @@ fn a_slow_peer_keeps_nobody_waiting_and_catches_up() -> Result<()> {
     survival.contest.only_master(0)?;
     survival.sessions().verify(PATIENCE)?.none_lost()?;
     survival.contest.tandem(1).process_mut().signal(Signal::SIGCONT)?;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()?;
     more.verify(PATIENCE)?.none_lost()
 }
@@ -49,7 +49,7 @@ fn a_peer_that_is_restarted_in_the_midst_of_all_that_it_is_told_is_told_again() 
         survival.contest.member(1).start_again()?;
         thread::sleep(pause * MS);
     }
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()
 }
 
@@ -65,7 +65,7 @@ fn a_peer_with_another_key_is_told_nothing_and_nothing_else_suffers() -> Result<
     let to = (contest.vip().ip(), SESSIONS).into();
     let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
     for host in 0..2 {
-        let status = sync_of(contest.tandem(host))?.to_string();
+        let status = contest.tandem(host).status_json()?["sync"].to_string();
         ensure!(status.contains("another key"), "{status}");
         let metrics = contest.tandem(host).scrape_metrics()?;
         ensure!(metrics.contains("tandem_sync_connected 0\n"), "{metrics}");
@@ -87,7 +87,7 @@ fn hosts_that_only_lost_the_cable_between_them_make_up_for_it() -> Result<()> {
     thread::sleep(8_000 * MS);
     survival.contest.only_master(0)?;
     survival.contest.pair().rejoin()?;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()?;
     more.verify(PATIENCE)?.none_lost()
 }
@@ -103,7 +103,7 @@ fn hosts_that_only_hear_each_other_by_the_cable_between_them_lose_no_session() -
     survival.contest.settle();
     survival.contest.only_master(0)?;
     survival.verify()?.none_lost()?;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()
 }
 
@@ -113,10 +113,10 @@ fn sessions_survive_both_hosts_one_after_the_other() -> Result<()> {
     // The backup first, as one does.
     survival.contest.member(1).crash();
     survival.contest.start_again(1)?;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Stop)?.none_lost()?;
     survival.heal(Fault::Stop)?.none_lost()?;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()
 }
 
@@ -205,7 +205,7 @@ fn after_ten_seconds_apart_sessions_go_on_or_are_reset() -> Result<()> {
     }
     // And from now on all is well again.
     let mut survival = survival;
-    in_sync(survival.contest.tandem(1))?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.verify()?;
     survival.strike(Fault::Kill)?.none_lost()
 }
@@ -213,26 +213,6 @@ fn after_ten_seconds_apart_sessions_go_on_or_are_reset() -> Result<()> {
 /// Further sessions.
 fn open(survival: &Survival, load: &Load) -> Result<Sessions> {
     Sessions::open(survival.contest.pair().client(), survival.vip(), load)
-}
-
-/// What a daemon says of its conversation with the peer.
-fn sync_of(tandem: &Tandem) -> Result<serde_json::Value> {
-    let status = operate_json(tandem)?;
-    let sync = status.get("sync").filter(|sync| !sync.is_null());
-    sync.cloned().with_context(|| format!("no sync in {status}"))
-}
-
-fn operate_json(tandem: &Tandem) -> Result<serde_json::Value> {
-    Ok(serde_json::from_str(&super::operate(tandem, &["status", "--json"])?)?)
-}
-
-/// Waits until a daemon says that it has all that the peer has.
-pub(super) fn in_sync(tandem: &Tandem) -> Result<()> {
-    until("both hosts in sync", PATIENCE, || {
-        let sync = sync_of(tandem)?;
-        ensure!(sync["state"] == "in_sync", "{sync}");
-        Ok(())
-    })
 }
 
 /// Connects from a port.
