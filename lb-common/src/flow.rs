@@ -11,6 +11,7 @@
 use crate::{
     addr::{Address, Port},
     checksum::{TTL_DECREMENT, address_delta, combine, port_delta},
+    maps::Lease,
 };
 
 /// The exact tuple of a packet as it arrives. Its order of source and destination tells the
@@ -198,8 +199,8 @@ pub struct Change<A> {
     pub what: u32,
     /// Key of its forward entry: of a connection that is gone, the place tells nothing any more.
     pub key: FlowKey<A>,
-    /// Always zero.
-    pub zero: u32,
+    /// Key of its reverse entry: backend to source address.
+    pub reverse: FlowKey<A>,
 }
 
 /// The handshake is complete.
@@ -327,8 +328,30 @@ pub const fn limits(state: u8, terms: &Terms) -> Limits {
     }
 }
 
+/// For how long, in ticks, this host has heard what is sent to and from the addresses of a group, at
+/// the time `now` (monotonic clock, nanoseconds): since it serves the group, and not at all while it
+/// does not. [`ALWAYS`] for group number zero, which is this host's alone.
+#[inline(always)]
+pub const fn heard(group: u32, lease: &Lease, now: u64) -> u32 {
+    if group == 0 {
+        return ALWAYS;
+    }
+    if lease.end <= now || lease.since >= now {
+        return 0;
+    }
+    // Longer than the clock of ticks goes round, perhaps.
+    let ticks = (now - lease.since) >> 20;
+    if ticks < ALWAYS as u64 { ticks as u32 } else { ALWAYS }
+}
+
+/// What [`heard`] says of addresses that this host has always had: no silence is longer.
+pub const ALWAYS: u32 = u32::MAX;
+
 /// Whether a connection is over, given the ticks since its creation and since each side's last
 /// packet. The one rule, used by the daemon to find candidates and by the kernel to decide.
+///
+/// This host can tell nobody's silence from before `heard`, so that an established connection ends
+/// by what was silent since then. Without a lease, nothing does: the other host hears both sides.
 #[inline(always)]
 pub const fn is_expired(
     state: u8,
@@ -336,6 +359,7 @@ pub const fn is_expired(
     client: Silence,
     server: Silence,
     terms: &Terms,
+    heard: u32,
 ) -> bool {
     if is_closed(state) {
         let idle = if client.idle < server.idle { client.idle } else { server.idle };
@@ -345,8 +369,16 @@ pub const fn is_expired(
         age > terms.connect
     } else {
         let limit = limits(state, terms);
-        client.idle > limit.client.saturating_add(client.renew)
-            || server.idle > limit.server.saturating_add(server.renew)
+        client.exceeds(limit.client, heard) || server.exceeds(limit.server, heard)
+    }
+}
+
+impl Silence {
+    /// Whether this side has been silent for longer than `limit` of the time that was `heard`.
+    #[inline(always)]
+    const fn exceeds(self, limit: u32, heard: u32) -> bool {
+        let idle = if self.idle < heard { self.idle } else { heard };
+        idle > limit.saturating_add(self.renew)
     }
 }
 
@@ -424,33 +456,73 @@ mod tests {
 
     #[test]
     fn a_handshake_that_never_completes_expires_after_the_connect_timeout() {
-        assert!(!is_expired(0, 50, silent(0), silent(0), &TERMS));
-        assert!(is_expired(SYN_ACK, 51, silent(0), silent(0), &TERMS));
+        assert!(!is_expired(0, 50, silent(0), silent(0), &TERMS, ALWAYS));
+        assert!(is_expired(SYN_ACK, 51, silent(0), silent(0), &TERMS, ALWAYS));
     }
 
     #[test]
     fn an_established_connection_expires_by_the_silence_of_either_side() {
-        assert!(!is_expired(ESTABLISHED, 9999, silent(1000), silent(500), &TERMS));
-        assert!(is_expired(ESTABLISHED, 9999, silent(1001), silent(0), &TERMS));
-        assert!(is_expired(ESTABLISHED, 9999, silent(0), silent(501), &TERMS));
+        assert!(!is_expired(ESTABLISHED, 9999, silent(1000), silent(500), &TERMS, ALWAYS));
+        assert!(is_expired(ESTABLISHED, 9999, silent(1001), silent(0), &TERMS, ALWAYS));
+        assert!(is_expired(ESTABLISHED, 9999, silent(0), silent(501), &TERMS, ALWAYS));
     }
 
     #[test]
     fn a_half_closed_connection_expires_by_timeouts_of_its_own_whoever_closed() {
         for fin in [CLIENT_FIN, SERVER_FIN] {
             let state = ESTABLISHED | fin;
-            assert!(!is_expired(state, 9999, silent(300), silent(200), &TERMS));
-            assert!(is_expired(state, 9999, silent(301), silent(0), &TERMS));
-            assert!(is_expired(state, 9999, silent(0), silent(201), &TERMS));
+            assert!(!is_expired(state, 9999, silent(300), silent(200), &TERMS, ALWAYS));
+            assert!(is_expired(state, 9999, silent(301), silent(0), &TERMS, ALWAYS));
+            assert!(is_expired(state, 9999, silent(0), silent(201), &TERMS, ALWAYS));
         }
     }
 
     #[test]
     fn a_side_that_renews_its_time_seldom_is_given_that_much_longer() {
         let seldom = |idle| Silence { idle, renew: 100 };
-        assert!(!is_expired(ESTABLISHED, 9999, seldom(1100), seldom(600), &TERMS));
-        assert!(is_expired(ESTABLISHED, 9999, seldom(1101), seldom(0), &TERMS));
+        assert!(!is_expired(ESTABLISHED, 9999, seldom(1100), seldom(600), &TERMS, ALWAYS));
+        assert!(is_expired(ESTABLISHED, 9999, seldom(1101), seldom(0), &TERMS, ALWAYS));
         assert_eq!(renewal(&TERMS), 7, "a 64th of the shorter timeout");
+    }
+
+    #[test]
+    fn nobody_is_taken_for_silent_while_he_was_not_heard() {
+        let established = |idle, heard| {
+            is_expired(ESTABLISHED, 9999, silent(idle), silent(0), &TERMS, heard)
+                || is_expired(ESTABLISHED, 9999, silent(0), silent(idle), &TERMS, heard)
+        };
+        assert!(!established(9000, 0), "without a lease");
+        assert!(!established(9000, 500), "as long as the shorter timeout");
+        assert!(established(9000, 501));
+        assert!(!established(500, 9000), "spoke while it was heard");
+        let closing = |heard| {
+            let state = ESTABLISHED | SERVER_FIN;
+            is_expired(state, 9999, silent(9000), silent(9000), &TERMS, heard)
+        };
+        assert!(!closing(200));
+        assert!(closing(201));
+    }
+
+    #[test]
+    fn what_is_closed_or_half_open_goes_whether_it_was_heard_or_not() {
+        let silence = silent(CLOSED_LINGER + 1);
+        assert!(is_expired(RESET, 9999, silence, silence, &TERMS, 0));
+        let fins = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
+        assert!(is_expired(fins, 9999, silence, silence, &TERMS, 0));
+        assert!(is_expired(0, 51, silent(0), silent(0), &TERMS, 0));
+    }
+
+    #[test]
+    fn a_group_is_heard_from_the_takeover_to_the_end_of_its_lease() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let lease = Lease { end: 3 * HOUR, since: HOUR, grace: 0 };
+        assert_eq!(heard(5, &lease, HOUR), 0);
+        assert_eq!(heard(5, &lease, 2 * HOUR), ticks(HOUR));
+        assert_eq!(heard(5, &lease, 3 * HOUR), 0, "the lease has ended");
+        assert_eq!(heard(5, &lease, HOUR - 1), 0, "another processor's clock");
+        assert_eq!(heard(0, &Lease::default(), HOUR), ALWAYS, "shared with nobody");
+        let years = Lease { end: u64::MAX, since: 1, grace: 0 };
+        assert_eq!(heard(5, &years, 100_000 * HOUR), ALWAYS, "longer than ticks can say");
     }
 
     #[test]
@@ -464,9 +536,9 @@ mod tests {
     #[test]
     fn a_closed_connection_lingers_and_then_goes() {
         let fins = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
-        assert!(!is_expired(fins, 9999, silent(CLOSED_LINGER), silent(99_999), &TERMS));
-        assert!(is_expired(fins, 9999, silent(CLOSED_LINGER + 1), silent(99_999), &TERMS));
-        assert!(is_expired(RESET, 9999, silent(RESET_LINGER + 1), silent(99_999), &TERMS));
+        assert!(!is_expired(fins, 9999, silent(CLOSED_LINGER), silent(99_999), &TERMS, ALWAYS));
+        assert!(is_expired(fins, 9999, silent(CLOSED_LINGER + 1), silent(99_999), &TERMS, ALWAYS));
+        assert!(is_expired(RESET, 9999, silent(RESET_LINGER + 1), silent(99_999), &TERMS, ALWAYS));
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
 //! | `CHANGES` | ring buffer | [`Change`] | program; daemon takes |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
-//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened | program; never pinned |
+//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
@@ -60,7 +60,7 @@ pub const REAP_ANYWAY: u32 = 1 << 30;
 pub const ADOPT_BATCH: usize = 32;
 /// Bytes before the connections in an `adopt_*` program's input, as in a `reap_*` program's.
 pub const ADOPT_HEADER: usize = REAP_HEADER;
-/// Size of `CHANGES` in bytes: for about a hundred thousand changes.
+/// Size of `CHANGES` in bytes: for more than forty thousand changes.
 pub const CHANGES_SIZE: u32 = 1 << 22;
 
 /// Index of the IPv4 table in `TABLES`.
@@ -346,8 +346,8 @@ const _: () = {
     assert!(size_of::<Flow<V4>>() == 64);
     assert!(size_of::<Flow<V6>>() == 128);
     assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
-    assert!(size_of::<Change<V4>>() == 32);
-    assert!(size_of::<Change<V6>>() == 56);
+    assert!(size_of::<Change<V4>>() == 40);
+    assert!(size_of::<Change<V6>>() == 88);
     assert!(size_of::<Adoption<V4>>() == 40);
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.

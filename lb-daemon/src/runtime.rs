@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, mpsc as threads},
     time::{Duration, Instant},
 };
 
@@ -21,14 +21,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Global, Parsed},
+    config::{self, Config, Parsed},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
         Status,
     },
-    dataplane::{self, CounterReader, Dataplane, Drift, Reaper, Sweep},
+    dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
     election::Election,
-    hooks::Hooks,
+    hooks::{self, Hooks},
     netlink::Netlink,
     probe,
     tracking::{self, ProcessWatcher},
@@ -105,7 +105,7 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     while let Ok(event) = inbox.try_recv() {
         runtime.handle(event);
     }
-    runtime.hooks.finish().await;
+    runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
 }
@@ -125,6 +125,8 @@ struct Runtime {
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
+    /// Backends whose connections are to end: their numbers, and their names for the log.
+    endings: threads::Sender<(u16, String)>,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -138,7 +140,7 @@ impl Runtime {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self> {
         let global = &config.global;
-        let (mut dataplane, inventory) = Dataplane::open(global)?;
+        let (mut dataplane, inventory) = Dataplane::open(global, config.sync.as_deref())?;
         dataplane.attach(global)?;
         if inventory != Inventory::default() {
             info!(
@@ -155,6 +157,7 @@ impl Runtime {
         });
         let election = Election::start(set, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
+        let endings = end_sessions(dataplane.ender(global)?)?;
         let now = Instant::now();
         Ok(Self {
             path,
@@ -168,6 +171,7 @@ impl Runtime {
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
+            endings,
             events,
             started: now,
             last_error: None,
@@ -200,6 +204,10 @@ impl Runtime {
     fn run(&mut self, effect: Effect) {
         match effect {
             Effect::Apply(desired) => self.apply(desired),
+            Effect::EndSessions { number, backend } => {
+                // The thread ends only with the daemon.
+                let _ = self.endings.send((number, backend));
+            }
             Effect::Probe(request) => {
                 let events = self.events.clone();
                 tokio::spawn(async move {
@@ -301,10 +309,10 @@ impl Runtime {
 
     fn try_reload(&mut self) -> Result<Reloaded> {
         let Parsed { config, warnings } = config::load(&self.path)?;
-        if let Err(error) = self.set_up(&config.global) {
+        if let Err(error) = self.set_up(&config) {
             // What was changed already goes back to what the old configuration says.
             let old = self.config.clone();
-            if let Err(error) = self.set_up(&old.global) {
+            if let Err(error) = self.set_up(&old) {
                 error!("cannot go back to the old configuration: {error:#}");
             }
             return Err(error);
@@ -318,9 +326,9 @@ impl Runtime {
         Ok(Reloaded { generation: status.config.generation, warnings })
     }
 
-    fn set_up(&mut self, global: &Global) -> Result<()> {
-        self.dataplane.attach(global)?;
-        self.dataplane.configure(global)
+    fn set_up(&mut self, config: &Config) -> Result<()> {
+        self.dataplane.attach(&config.global)?;
+        self.dataplane.configure(&config.global, config.sync.as_deref())
     }
 
     fn put_in_force(&mut self, config: Arc<Config>, warnings: &[String]) {
@@ -384,6 +392,26 @@ fn walk(mut reaper: Reaper, events: mpsc::UnboundedSender<Event>) -> Result<()> 
         .spawn(run)
         .context("cannot start the reaper thread")?;
     Ok(())
+}
+
+/// Ends connections on a thread of its own, which walks the flow tables for that: backends whose
+/// connections are to end are sent to it by their numbers.
+fn end_sessions(ender: Ender) -> Result<threads::Sender<(u16, String)>> {
+    let (sender, backends) = threads::channel::<(u16, String)>();
+    let run = move || {
+        for (number, backend) in backends {
+            match ender.end_backend(number) {
+                Ok(0) => {}
+                Ok(ended) => warn!("{ended} connections of {backend} ended, since it is DOWN"),
+                Err(error) => error!("cannot end the connections of {backend}: {error:#}"),
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("ender".to_owned())
+        .spawn(run)
+        .context("cannot start the thread that ends connections")?;
+    Ok(sender)
 }
 
 /// How long the walker of the flow tables rests after a walk that had a processor for so long. What

@@ -189,13 +189,15 @@ fn passwords_are_read_from_files_of_their_own_and_not_printed() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("our own file");
         path.display().to_string()
     };
+    let sync = file("sync-key", &format!("{}\n", "k3y".repeat(11)), 0o600);
     let parse = |vrrp: &str, carp: &str| {
         let text = format!(
             "[global]\nnode = \"lb1\"\ninterfaces = [\"eth1\"]\n\
              [[group]]\nname = \"vrrp\"\ninterface = \"eth1\"\nversion = 2\nvirtual_router_id = 1\n\
              virtual_ipaddress = \"10.2.2.4\"\nauth_pass_file = {vrrp:?}\n\
              [[group]]\nname = \"carp\"\ninterface = \"eth1\"\nprotocol = \"carp\"\nvhid = 1\n\
-             virtual_ipaddress = \"10.2.2.5\"\npass_file = {carp:?}\n"
+             virtual_ipaddress = \"10.2.2.5\"\npass_file = {carp:?}\n\
+             [sync]\nlisten = \"10.0.0.1:7000\"\npeer = \"10.0.0.2:7000\"\nkey_file = {sync:?}\n"
         );
         config::parse(&text, "passwords")
     };
@@ -208,8 +210,13 @@ fn passwords_are_read_from_files_of_their_own_and_not_printed() {
     assert_eq!(speaks.auth_pass.as_deref(), Some("s3cr3t"));
     let Protocol::Carp(speaks) = &second.protocol else { panic!("{second:?}") };
     assert_eq!(speaks.pass, "passwd4");
+    let peer = parsed.config.sync.as_ref().expect("there is another host");
+    assert_eq!(peer.key, "k3y".repeat(11));
     let printed = parsed.config.to_toml();
-    assert!(!printed.contains("s3cr3t") && !printed.contains("passwd4"), "{printed}");
+    for printed in [&printed, &format!("{:?}", parsed.config)] {
+        let secrets = ["s3cr3t", "passwd4", "k3y"];
+        assert!(!secrets.iter().any(|secret| printed.contains(secret)), "{printed}");
+    }
     let again = config::parse(&printed, "effective").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(again.config, parsed.config);
 

@@ -9,7 +9,8 @@ use std::{
 
 use lb_daemon::config::{
     self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, Role, Service, Severity, StatusRange, TcpStep, Timeouts, XdpMode,
+    LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
+    XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -94,6 +95,8 @@ const GOOD: &[&str] = &[
     include_str!("config/good/groups_warnings.toml"),
     include_str!("config/good/inheritance.toml"),
     include_str!("config/good/mysql_from_haproxy.toml"),
+    include_str!("config/good/sync.toml"),
+    include_str!("config/good/sync_warnings.toml"),
     include_str!("config/good/tcp_checks.toml"),
     include_str!("config/good/warnings.toml"),
     include_str!("../../tandem.example.toml"),
@@ -146,6 +149,10 @@ const WORDS: &[&str] = &[
     "[[group]]\n",
     "[[script]]\n",
     "[[process]]\n",
+    "[sync]\n",
+    "listen",
+    "peer",
+    "key",
     "node",
     "interfaces",
     "name",
@@ -180,11 +187,13 @@ fn config() -> impl Strategy<Value = Config> {
         let services = families.into_iter().enumerate();
         services.map(|(index, v6)| service(index, v6)).collect::<Vec<_>>()
     });
-    let pair = (vec(group::script(), 0..4), vec(group::process(), 0..4), vec(group::group(), 0..6));
+    let groups = vec(group::group(), 0..6);
+    let pair =
+        (vec(group::script(), 0..4), vec(group::process(), 0..4), groups, option::of(peer()));
     (global(), admin(), log(), services, pair).prop_map(|(global, admin, log, services, pair)| {
-        let (scripts, processes, groups) = pair;
+        let (scripts, processes, groups, sync) = pair;
         let mut config = Config {
-            sync: None,
+            sync: sync.map(Arc::new),
             global,
             admin,
             log,
@@ -217,6 +226,25 @@ fn global() -> impl Strategy<Value = Global> {
             source_ports: a.min(b)..=a.max(b),
             bpffs: bpffs.into(),
         })
+}
+
+/// The other host; its addresses are of a network of their own.
+fn peer() -> impl Strategy<Value = Peer> {
+    let times = (0..=3_600_000_000_u64, 0..=60_000_000_u64);
+    (any::<bool>(), 1..=u16::MAX, "[^\0]{32,100}", times).prop_filter_map(
+        "a time is zero, or a millisecond at least",
+        |(v6, port, key, (wait, grace))| {
+            let times = [wait, grace];
+            times.iter().all(|time| *time == 0 || *time >= 1_000).then(|| Peer {
+                listen: SocketAddr::new(address(v6, 6, 1), port),
+                peer: SocketAddr::new(address(v6, 6, 2), port),
+                key,
+                key_file: None,
+                preempt_wait: Duration::from_micros(wait),
+                grace: Duration::from_micros(grace),
+            })
+        },
+    )
 }
 
 fn admin() -> impl Strategy<Value = Admin> {
@@ -264,12 +292,14 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
 
 fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
-    (name(), 0..=256_u16, roles, option::of(check())).prop_map(
-        move |(name, weight, role, check)| Backend {
+    let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
+    (name(), 0..=256_u16, roles, downs, option::of(check())).prop_map(
+        move |(name, weight, role, on_marked_down, check)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
             role,
+            on_marked_down,
             check: check.map(Arc::new),
         },
     )

@@ -6,16 +6,18 @@
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::{
     flow::{
-        CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born,
-        created, is_closed, is_expired, is_half_open, state, ticks,
+        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET,
+        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, is_closed, is_expired,
+        is_half_open, state, ticks,
     },
-    maps::REAP_STUCK,
+    maps::{REAP_ANYWAY, REAP_STUCK},
 };
 
 use crate::{
     atomic::{Word, fence},
     maps::{self, Family},
     packet::{ACK, FIN, RST, SYN},
+    report::report,
     table::{self, Entry, Found, entry, free, life_of},
 };
 
@@ -121,11 +123,13 @@ fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
 }
 
 /// Ends the connection whose forward entry is at the place `number`, if it is expired by the rule in
-/// `lb_common::flow`, and removes a reverse entry that is left alone. Returns whether it did.
+/// `lb_common::flow` or is to be ended anyway, and removes a reverse entry that is left alone. Returns
+/// whether it did.
 #[inline(always)]
 pub fn reap<F: Family>(number: u32) -> bool {
-    let now = now();
-    let Some(this) = entry::<F>(number & !REAP_STUCK) else { return false };
+    let now = now_ns();
+    let Some(this) = entry::<F>(number & !(REAP_STUCK | REAP_ANYWAY)) else { return false };
+    let now_ticks = ticks(now);
     let life = life_of::<F>(this).load();
     if born(life) == 0 {
         return false;
@@ -136,17 +140,22 @@ pub fn reap<F: Family>(number: u32) -> bool {
     unsafe {
         let pair = entry::<F>((*this).pair).filter(|pair| is_pair::<F>(*pair, life));
         if !(*this).is_forward() {
-            return pair.is_none() && age(now, created(life)) > ORPHAN && free::<F>(this, life);
+            let is_alone = pair.is_none() && age(now_ticks, created(life)) > ORPHAN;
+            return is_alone && free::<F>(this, life);
         }
         if state(life) & DEAD != 0 {
             // Who was at it is not coming back, or is just done: one of the two frees the place.
             return number & REAP_STUCK != 0 && remove::<F>(this, life);
         }
-        let client = silence(&*this, now);
-        let server = pair.map_or(client, |pair| silence(&*pair, now));
+        let client = silence(&*this, now_ticks);
+        let server = pair.map_or(client, |pair| silence(&*pair, now_ticks));
         let Some(terms) = maps::TERMS.get((*this).service.into()) else { return false };
-        let age = age(now, created(life));
-        is_expired(state(life), age, client, server, terms) && end::<F>(this, life)
+        let Some(lease) = maps::LEASES.get(terms.group) else { return false };
+        let age = age(now_ticks, created(life));
+        let heard = heard(terms.group, lease, now);
+        let is_over =
+            number & REAP_ANYWAY != 0 || is_expired(state(life), age, client, server, terms, heard);
+        is_over && end_and_tell::<F>(this, life)
     }
 }
 
@@ -161,22 +170,43 @@ fn silence<A>(flow: &Flow<A>, now: u32) -> Silence {
     Silence { idle: age(now, flow.last_seen), renew: flow.renew }
 }
 
-/// Sets state bits in the owner's life word and settles what follows from it, if it still is the
-/// connection that was born at `birth`. Each failed attempt means that another processor set a bit,
-/// and there are fewer bits than attempts.
-#[inline(always)]
+/// Sets state bits in the owner's life word, settles what follows from it, and reports what the peer
+/// is to know. A function of its own, to have a stack of its own.
+#[inline(never)]
 fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
+    let before = set::<F>(owner, birth, seen);
+    if state(before) & DEAD != 0 {
+        return;
+    }
+    let after = before | u64::from(seen);
+    let (before, now) = (state(before), state(after));
+    // One that closes before it is established is none that the peer knows of.
+    let was_open = before & ESTABLISHED != 0 && !is_closed(before);
+    let is_open = now & ESTABLISHED != 0 && !is_closed(now);
+    if is_open && !was_open {
+        report::<F>(owner, after, CHANGE_ESTABLISHED);
+    } else if was_open && !is_open {
+        report::<F>(owner, after, CHANGE_CLOSED);
+    }
+}
+
+/// Sets state bits in the owner's life word and settles what follows from it, if it still is the
+/// connection that was born at `birth`. Returns the word as it was, or [`DEAD`] if nothing was changed.
+/// Each failed attempt means that another processor set a bit, and there are fewer bits than attempts.
+#[inline(always)]
+pub(crate) fn set<F: Family>(owner: Entry<F>, birth: u64, seen: u8) -> u64 {
     let word = life_of::<F>(owner);
     for _ in 0..CHANGE_ATTEMPTS {
         let before = word.load();
         let after = before | u64::from(seen);
         if after == before || born(before) != birth || state(before) & DEAD != 0 {
-            return;
+            break;
         }
         if replace::<F>(owner, before, after) {
-            return;
+            return before;
         }
     }
+    DEAD.into()
 }
 
 /// Changes the owner's life word, if it still is `before`, and lowers the counts that its connection
@@ -220,9 +250,23 @@ pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
     }
 }
 
+/// The same, reported if the connection is one that the peer has open.
+#[inline(always)]
+fn end_and_tell<F: Family>(owner: Entry<F>, before: u64) -> bool {
+    let after = before | u64::from(DEAD);
+    replace::<F>(owner, before, after) && {
+        if state(before) & ESTABLISHED != 0 && !is_closed(state(before)) {
+            // While the entries still are there.
+            report::<F>(owner, after, CHANGE_GONE);
+        }
+        remove::<F>(owner, after);
+        true
+    }
+}
+
 /// Removes both entries of a connection that is dead by its life word. Returns whether it was there.
 #[inline(always)]
-fn remove<F: Family>(owner: Entry<F>, life: u64) -> bool {
+pub(crate) fn remove<F: Family>(owner: Entry<F>, life: u64) -> bool {
     // SAFETY: an element of an array map; the connection's own if its place can be freed.
     if let Some(pair) = entry::<F>(unsafe { (*owner).pair }) {
         free::<F>(pair, born(life));
@@ -237,7 +281,12 @@ fn remove<F: Family>(owner: Entry<F>, life: u64) -> bool {
 
 /// The time in ticks, as exact as the timer tick: idle times need no more.
 #[inline(always)]
-fn now() -> u32 {
+pub(crate) fn now() -> u32 {
+    ticks(now_ns())
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
     // SAFETY: a helper without preconditions.
-    ticks(unsafe { bpf_ktime_get_coarse_ns() })
+    unsafe { bpf_ktime_get_coarse_ns() }
 }

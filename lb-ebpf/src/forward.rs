@@ -7,6 +7,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
+    flow::NO_HOP,
     maps::{HopKey, NextHop},
     verdict::Verdict,
 };
@@ -16,7 +17,11 @@ use crate::{link::Link, maps, packet::Packet};
 /// The next hop with this number.
 #[inline(always)]
 pub fn hop(number: u32) -> Result<&'static NextHop, Verdict> {
-    let hop = maps::NEXT_HOPS.get(number).ok_or(Verdict::DropInternal)?;
+    let Some(hop) = maps::NEXT_HOPS.get(number) else {
+        // Of an adopted connection whose client has not been heard of here.
+        let is_unknown = number == u32::from(NO_HOP);
+        return Err(if is_unknown { Verdict::DropNoHop } else { Verdict::DropInternal });
+    };
     if hop.ifindex == 0 { Err(Verdict::DropNoHop) } else { Ok(hop) }
 }
 

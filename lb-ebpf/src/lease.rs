@@ -13,6 +13,7 @@ use crate::{
     maps::{self, Family, Inet, Inet6},
     packet::{Arp, Icmp, Packet, Solicitation},
     segment::IpHeader,
+    table::Key,
 };
 
 /// Whether this host may serve the group with this number now; it always may what it shares with
@@ -27,6 +28,34 @@ pub fn holds(group: u32) -> bool {
 #[inline(always)]
 pub fn holds_service(service: u32) -> bool {
     maps::TERMS.get(service).is_some_and(|terms| holds(terms.group))
+}
+
+/// Whether connections of the service with this number may still be coming in from the peer, so that
+/// nobody may be told that one does not exist.
+#[inline(always)]
+pub fn is_in_grace(service: u32) -> bool {
+    maps::TERMS.get(service).is_some_and(|terms| has_grace(terms.group))
+}
+
+/// The same of a packet for no service that may be a backend's, with this destination.
+#[inline(never)]
+pub fn is_answer_in_grace<F: Family>(key: &Key<F>) -> bool {
+    let Some(settings) = maps::SETTINGS.get(0) else { return false };
+    // The peer's translation ports are as many, and next to those of this host.
+    let port = u32::from(key.dport.get());
+    let (first, count) = (settings.port_first, settings.port_count);
+    if port + count < first || port >= first + count * 2 {
+        return false;
+    }
+    // SAFETY: replaced by the daemon as a whole, in one word.
+    let address = unsafe { F::virtual_addresses().get(key.dst) };
+    address.is_some_and(|address| has_grace(address.group.into()))
+}
+
+#[inline(always)]
+fn has_grace(group: u32) -> bool {
+    // SAFETY: a helper without preconditions.
+    maps::LEASES.get(group).is_some_and(|it| it.grace > unsafe { bpf_ktime_get_ns() })
 }
 
 /// What becomes of a packet that `verdict` would leave to the kernel.

@@ -13,6 +13,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "atomic read-modify-write: see `atomic`")]
 
+mod adopt;
 mod atomic;
 mod flow;
 mod forward;
@@ -22,6 +23,7 @@ mod link;
 mod maps;
 mod open;
 mod packet;
+mod report;
 mod reset;
 mod rewrite;
 mod segment;
@@ -42,8 +44,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    flow::FlowKey,
-    maps::{MISS_DROP, REAP_BATCH, REAP_HEADER},
+    flow::{ADOPTED, FlowKey},
+    maps::{ADOPT_BATCH, MISS_DROP, REAP_BATCH, REAP_HEADER},
     verdict::{Action, Verdict},
 };
 
@@ -88,6 +90,21 @@ pub fn reap_v4(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn reap_v6(ctx: XdpContext) -> u32 {
     reap::<Inet6>(&ctx)
+}
+
+/// Enters connections that the peer has told of, or ends them; run by the daemon through
+/// `BPF_PROG_TEST_RUN`. Input: `ADOPT_HEADER` bytes, then up to `ADOPT_BATCH` records
+/// ([`Adoption`](lb_common::flow::Adoption)). Its output is the same with the outcomes written into the
+/// records. Returns how many of these it looked at.
+#[xdp]
+pub fn adopt_v4(ctx: XdpContext) -> u32 {
+    adopt::<Inet>(&ctx)
+}
+
+/// The same for IPv6.
+#[xdp]
+pub fn adopt_v6(ctx: XdpContext) -> u32 {
+    adopt::<Inet6>(&ctx)
 }
 
 /// What becomes of a packet: a verdict, and the interface that a frame to be transmitted leaves by,
@@ -146,7 +163,7 @@ fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
     };
     let key = segment.key();
 
-    let (found, verdict) = match known::<F>(&key, segment.tcp.flags)? {
+    let (found, verdict) = match known::<F>(packet, &key, segment.tcp.flags)? {
         Some(known) => known,
         None => match miss(packet, &key, &mut segment)? {
             Miss::Opened(found) => (found, Verdict::ForwardNew),
@@ -160,6 +177,7 @@ fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
 /// opened for it.
 #[inline(always)]
 fn known<F: Family>(
+    packet: &Packet<'_>,
     key: &FlowKey<F::Address>,
     flags: u8,
 ) -> Result<Option<(Found<F>, Verdict)>, Verdict> {
@@ -172,7 +190,11 @@ fn known<F: Family>(
         Follow::Forward => {
             // SAFETY: an element of an array map; `send` sees to it that it still is the
             // connection's.
-            let is_forward = unsafe { (*found.entry).is_forward() };
+            let (is_forward, flags) =
+                unsafe { ((*found.entry).is_forward(), (*found.entry).flags) };
+            if flags & ADOPTED != 0 {
+                adopt::learn::<F>(packet.ctx, found.entry, found.life);
+            }
             let verdict = if is_forward { Verdict::ForwardClient } else { Verdict::ForwardServer };
             Ok(Some((found, verdict)))
         }
@@ -202,7 +224,16 @@ fn miss<F: Family>(
     key: &FlowKey<F::Address>,
     segment: &mut Segment<'_, F>,
 ) -> Result<Miss<F>, Verdict> {
-    let service = service::find::<F>(key)?;
+    let flags = segment.tcp.flags;
+    let is_opening = flags & (SYN | ACK) == SYN;
+    let service = match service::find::<F>(key) {
+        Ok(service) => service,
+        // The kernel would answer what a backend sends to an address that it has.
+        Err(_) if !is_opening && lease::is_answer_in_grace::<F>(key) => {
+            return Err(Verdict::DropNoFlow);
+        }
+        Err(verdict) => return Err(verdict),
+    };
     if !lease::holds_service(service.id) {
         return Err(Verdict::DropNoLease);
     }
@@ -210,12 +241,13 @@ fn miss<F: Family>(
     if segment.link.ethernet.dst.0[0] & 1 != 0 {
         return Err(Verdict::PassNotOurs);
     }
-    let flags = segment.tcp.flags;
     if flags & RST != 0 {
         return Err(Verdict::DropStrayReset);
     }
-    if flags & (SYN | ACK) != SYN {
-        if maps::SETTINGS.get(0).is_some_and(|settings| settings.miss == MISS_DROP) {
+    if !is_opening {
+        if maps::SETTINGS.get(0).is_some_and(|settings| settings.miss == MISS_DROP)
+            || lease::is_in_grace(service.id)
+        {
             return Err(Verdict::DropNoFlow);
         }
         return reset::answer(packet, segment, Verdict::ResetNoFlow).map(Miss::Answered);
@@ -285,32 +317,39 @@ fn send<F: Family>(
 
 #[inline(always)]
 fn reap<F: Family>(ctx: &XdpContext) -> u32 {
-    let mut list = List { ctx: ctx.ctx, ended: 0 };
-    // A loop of the kernel's, whose body the verifier looks at once: unrolled before its eyes,
-    // Linux 6.1 finds it too large.
-    // SAFETY: the callback has the signature that the kernel calls it by, and `list` outlives the
-    // call.
-    unsafe {
-        bpf_loop(
-            REAP_BATCH as u32,
-            reap_next::<F> as *mut c_void,
-            (&raw mut list).cast::<c_void>(),
-            0,
-        );
-    }
-    list.ended
+    List::walk(ctx, REAP_BATCH, reap_next::<F>)
 }
 
-/// A list of places, and how many of their connections were ended.
+#[inline(always)]
+fn adopt<F: Family>(ctx: &XdpContext) -> u32 {
+    List::walk(ctx, ADOPT_BATCH, adopt_next::<F>)
+}
+
+/// A list of places or connections, and for how many of them something was done.
 #[repr(C)]
 struct List {
     ctx: *mut xdp_md,
-    ended: u32,
+    done: u32,
+}
+
+impl List {
+    /// Has `step` look at each of the list. A loop of the kernel's, whose body the verifier looks at
+    /// once: unrolled before its eyes, Linux 6.1 finds it too large.
+    #[inline(always)]
+    fn walk(ctx: &XdpContext, most: usize, step: extern "C" fn(u64, *mut c_void) -> i64) -> u32 {
+        let mut list = Self { ctx: ctx.ctx, done: 0 };
+        // SAFETY: the callback has the signature that the kernel calls it by, and `list` outlives
+        // the call.
+        unsafe {
+            bpf_loop(most as u32, step as *mut c_void, (&raw mut list).cast::<c_void>(), 0);
+        }
+        list.done
+    }
 }
 
 /// Looks at the place that stands at `i`. Returns 1 after the last.
 extern "C" fn reap_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
-    // SAFETY: what `reap` passed.
+    // SAFETY: what `List::walk` passed.
     let list = unsafe { &mut *list.cast::<List>() };
     let ctx = XdpContext::new(list.ctx);
     // The mask tells the verifier what `bpf_loop` guarantees.
@@ -319,8 +358,24 @@ extern "C" fn reap_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
     let Some(number) = Packet::new(&ctx).at::<u32>(REAP_HEADER + i * size_of::<u32>()) else {
         return 1;
     };
-    list.ended += u32::from(flow::reap::<F>(*number));
+    list.done += u32::from(flow::reap::<F>(*number));
     0
+}
+
+/// Looks at the record that stands at `i`. Returns 1 after the last.
+extern "C" fn adopt_next<F: Family>(i: u64, list: *mut c_void) -> i64 {
+    // SAFETY: what `List::walk` passed.
+    let list = unsafe { &mut *list.cast::<List>() };
+    let ctx = XdpContext::new(list.ctx);
+    const { assert!(ADOPT_BATCH.is_power_of_two()) };
+    let offset = adopt::at::<F>(i as usize & (ADOPT_BATCH - 1));
+    let is_there = adopt::read::<F>(&ctx, offset);
+    if is_there {
+        let outcome = adopt::decide::<F>();
+        adopt::write::<F>(&ctx, offset, outcome);
+        list.done += 1;
+    }
+    i64::from(!is_there)
 }
 
 /// The kernel lets only programs under a GPL-compatible licence use some helpers.

@@ -10,15 +10,15 @@ use lb_common::{
     flow::{Group, Terms},
     maps::{
         Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, HopKey, Lease, MAX_BACKENDS,
-        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service, ServiceKey, Settings, SlotTable,
-        TABLE_V4, TABLE_V6, TableState, VirtualAddress,
+        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service,
+        ServiceKey, Settings, SlotTable, TABLE_V4, TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
 };
 
 use crate::{
     icmp::Quoted,
-    open::Opening,
+    open::{OPENINGS, Opening},
     packet::{Ipv4, Ipv6},
     reset::Answer,
     rewrite::Rewrite,
@@ -79,9 +79,9 @@ static BACKENDS_V6: Array<Backend<V6>> = Array::with_max_entries(MAX_BACKENDS, 0
 
 // Where a connection is put together; nothing of it outlives a run of the program.
 #[map]
-static OPENING_V4: PerCpuArray<Opening<V4>> = PerCpuArray::with_max_entries(1, 0);
+static OPENING_V4: PerCpuArray<Opening<V4>> = PerCpuArray::with_max_entries(OPENINGS, 0);
 #[map]
-static OPENING_V6: PerCpuArray<Opening<V6>> = PerCpuArray::with_max_entries(1, 0);
+static OPENING_V6: PerCpuArray<Opening<V6>> = PerCpuArray::with_max_entries(OPENINGS, 0);
 
 /// An address family: its header and its maps. The packet path is written once over this.
 pub trait Family: 'static {

@@ -27,32 +27,45 @@ use crate::{
 /// How many translation ports are tried for a new connection.
 const PORT_ATTEMPTS: u32 = 16;
 
-/// A connection that is being opened.
+/// A connection that is being opened, or adopted.
 #[repr(C)]
 pub struct Opening<A> {
-    /// Its life word at birth.
-    life: u64,
+    /// Its time of birth.
+    pub life: u64,
     /// The client's key.
-    key: FlowKey<A>,
+    pub key: FlowKey<A>,
     /// The key of the reverse entry.
-    reverse: FlowKey<A>,
+    pub reverse: FlowKey<A>,
     /// The place of the forward entry.
-    entry: u32,
+    pub entry: u32,
     /// The place of the reverse entry.
-    pair: u32,
+    pub pair: u32,
     /// See [`Flow::renew`](lb_common::flow::Flow::renew).
-    renew: u32,
+    pub renew: u32,
     /// What is added to the client's TCP timestamps.
-    timestamp: u32,
-    client_hop: u16,
-    backend: u16,
-    service: u16,
+    pub timestamp: u32,
+    pub client_hop: u16,
+    pub backend: u16,
+    pub service: u16,
+    /// Of the forward entry, beside its direction.
+    pub flags: u16,
+    /// State bits that it is born with.
+    pub state: u8,
+    /// What is to become of it, if it is being adopted.
+    pub order: u8,
 }
+
+/// Where in the per-CPU memory a connection is put together that is being opened, ...
+const OPENING: u32 = 0;
+/// ... and where one that is being adopted: a packet that opens one may interrupt that.
+pub const ADOPTING: u32 = 1;
+/// How many connections that makes.
+pub const OPENINGS: u32 = 2;
 
 /// The forward entry of the connection that was opened last.
 #[inline(always)]
 pub fn opened<F: Family>() -> Option<Found<F>> {
-    let opening = F::opening().get_ptr_mut(0)?;
+    let opening = F::opening().get_ptr_mut(OPENING)?;
     // SAFETY: as in `open`.
     let Opening { entry: number, life, .. } = unsafe { &*opening };
     Some(Found { entry: entry::<F>(*number)?, life: *life })
@@ -68,7 +81,7 @@ pub fn open<F: Family>(
     timestamp: u32,
 ) -> Result<(), Verdict> {
     let settings = maps::SETTINGS.get(0).ok_or(Verdict::DropInternal)?;
-    let opening = F::opening().get_ptr_mut(0).ok_or(Verdict::DropInternal)?;
+    let opening = F::opening().get_ptr_mut(OPENING).ok_or(Verdict::DropInternal)?;
     // SAFETY: this processor's own copy, and programs of one processor do not interrupt each
     // other.
     let opening = unsafe { &mut *opening };
@@ -80,19 +93,21 @@ pub fn open<F: Family>(
     opening.client_hop = client_hop as u16;
     opening.backend = number;
     opening.service = service.id as u16;
+    opening.flags = 0;
+    opening.state = 0;
 
     let place = make_room::<F>(settings).ok_or(Verdict::DropInternal)?;
     // Before the connection can be found: whoever ends it lowers the counts.
-    if count::<F>(number, 1) >= u64::from(settings.connections) {
-        count::<F>(number, u64::MAX);
+    if count::<F>(number, 0, 1) >= u64::from(settings.connections) {
+        count::<F>(number, 0, u64::MAX);
         return Err(Verdict::DropTableFull);
     }
     let code = match allocate::<F>() {
-        FOUND => insert_forward::<F>(),
+        FOUND => insert_forward::<F>(OPENING),
         code => code,
     };
     if code != FOUND {
-        count::<F>(number, u64::MAX);
+        count::<F>(number, 0, u64::MAX);
         // Another processor was faster with the same SYN, and has sent that on.
         return Err(if code == EXISTS { Verdict::DropBusy } else { Verdict::from_index(code) });
     }
@@ -106,9 +121,9 @@ pub fn open<F: Family>(
 
 /// What a function of its own, which can return no more than a register, returns instead of the
 /// number of a verdict: all is well, ...
-const FOUND: u32 = u32::MAX;
+pub(crate) const FOUND: u32 = u32::MAX;
 /// ... or there is an entry with that key.
-const EXISTS: u32 = u32::MAX - 1;
+pub(crate) const EXISTS: u32 = u32::MAX - 1;
 const INTERNAL: u32 = Verdict::DropInternal as u32;
 
 /// Frees a place in the ring of half-open connections for a new one, and ends the connection that
@@ -166,14 +181,14 @@ extern "C" fn try_port<F: Family>(_step: u64, code: *mut c_void) -> i64 {
         *code = INTERNAL;
         return 1;
     }
-    *code = insert_reverse::<F>();
+    *code = insert_reverse::<F>(OPENING);
     i64::from(*code != EXISTS)
 }
 
 /// Sets the next translation for the connection being opened; false if there is none.
 #[inline(always)]
 fn next_port<F: Family>() -> bool {
-    let Some(opening) = F::opening().get_ptr_mut(0) else { return false };
+    let Some(opening) = F::opening().get_ptr_mut(OPENING) else { return false };
     // SAFETY: as in `open`.
     let opening = unsafe { &mut *opening };
     let number = opening.backend.into();
@@ -198,10 +213,10 @@ fn next_port<F: Family>() -> bool {
     true
 }
 
-/// Inserts the reverse entry of the connection being opened.
+/// Inserts the reverse entry of the connection that is put together at `index`.
 #[inline(never)]
-fn insert_reverse<F: Family>() -> u32 {
-    let Some(opening) = F::opening().get_ptr_mut(0) else { return INTERNAL };
+pub(crate) fn insert_reverse<F: Family>(index: u32) -> u32 {
+    let Some(opening) = F::opening().get_ptr_mut(index) else { return INTERNAL };
     // SAFETY: as in `open`.
     let opening = unsafe { &mut *opening };
     let inserted = table::insert::<F>(&opening.reverse, opening.life, REVERSE, |entry, _| {
@@ -220,14 +235,16 @@ fn insert_reverse<F: Family>() -> u32 {
     FOUND
 }
 
-/// Inserts the forward entry of the connection being opened, or removes its reverse entry again.
+/// Inserts the forward entry of the connection that is put together at `index`, or removes its reverse
+/// entry again.
 #[inline(never)]
-fn insert_forward<F: Family>() -> u32 {
-    let Some(opening) = F::opening().get_ptr_mut(0) else { return INTERNAL };
+pub(crate) fn insert_forward<F: Family>(index: u32) -> u32 {
+    let Some(opening) = F::opening().get_ptr_mut(index) else { return INTERNAL };
     // SAFETY: as in `open`.
     let opening = unsafe { &mut *opening };
     let Some(pair) = entry::<F>(opening.pair) else { return INTERNAL };
-    let inserted = table::insert::<F>(&opening.key, opening.life, FORWARD, |entry, number| {
+    let (life, flags) = (opening.life | u64::from(opening.state), FORWARD | opening.flags);
+    let inserted = table::insert::<F>(&opening.key, life, flags, |entry, number| {
         fill::<F>(entry, opening);
         // SAFETY: ours alone until it is published, and nobody else writes where `pair` is.
         unsafe {
@@ -282,7 +299,7 @@ fn translate<A: Address>(to: &mut Translation<A>, from: &FlowKey<A>, answered: &
 /// if the key is free now.
 #[inline(always)]
 fn evict_closed<F: Family>() -> bool {
-    let Some(opening) = F::opening().get_ptr_mut(0) else { return false };
+    let Some(opening) = F::opening().get_ptr_mut(OPENING) else { return false };
     // SAFETY: as in `open`.
     let Some(found) = table::find::<F>(unsafe { &(*opening).reverse }) else { return true };
     // SAFETY: an element of an array map; that the two belong together is asked next.
@@ -294,19 +311,23 @@ fn evict_closed<F: Family>() -> bool {
         && end::<F>(owner, life)
 }
 
-/// Adds to the counts that a new connection enters; all ones take one away. Returns how many
-/// connections there were.
+/// Adds to the counts that a new connection enters with these state bits; all ones take one away.
+/// Returns how many connections there were.
 #[inline(always)]
-fn count<F: Family>(backend: u16, by: u64) -> u64 {
+pub(crate) fn count<F: Family>(backend: u16, state: u8, by: u64) -> u64 {
     let mut connections = u64::MAX;
     if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
         // SAFETY: live elements of an array map; only ever accessed atomically.
         unsafe {
             connections = Word::new(&raw mut (*table).connections).add(by);
-            Word::new(&raw mut (*table).half_open).add(by);
+            if is_half_open(state) {
+                Word::new(&raw mut (*table).half_open).add(by);
+            }
         }
     }
-    if let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into()) {
+    if !is_closed(state)
+        && let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into())
+    {
         // SAFETY: as above.
         unsafe { Word::new(&raw mut (*state).active) }.add(by);
     }

@@ -116,13 +116,13 @@ pub enum Refused {
     Because(Verdict),
 }
 
-/// Inserts an entry and returns the number of its place, which `fill` is told too. That sets all
-/// but the key, the flags and the life word.
+/// Inserts an entry with these flags, its level aside, and returns the number of its place, which
+/// `fill` is told too. That sets all but the key, the flags and the life word.
 #[inline(always)]
 pub fn insert<F: Family>(
     key: &Key<F>,
     life: u64,
-    direction: u16,
+    flags: u16,
     fill: impl FnOnce(Entry<F>, u32),
 ) -> Result<u32, Refused> {
     const INTERNAL: Refused = Refused::Because(Verdict::DropInternal);
@@ -143,7 +143,7 @@ pub fn insert<F: Family>(
                 // SAFETY: an element of an array map, and ours alone until it is published.
                 unsafe {
                     (*entry).key = *key;
-                    (*entry).flags |= direction;
+                    (*entry).flags |= flags;
                     (*entry).pair = NO_PAIR;
                 }
                 fill(entry, number);

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::{
     address,
     check::CheckKeys,
-    model::{Backend, Role},
+    model::{Backend, OnMarkedDown, Role},
     node,
     reader::{Field, Table},
     report::Read,
@@ -18,6 +18,7 @@ use super::{
 pub(super) struct ServerKeys {
     weight: Option<u16>,
     role: Option<Role>,
+    on_marked_down: Option<OnMarkedDown>,
     check: CheckKeys,
 }
 
@@ -28,6 +29,10 @@ impl ServerKeys {
             weight: table.optional("weight", weight),
             role: table.optional("role", |field| {
                 field.choice(&[("active", Role::Active), ("backup", Role::Backup)])
+            }),
+            on_marked_down: table.optional("on_marked_down", |field| {
+                let choices = [OnMarkedDown::None, OnMarkedDown::ShutdownSessions];
+                field.choice(&choices.map(|choice| (choice.name(), choice)))
             }),
             check: table
                 .optional("check", |field| CheckKeys::read(field, check_title))
@@ -40,6 +45,7 @@ impl ServerKeys {
         Self {
             weight: self.weight.or(inherited.weight),
             role: self.role.or(inherited.role),
+            on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
             check: self.check.or(&inherited.check),
         }
     }
@@ -72,6 +78,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             address: *address.get_ref(),
             weight: keys.weight.unwrap_or(1),
             role: keys.role.unwrap_or(Role::Active),
+            on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
             check: keys.check.resolve(*address.get_ref(), report),
         };
         Ok(PlacedBackend { name, address, backend })

@@ -26,7 +26,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Read<(Carp, Spanned<u8>)> {
         Ok(field.spanned(u8::try_from(vhid).expect("within its range")))
     });
     let hint = "it has at most 20 bytes";
-    let secret = secret::read(table, ["pass", "pass_file"], &PASSWORD, hint);
+    let secret = secret::read(table, ["pass", "pass_file"], &PASSWORD, hint).ok().flatten();
     let advbase = table.optional("advbase", |field| {
         field.integer(&(1..=255), "it is the time between adverts, in seconds")
     });

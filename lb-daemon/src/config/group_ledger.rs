@@ -136,6 +136,16 @@ impl<'a> GroupLedger<'a> {
         }
     }
 
+    /// Whether there are no groups at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0 && !self.incomplete
+    }
+
+    /// The line in which a group is given this address.
+    pub(super) fn line_of(&self, address: IpAddr) -> Option<usize> {
+        self.addresses.get(&address).map(|(_, span)| self.report.line(span))
+    }
+
     /// Enters what the group tracks.
     pub(super) fn refer(&mut self, track: &PlacedTrack) {
         for script in &track.scripts {

@@ -1,7 +1,7 @@
 //! Groups of virtual addresses, and what decides which host holds them. The names are those of
 //! keepalived and of FreeBSD's CARP.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 /// Virtual addresses that move together between two hosts: those clients connect to, and those
 /// that the backends see.
@@ -52,7 +52,7 @@ pub enum Protocol {
 }
 
 /// What VRRP needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Vrrp {
     /// Version of the protocol.
     pub version: VrrpVersion,
@@ -79,6 +79,23 @@ pub struct Vrrp {
     pub pseudo_header: bool,
 }
 
+impl fmt::Debug for Vrrp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password is nobody's business.
+        f.debug_struct("Vrrp")
+            .field("version", &self.version)
+            .field("virtual_router_id", &self.virtual_router_id)
+            .field("priority", &self.priority)
+            .field("advert_int", &self.advert_int)
+            .field("family", &self.family)
+            .field("source", &self.source)
+            .field("unicast_peers", &self.unicast_peers)
+            .field("auth_pass_file", &self.auth_pass_file)
+            .field("pseudo_header", &self.pseudo_header)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Version of VRRP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VrrpVersion {
@@ -98,7 +115,7 @@ pub enum Family {
 }
 
 /// What CARP needs. Adverts are multicast over IPv4.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Carp {
     /// Virtual host identifier, 1 to 255.
     pub vhid: u8,
@@ -110,6 +127,18 @@ pub struct Carp {
     pub advbase: u8,
     /// ... and 256ths of a second on top, 0 to 254: the lower, the more preferred.
     pub advskew: u8,
+}
+
+impl fmt::Debug for Carp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password is nobody's business.
+        f.debug_struct("Carp")
+            .field("vhid", &self.vhid)
+            .field("pass_file", &self.pass_file)
+            .field("advbase", &self.advbase)
+            .field("advskew", &self.advskew)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What must be well for a host to hold a group.

@@ -1,4 +1,4 @@
-//! Groups, scripts and processes as TOML; see [`super::to_toml`].
+//! The other host, groups, scripts and processes as TOML; see [`super::to_toml`].
 
 use super::{
     duration,
@@ -6,6 +6,7 @@ use super::{
         Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track,
         Tracked, Vrrp, VrrpVersion,
     },
+    model::Peer,
     to_toml::{Writer, list, quote},
 };
 
@@ -67,6 +68,18 @@ fn carp(out: &mut Writer, carp: &Carp) {
     }
     out.line("advbase", carp.advbase);
     out.line("advskew", carp.advskew);
+}
+
+pub(super) fn sync(out: &mut Writer, peer: &Peer) {
+    out.header("[sync]");
+    out.line("listen", quote(peer.listen));
+    out.line("peer", quote(peer.peer));
+    match &peer.key_file {
+        Some(file) => out.line("key_file", quote(file.display())),
+        None => out.line("key", quote(&peer.key)),
+    }
+    out.line("preempt_wait", quote(duration::format(peer.preempt_wait)));
+    out.line("grace", quote(duration::format(peer.grace)));
 }
 
 fn address(at: &GroupAddress) -> String {

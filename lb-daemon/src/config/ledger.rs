@@ -76,8 +76,9 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Compares what can only be compared when all is entered; gives the names of the services.
-    pub(super) fn close(self, metrics: Option<&Spanned<SocketAddr>>) -> Names {
+    /// Compares what can only be compared when all is entered, with what the daemon itself listens
+    /// at, by its keys; gives the names of the services.
+    pub(super) fn close(self, own: [(&str, Option<&Spanned<SocketAddr>>); 2]) -> Names {
         for backend in &self.backends {
             if let Some(bind) = self.binds.get(backend.get_ref()) {
                 let message =
@@ -90,14 +91,17 @@ impl<'a> Ledger<'a> {
                 self.report.error(backend.span(), message, hint);
             }
         }
-        if let Some((metrics, bind)) = metrics.and_then(|m| Some((m, self.binds.get(m.get_ref())?)))
-        {
-            let message = format!("`metrics` is the address of a service: {}", metrics.get_ref());
+        for (key, own) in own {
+            let Some((own, bind)) = own.and_then(|own| Some((own, self.binds.get(own.get_ref())?)))
+            else {
+                continue;
+            };
+            let message = format!("`{key}` is the address of a service: {}", own.get_ref());
             let hint = format!(
                 "use another port; the service is bound in line {}",
                 self.report.line(bind)
             );
-            self.report.error(metrics.span(), message, hint);
+            self.report.error(own.span(), message, hint);
         }
         self.names
     }

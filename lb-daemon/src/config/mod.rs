@@ -3,7 +3,7 @@
 //! ```text
 //! text ─► toml ─► syntax errors ───────────────────────────┐
 //!           └───► reader ─► node, service, backend, check ─┼─► report ─► Diagnostics
-//!                       └─► group, vrrp, carp, track, ... ─┤
+//!                       └─► group, vrrp, carp, sync, ...  ─┤
 //!                                └─► ledgers (conflicts) ──┘
 //! ```
 //!
@@ -32,12 +32,14 @@ mod ledger;
 mod model;
 mod names;
 mod node;
+mod ports;
 mod reader;
 mod report;
 mod script;
 mod secret;
 mod service;
 mod suggest;
+mod sync;
 mod syntax;
 mod tcp_check;
 mod to_toml;
@@ -52,8 +54,9 @@ pub use group_model::{
 };
 pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
+pub use ports::own_ports;
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;
@@ -125,6 +128,8 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         let scripts = script::scripts(root, &mut pair.scripts);
         let processes = script::processes(root, &mut pair.processes);
         let groups = group::all(root, &mut pair);
+        let ports = global.as_ref().ok().map(|global| &global.source_ports);
+        let sync = sync::read(root, &pair, metrics.as_ref(), ports);
 
         let mut ledger = Ledger::new(report);
         let tables = root.tables("service", "[[service]]")?;
@@ -136,13 +141,15 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
             .into_iter()
             .map(|table| service::read(table, &defaults, &mut ledger, &pair).map(Arc::new))
             .collect();
-        pair.close(&mut ledger.close(metrics.as_ref()), groups.is_ok());
+        let listen = sync.as_ref().ok().and_then(|sync| sync.as_ref().map(|(_, listen)| listen));
+        let mut names = ledger.close([("metrics", metrics.as_ref()), ("listen", listen)]);
+        pair.close(&mut names, groups.is_ok());
 
         Ok(Config {
             global: global?,
             admin,
             log,
-            sync: None,
+            sync: sync?.map(|(peer, _)| peer),
             groups: groups?,
             scripts: scripts?,
             processes: processes?,

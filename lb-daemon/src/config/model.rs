@@ -202,6 +202,8 @@ pub struct Backend {
     pub weight: u16,
     /// When it is used.
     pub role: Role,
+    /// What becomes of its connections when its check finds it down.
+    pub on_marked_down: OnMarkedDown,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
 }
@@ -221,6 +223,25 @@ impl Role {
         match self {
             Self::Active => "active",
             Self::Backup => "backup",
+        }
+    }
+}
+
+/// What becomes of a backend's connections when it goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMarkedDown {
+    /// They stay, for as long as both sides have them.
+    None,
+    /// They end: the next packet of either side is answered by a RST.
+    ShutdownSessions,
+}
+
+impl OnMarkedDown {
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ShutdownSessions => "shutdown-sessions",
         }
     }
 }

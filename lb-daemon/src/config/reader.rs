@@ -48,7 +48,16 @@ impl<'a> Table<'a> {
         key: &'static str,
         parse: impl FnOnce(&Field<'a>) -> Read<T>,
     ) -> Option<T> {
-        self.field(key).and_then(|field| parse(&field).ok())
+        self.maybe(key, parse).ok().flatten()
+    }
+
+    /// The value of `key`, for those who must tell one that is not there from an error.
+    pub(super) fn maybe<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Field<'a>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        self.field(key).map(|field| parse(&field)).transpose()
     }
 
     /// The value of `key`, which must be there; `hint` says what to write if it is not.

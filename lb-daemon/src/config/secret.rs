@@ -28,28 +28,29 @@ pub(super) struct Secret {
 }
 
 /// The password under `key`, or in the file under `file_key`; `length` is in bytes, and `hint` says
-/// what it is bounded by.
+/// what it is bounded by. Nothing if there is neither.
 pub(super) fn read(
     table: &mut Table<'_>,
     [key, file_key]: [&'static str; 2],
     length: &RangeInclusive<usize>,
     hint: &str,
-) -> Option<Spanned<Secret>> {
-    let text = table.optional(key, |field| {
+) -> Read<Option<Spanned<Secret>>> {
+    let text = table.maybe(key, |field| {
         let text = usable(field, field.string()?, length, hint)?;
         Ok(field.spanned(Secret { text, file: None }))
     });
-    let file = table.optional(file_key, |field| {
+    let file = table.maybe(file_key, |field| {
         let path = node::path(field)?;
         let content = read_file(field, &path)?;
         let text = usable(field, &content, length, hint)?;
         Ok(field.spanned(Secret { text, file: Some(path) }))
     });
+    let (text, file) = (text?, file?);
     if let (Some(_), Some(file)) = (&text, &file) {
         let message = format!("there are both `{key}` and `{file_key}`");
-        table.report().error(file.span(), message, "keep one of the two");
+        return Err(table.report().error(file.span(), message, "keep one of the two"));
     }
-    text.or(file)
+    Ok(text.or(file))
 }
 
 fn usable(

@@ -18,6 +18,9 @@ impl Config {
         global(&mut out, &self.global);
         admin(&mut out, &self.admin);
         log(&mut out, &self.log);
+        if let Some(each) = &self.sync {
+            group_to_toml::sync(&mut out, each);
+        }
         for each in &self.scripts {
             group_to_toml::script(&mut out, each);
         }
@@ -111,6 +114,7 @@ fn backend(out: &mut Writer, backend: &Backend) {
         Role::Backup => "backup",
     };
     out.line("role", quote(role));
+    out.line("on_marked_down", quote(backend.on_marked_down.name()));
     match &backend.check {
         Some(each) => check(out, each),
         None => out.line("check", "{ enabled = false }"),

@@ -175,7 +175,8 @@ fn peers(field: &Field<'_>) -> Read<Vec<Spanned<IpAddr>>> {
 fn password(table: &mut Table<'_>, version: VrrpVersion) -> Option<Secret> {
     table.optional("auth_type", |field| field.choice(&[("PASS", ())]));
     let hint = "it has 1 to 8 bytes; keepalived uses the first eight of a longer one";
-    let secret = secret::read(table, ["auth_pass", "auth_pass_file"], &PASSWORD, hint)?;
+    let secret =
+        secret::read(table, ["auth_pass", "auth_pass_file"], &PASSWORD, hint).ok().flatten()?;
     if version == VrrpVersion::V3 {
         let message = "version 3 of VRRP has no passwords: RFC 9568 removed authentication";
         let hint = "remove it, or write version = 2 (keepalived's default) on all hosts";

@@ -24,6 +24,13 @@ use crate::config::{Balance, CheckKind, Script, Timeouts};
 pub enum Effect {
     /// Data plane: make the maps say this.
     Apply(Desired),
+    /// Data plane: end all connections of the backend with this number, which is down.
+    EndSessions {
+        /// Its number.
+        number: u16,
+        /// Its name with that of its service, for the log: `mysql/db1`.
+        backend: String,
+    },
     /// Probes: run this one and answer with [`Event::Probed`](super::Event::Probed).
     Probe(ProbeRequest),
     /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
@@ -110,6 +117,8 @@ pub struct Desired {
     /// Addresses that this host shares with others, by the number of their group: without a lease,
     /// nothing may get through to them.
     pub shared: BTreeMap<IpAddr, u16>,
+    /// Numbers of the groups, by name: the other host knows them by that.
+    pub groups: BTreeMap<String, u16>,
 }
 
 /// A service as the data plane shall know it.

@@ -12,7 +12,7 @@ use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
 use super::group;
-use crate::config::Config;
+use crate::config::{Config, GroupAddress};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -80,6 +80,23 @@ pub enum Event {
         name: String,
         /// Who claims what.
         claimed: Claimed,
+    },
+    /// The election tells that a group's adverts cannot be sent, or that they are sent again.
+    Advertises {
+        /// The group's name.
+        name: String,
+        /// Why they cannot be sent; nothing if they are.
+        failure: Option<String>,
+    },
+    /// The election tells that it put an address onto its interface while it held the group: somebody
+    /// had taken it off, or the kernel had not taken it before.
+    PutBack {
+        /// The group's name.
+        name: String,
+        /// The address.
+        address: GroupAddress,
+        /// Whether the kernel had not taken it before.
+        was_missing: bool,
     },
     /// The deadline that the core had named has come.
     Tick,

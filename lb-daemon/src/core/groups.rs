@@ -74,6 +74,8 @@ struct GroupState {
     claim: Option<(Instant, Claimed)>,
     /// How many there were.
     claims: u64,
+    /// How often an address of it was put back that somebody else had taken off.
+    put_back: u64,
     /// How often it took each role.
     taken: BTreeMap<String, u64>,
 }
@@ -180,11 +182,23 @@ impl Groups {
         index.and_then(|index| self.list.get(index)).map_or(0, |group| group.number)
     }
 
+    /// Whether this host serves what belongs to the group that is the `index`th of the configuration;
+    /// what belongs to none, it always does.
+    pub(super) fn serves(&self, index: Option<usize>) -> bool {
+        let group = |index| self.list.get(index);
+        index.is_none_or(|index| group(index).is_some_and(|group| group.role == Role::Master))
+    }
+
     /// Every address of a group, with the group's number.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
         self.list.iter().flat_map(|group| {
             group.config.addresses.iter().map(|address| (address.ip, group.number))
         })
+    }
+
+    /// Every group's name and number.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (String, u16)> + '_ {
+        self.list.iter().map(|group| (group.config.name.clone(), group.number))
     }
 
     /// When a script is to be run, and when a process has been there or away for long enough.
@@ -244,6 +258,19 @@ impl Groups {
         group.claims += 1;
         group.claim = Some((now, claimed.clone()));
         Some(Notice::Claimed { group: name.to_owned(), claimed })
+    }
+
+    /// Takes in that an address was put onto its interface. Of a group that was just given up, there is
+    /// nothing to tell.
+    pub(super) fn put_back(
+        &mut self,
+        name: &str,
+        address: GroupAddress,
+        was_missing: bool,
+    ) -> Option<Notice> {
+        let group = self.list.iter_mut().find(|group| group.config.name == name)?;
+        group.put_back += u64::from(!was_missing);
+        Some(Notice::PutBack { group: name.to_owned(), address, was_missing })
     }
 
     /// Runs the scripts that are due, and tells election and operator what all that is tracked adds
@@ -358,6 +385,7 @@ impl GroupState {
                 history: VecDeque::new(),
                 claim: None,
                 claims: 0,
+                put_back: 0,
                 taken: BTreeMap::new(),
             },
         }
@@ -446,6 +474,7 @@ impl GroupState {
                 })
             }),
             claims: self.claims,
+            put_back: self.put_back,
             adverts: election.map(|e| e.adverts.clone()).unwrap_or_default(),
             taken: self.taken.clone(),
             transitions: transitions.collect(),

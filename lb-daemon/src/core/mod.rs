@@ -133,6 +133,13 @@ impl Core {
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
             }
+            Event::Advertises { name: group, failure } => {
+                effects.push(Effect::Notify(Notice::Advertises { group, failure }));
+            }
+            Event::PutBack { name, address, was_missing } => {
+                let notice = self.groups.put_back(&name, address, was_missing);
+                effects.extend(notice.map(Effect::Notify));
+            }
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);
@@ -276,8 +283,11 @@ impl Core {
             return;
         }
         self.settling = None;
-        let mut desired =
-            Desired { shared: self.groups.addresses().collect(), ..Desired::default() };
+        let mut desired = Desired {
+            shared: self.groups.addresses().collect(),
+            groups: self.groups.numbers().collect(),
+            ..Desired::default()
+        };
         for service in &mut self.services {
             let group = self.groups.number_of(service.config.group);
             service.desire(&self.hops, group, &mut desired);
@@ -286,6 +296,12 @@ impl Core {
         if self.applied.as_ref() != Some(&desired) {
             self.applied = Some(desired.clone());
             effects.push(Effect::Apply(desired));
+        }
+        // From here on, no new connections come to those that are down.
+        for service in &mut self.services {
+            if self.groups.serves(service.config.group) {
+                effects.extend(service.end_sessions());
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     group::{Role, Transition},
     view::Kind,
 };
+use crate::config::GroupAddress;
 
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,22 @@ pub enum Notice {
         /// Who claims what.
         claimed: Claimed,
     },
+    /// An address was put back that somebody had taken off, or put that could not be before.
+    PutBack {
+        /// Name of its group.
+        group: String,
+        /// The address.
+        address: GroupAddress,
+        /// Whether it could not be put before.
+        was_missing: bool,
+    },
+    /// A group's adverts cannot be sent, or are sent again.
+    Advertises {
+        /// Name of the group.
+        group: String,
+        /// Why they cannot be sent; nothing if they are.
+        failure: Option<String>,
+    },
 }
 
 /// How much a notice matters.
@@ -75,14 +92,18 @@ impl Notice {
         match self {
             Self::Backend { up: true, .. }
             | Self::Service { up: true, .. }
-            | Self::Tracked { failure: None, .. } => Level::Info,
+            | Self::Tracked { failure: None, .. }
+            | Self::Advertises { failure: None, .. }
+            | Self::PutBack { was_missing: true, .. } => Level::Info,
             Self::Group { transition, .. } => match transition.to {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
             },
             Self::Backend { up: false, .. }
             | Self::Tracked { failure: Some(_), .. }
-            | Self::Claimed { .. } => Level::Warn,
+            | Self::Claimed { .. }
+            | Self::Advertises { failure: Some(_), .. }
+            | Self::PutBack { was_missing: false, .. } => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -119,6 +140,26 @@ impl fmt::Display for Notice {
                 f,
                 "address {address} of group {group} is on another host too: {mac} on {interface} \
                  claims it"
+            ),
+            Self::PutBack { group, address, was_missing } => {
+                let GroupAddress { ip, prefix, interface, .. } = address;
+                if *was_missing {
+                    write!(f, "{ip}/{prefix} of group {group} is on {interface} now")
+                } else {
+                    write!(
+                        f,
+                        "{ip}/{prefix} of group {group} was taken off {interface} by somebody else, and \
+                         is put back: keep other network software away from it"
+                    )
+                }
+            }
+            Self::Advertises { group, failure: None } => {
+                write!(f, "adverts of group {group} are sent again")
+            }
+            Self::Advertises { group, failure: Some(why) } => write!(
+                f,
+                "adverts of group {group} cannot be sent, and without them this host does not \
+                 serve it: {why}"
             ),
         }
     }

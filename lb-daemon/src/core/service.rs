@@ -9,14 +9,14 @@ use std::{
 use super::{
     SETTLE, Spread,
     balance::{self, Candidate},
-    effect::{Desired, DesiredBackend, DesiredService, ProbeRequest, Slots},
+    effect::{Desired, DesiredBackend, DesiredService, Effect, ProbeRequest, Slots},
     event::{Outcome, ProbeId},
     health::{Health, Transition},
     hops::{Hops, Unreachable},
     notice::Notice,
     view::{BackendStatus, Counters, ServiceStatus, State},
 };
-use crate::config::{Backend, Balance, Role, Service};
+use crate::config::{Backend, Balance, OnMarkedDown, Role, Service};
 
 /// A service of the configuration in force.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(super) struct BackendState {
     probe: Option<ProbeId>,
     /// When it was first known.
     known: Instant,
+    /// Whether its connections are to end, because it went down, and have not been told to yet.
+    to_end: bool,
 }
 
 impl ServiceState {
@@ -106,6 +108,8 @@ impl ServiceState {
         let backend = self.backends.iter_mut().find(|b| b.probe == Some(probe))?;
         backend.probe = None;
         let transition = backend.health.as_mut()?.finish(outcome, now)?;
+        backend.to_end = transition == Transition::Down
+            && backend.config.on_marked_down == OnMarkedDown::ShutdownSessions;
         let name = backend.config.name.clone();
         let left =
             |role| self.backends.iter().filter(|b| b.config.role == role && b.is_healthy()).count();
@@ -160,6 +164,20 @@ impl ServiceState {
                 group,
             },
         );
+    }
+
+    /// The end of the connections of those that went down, if that is what was wished; to be called
+    /// only on the host that serves them. One that does not keeps in mind what is to be done if it
+    /// comes to serve.
+    pub(super) fn end_sessions(&mut self) -> Vec<Effect> {
+        let service = &self.config.name;
+        let down = self.backends.iter_mut().filter(|b| b.to_end);
+        down.filter_map(|b| {
+            b.to_end = false;
+            let backend = format!("{service}/{}", b.config.name);
+            Some(Effect::EndSessions { number: b.number?, backend })
+        })
+        .collect()
     }
 
     /// Whether the service went up or down since the operator was last told.
@@ -222,10 +240,13 @@ impl ServiceState {
 
 impl BackendState {
     fn new(config: Backend, old: Option<Self>, now: Instant, spread: &mut Spread) -> Self {
-        let (mut health, probe, known) = match old {
-            Some(old) => (old.health, old.probe, old.known),
-            None => (None, None, now),
+        let (mut health, probe, known, to_end) = match old {
+            Some(old) => (old.health, old.probe, old.known, old.to_end),
+            None => (None, None, now, false),
         };
+        let to_end = to_end
+            && config.check.is_some()
+            && config.on_marked_down == OnMarkedDown::ShutdownSessions;
         health = config.check.as_ref().map(|check| {
             let first: Duration = spread.next(check.inter);
             match health {
@@ -236,7 +257,7 @@ impl BackendState {
                 None => Health::new(check.clone(), now, first),
             }
         });
-        Self { config, number: None, health, probe, known }
+        Self { config, number: None, health, probe, known, to_end }
     }
 
     /// Takes it for down until its first check, due at once, says otherwise.

@@ -106,7 +106,8 @@ pub struct GroupStatus {
     /// How long the data plane would serve the group without another advert being sent, in
     /// milliseconds; none if it does not.
     pub lease_ms: Option<u64>,
-    /// What is wrong with the adverts of another host, for people; none if nothing is.
+    /// Why this host's adverts cannot be sent, or what is wrong with those of another, for people;
+    /// none if nothing is.
     #[serde(default)]
     pub problem: Option<String>,
     /// The last claim of another host to an address of the group, if it is not long ago.
@@ -116,6 +117,10 @@ pub struct GroupStatus {
     /// ones count once in ten seconds.
     #[serde(default)]
     pub claims: u64,
+    /// How often an address was put back onto its interface that somebody else had taken off, since the
+    /// daemon started.
+    #[serde(default)]
+    pub put_back: u64,
     /// Adverts since the daemon started.
     pub adverts: AdvertCounts,
     /// How often this host took each role since the daemon started, by the role's name; also
@@ -351,7 +356,8 @@ pub struct Election {
     pub lease: Option<Instant>,
     /// Why it has that role, for people.
     pub why: String,
-    /// What is wrong with the last advert that came in, for people; none if nothing is.
+    /// Why the last advert could not be sent, or what is wrong with the last that came in, for people;
+    /// none if nothing is.
     pub problem: Option<String>,
     /// Adverts since the daemon started.
     pub adverts: AdvertCounts,

@@ -13,6 +13,7 @@ pub(super) trait Family: Address + aya::Pod + std::hash::Hash + Ord + Send + Syn
     const VIRTUAL_ADDRESSES: &'static str;
     const BACKENDS: &'static str;
     const REAP: &'static str;
+    const ADOPT: &'static str;
     const TABLE: u32;
 
     /// The address and port in this family, or nothing if they belong to the other.
@@ -29,6 +30,7 @@ impl Family for V4 {
     const VIRTUAL_ADDRESSES: &'static str = "VIRTUAL_ADDRESSES_V4";
     const BACKENDS: &'static str = "BACKENDS_V4";
     const REAP: &'static str = "reap_v4";
+    const ADOPT: &'static str = "adopt_v4";
     const TABLE: u32 = lb_common::maps::TABLE_V4;
 }
 
@@ -40,6 +42,7 @@ impl Family for V6 {
     const VIRTUAL_ADDRESSES: &'static str = "VIRTUAL_ADDRESSES_V6";
     const BACKENDS: &'static str = "BACKENDS_V6";
     const REAP: &'static str = "reap_v6";
+    const ADOPT: &'static str = "adopt_v6";
     const TABLE: u32 = lb_common::maps::TABLE_V6;
 }
 

@@ -12,6 +12,7 @@
 mod attach;
 mod client_hops;
 mod counters;
+mod end;
 mod family;
 mod leases;
 mod lock;
@@ -20,6 +21,7 @@ mod pins;
 mod reap;
 mod reconcile;
 mod recount;
+mod replica;
 mod simulate;
 mod table;
 
@@ -27,6 +29,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read as _,
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,15 +51,17 @@ use tracing::{error, info, warn};
 pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
+    end::Ender,
     leases::Leases,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
-    simulate::{Simulated, XdpAction},
+    replica::{FindWay, Replica},
+    simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{lock::Lock, pins::Pins, reconcile::Reconciler};
+use self::{leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
-    config::Global,
+    config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
 };
 
@@ -69,13 +74,14 @@ pub struct Dataplane {
     pins: Pins,
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
+    grace: Arc<Grace>,
     _lock: Lock,
 }
 
 impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
-    /// touched until [`attach`](Self::attach).
-    pub fn open(global: &Global) -> Result<(Self, Inventory)> {
+    /// touched until [`attach`](Self::attach). With a peer, see [`configure`](Self::configure).
+    pub fn open(global: &Global, peer: Option<&Peer>) -> Result<(Self, Inventory)> {
         let pins = Pins::create(&global.bpffs)?;
         let Some(lock) = Lock::take(&global.bpffs)? else {
             bail!(
@@ -87,7 +93,7 @@ impl Dataplane {
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
         let half_open = pins.capacity("HALF_OPEN_V4")?;
-        let maxconn = set_up(&pins, global, half_open)?.connections;
+        let maxconn = set_up(&pins, global, peer, half_open)?.connections;
         if maxconn != global.maxconn || half_open != global.max_half_open {
             warn!(
                 maxconn,
@@ -98,7 +104,8 @@ impl Dataplane {
         }
         let (reconciler, inventory) = Reconciler::open(&pins)?;
         let attached = BTreeMap::new();
-        Ok((Self { ebpf, pins, reconciler, attached, _lock: lock }, inventory))
+        let grace = Arc::new(Grace::of(peer));
+        Ok((Self { ebpf, pins, reconciler, attached, grace, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -174,9 +181,13 @@ impl Dataplane {
         self.reconciler.neighbour_moved(links, from, to)
     }
 
-    /// Puts those settings in force that can change while connections live.
-    pub fn configure(&mut self, global: &Global) -> Result<()> {
-        set_up(&self.pins, global, self.pins.capacity("HALF_OPEN_V4")?).map(drop)
+    /// Puts those settings in force that can change while connections live. With a peer, changes of
+    /// connections are reported, new ones use this host's part of the ports, and a takeover begins
+    /// with the peer's grace.
+    pub fn configure(&mut self, global: &Global, peer: Option<&Peer>) -> Result<()> {
+        set_up(&self.pins, global, peer, self.pins.capacity("HALF_OPEN_V4")?)?;
+        self.grace.set(peer);
+        Ok(())
     }
 
     /// Asks the loaded program what it would do with a frame that came in by `ifindex`, and lets it
@@ -187,6 +198,13 @@ impl Dataplane {
         simulate::run(program, frame, ifindex)
     }
 
+    /// The program with this name on the same maps, to be run on what the caller has.
+    pub fn program(&self, global: &Global, name: &'static str) -> Result<Program> {
+        let mut ebpf = create(&self.pins, global)?;
+        load(&mut ebpf, name)?;
+        Ok(Program { ebpf, name })
+    }
+
     /// A reader of the counters, with handles of its own.
     pub fn counters(&self) -> Result<CounterReader> {
         CounterReader::open(&self.pins)
@@ -194,7 +212,7 @@ impl Dataplane {
 
     /// Where the groups' leases are written; all have ended now.
     pub fn leases(&self) -> Result<Leases> {
-        Leases::open(&self.pins)
+        Leases::open(&self.pins, self.grace.clone())
     }
 
     /// The flow table of IPv4, with a handle of its own.
@@ -214,6 +232,25 @@ impl Dataplane {
             load(&mut ebpf, name)?;
         }
         Reaper::open(&self.pins, ebpf)
+    }
+
+    /// What ends connections before their time, with handles of its own.
+    pub fn ender(&self, global: &Global) -> Result<Ender> {
+        let mut ebpf = create(&self.pins, global)?;
+        for name in Ender::PROGRAMS {
+            load(&mut ebpf, name)?;
+        }
+        Ender::open(&self.pins, ebpf)
+    }
+
+    /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its
+    /// own. It finds the way to a client by `find`.
+    pub fn replica(&self, global: &Global, find: FindWay) -> Result<Replica> {
+        let mut ebpf = create(&self.pins, global)?;
+        for name in Replica::PROGRAMS {
+            load(&mut ebpf, name)?;
+        }
+        Replica::open(&self.pins, ebpf, self.reconciler.names(), find)
     }
 }
 
@@ -271,7 +308,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 
 /// Fills what the program expects of fresh maps, and writes the settings; returns them. What places
 /// the entries in the flow tables stays as it is as long as the maps do.
-fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<Settings> {
+fn set_up(pins: &Pins, global: &Global, peer: Option<&Peer>, half_open: u32) -> Result<Settings> {
     let mut settings: Array<_, Settings> = pins.open("SETTINGS")?;
     let mut new = settings.get(&0, 0)?;
     if new.port_count == 0 {
@@ -292,9 +329,10 @@ fn set_up(pins: &Pins, global: &Global, half_open: u32) -> Result<Settings> {
         new.connections = global.maxconn;
         new.epoch = epoch()?;
     }
-    let (first, last) = (u32::from(*global.source_ports.start()), *global.source_ports.end());
-    new.port_first = first;
-    new.port_count = u32::from(last) + 1 - first;
+    let ports = own_ports(&global.source_ports, peer);
+    new.port_first = u32::from(*ports.start());
+    new.port_count = u32::from(*ports.end()) + 1 - new.port_first;
+    new.report = peer.is_some().into();
     new.half_open = half_open;
     new.miss = MISS_RESET;
     settings.set(0, new, 0)?;

@@ -20,8 +20,10 @@ use aya::{
 };
 use lb_common::{
     addr::{V4, V6},
-    flow::{DEAD, Flow, Silence, Terms, age, born, created, is_expired, limits, state, ticks},
-    maps::{MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK},
+    flow::{
+        DEAD, Flow, Silence, Terms, age, born, created, heard, is_expired, limits, state, ticks,
+    },
+    maps::{Lease, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -39,6 +41,7 @@ pub struct Reaper {
     v4: Table<V4>,
     v6: Table<V6>,
     terms: Array<MapData, Terms>,
+    leases: Array<MapData, Lease>,
     hops: ClientHops,
     counts: Counts,
 }
@@ -76,6 +79,14 @@ struct Table<A: Family> {
 struct Candidates {
     expired: Vec<u32>,
     broken: Vec<u32>,
+}
+
+/// What a service's connections are judged by during one walk.
+#[derive(Clone, Copy)]
+struct Rules {
+    terms: Terms,
+    /// For how long this host has heard its clients and backends, in ticks.
+    heard: u32,
 }
 
 /// The numbers that entries of the flow tables refer to.
@@ -120,6 +131,7 @@ impl Reaper {
             v4: Table::open(pins)?,
             v6: Table::open(pins)?,
             terms: pins.open("TERMS")?,
+            leases: pins.open("LEASES")?,
             hops: ClientHops::open(pins)?,
             counts: Counts::open(pins)?,
         })
@@ -133,16 +145,16 @@ impl Reaper {
     /// Walks both tables once.
     pub fn sweep(&mut self) -> Result<Sweep> {
         let (start, processor) = (Instant::now(), processor()?);
-        let terms =
-            (0..MAX_SERVICES).map(|n| self.terms.get(&n, 0)).collect::<Result<Vec<_>, _>>()?;
+        let now = monotonic()?;
+        let rules = (0..MAX_SERVICES).map(|n| self.rules(n, now)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = Seen {
             entries: 0,
             backends: Marks::new(MAX_BACKENDS),
             services: Marks::new(MAX_SERVICES),
             hops: Marks::new(MAX_HOPS),
         };
-        let v4 = self.v4.sweep(&self.ebpf, &terms, &mut seen)?;
-        let v6 = self.v6.sweep(&self.ebpf, &terms, &mut seen)?;
+        let v4 = self.v4.sweep(&self.ebpf, &rules, &mut seen)?;
+        let v6 = self.v6.sweep(&self.ebpf, &rules, &mut seen)?;
         self.hops.walked(&seen.hops)?;
         Ok(Sweep {
             reaped: v4.0 + v6.0,
@@ -154,6 +166,14 @@ impl Reaper {
             processor: self::processor()?.saturating_sub(processor),
         })
     }
+
+    /// What the connections of a service are judged by at the time `now`. A takeover meanwhile changes
+    /// what the program finds, and it is the program that decides.
+    fn rules(&self, service: u32, now: u64) -> Result<Rules> {
+        let terms = self.terms.get(&service, 0)?;
+        let lease = self.leases.get(&terms.group, 0)?;
+        Ok(Rules { terms, heard: heard(terms.group, &lease, now) })
+    }
 }
 
 impl<A: Family> Table<A> {
@@ -163,8 +183,8 @@ impl<A: Family> Table<A> {
     }
 
     /// Returns how many connections had expired, and how much was broken.
-    fn sweep(&mut self, ebpf: &Ebpf, terms: &[Terms], seen: &mut Seen) -> Result<(u64, u64)> {
-        let now = now()?;
+    fn sweep(&mut self, ebpf: &Ebpf, rules: &[Rules], seen: &mut Seen) -> Result<(u64, u64)> {
+        let now = ticks(monotonic()?);
         let mut candidates = Candidates::default();
         let mut dying = BTreeMap::new();
         for (number, flow) in self.flows.entries() {
@@ -172,15 +192,15 @@ impl<A: Family> Table<A> {
             seen.backends.mark(flow.backend.into());
             seen.services.mark(flow.service.into());
             seen.hops.mark(flow.hop.into());
-            let Some(terms) = terms.get(usize::from(flow.service)) else { continue };
+            let Some(rules) = rules.get(usize::from(flow.service)) else { continue };
             if !flow.is_forward() {
-                self.look_at_reverse(number, &flow, now, terms, &mut candidates);
+                self.look_at_reverse(number, &flow, now, rules, &mut candidates);
             } else if state(flow.life) & DEAD != 0 {
                 if self.dying.get(&number) == Some(&flow.life) {
                     candidates.broken.push(number | REAP_STUCK);
                 }
                 dying.insert(number, flow.life);
-            } else if may_have_expired(&flow, now, terms) {
+            } else if may_have_expired(&flow, now, rules) {
                 candidates.expired.push(number);
             }
         }
@@ -195,10 +215,11 @@ impl<A: Family> Table<A> {
         number: u32,
         flow: &Flow<A>,
         now: u32,
-        terms: &Terms,
+        rules: &Rules,
         candidates: &mut Candidates,
     ) {
-        let silent = age(now, flow.last_seen);
+        let Rules { terms, heard } = rules;
+        let silent = age(now, flow.last_seen).min(*heard);
         // The state, which says which of the two it is, is in the other entry.
         if silent <= terms.server.min(terms.server_fin) && self.looked_through {
             return;
@@ -214,15 +235,16 @@ impl<A: Family> Table<A> {
 
 /// Whether the connection with this forward entry has expired as far as that tells: the other side's
 /// silence is judged at its own entry.
-fn may_have_expired<A>(flow: &Flow<A>, now: u32, terms: &Terms) -> bool {
+fn may_have_expired<A>(flow: &Flow<A>, now: u32, rules: &Rules) -> bool {
+    let Rules { terms, heard } = rules;
     let client = Silence { idle: age(now, flow.last_seen), renew: flow.renew };
     let state = state(flow.life);
     let server = Silence { idle: client.idle.min(limits(state, terms).server), ..client };
-    is_expired(state, age(now, created(flow.life)), client, server, terms)
+    is_expired(state, age(now, created(flow.life)), client, server, terms, *heard)
 }
 
 /// Has a reap program decide on the entries at these places. Returns how many it ended.
-fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
+pub(super) fn reap(program: &Xdp, places: &[u32]) -> Result<u64> {
     let mut reaped = 0;
     for places in places.chunks(REAP_BATCH) {
         let mut input = vec![0; REAP_HEADER];
@@ -239,9 +261,9 @@ fn processor() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// The program's clock, in ticks.
-fn now() -> Result<u32> {
+/// The program's clock, in nanoseconds.
+fn monotonic() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     let (seconds, nanoseconds) = (now.tv_sec().cast_unsigned(), now.tv_nsec().cast_unsigned());
-    Ok(ticks(seconds * 1_000_000_000 + nanoseconds))
+    Ok(seconds * 1_000_000_000 + nanoseconds)
 }

@@ -24,6 +24,7 @@ use lb_common::{
 use super::{
     family::{Family, join},
     pins::Pins,
+    replica::{Names, SharedNames},
 };
 use crate::{
     config::Balance,
@@ -50,6 +51,8 @@ pub(super) struct Reconciler {
     backends: BTreeMap<u16, DesiredBackend>,
     /// Whose statistics are under each number.
     owners: BTreeMap<u16, (u16, SocketAddr)>,
+    /// What was written, for those who know it by name.
+    names: SharedNames,
 }
 
 struct FamilyMaps<A: Family> {
@@ -72,6 +75,7 @@ impl Reconciler {
             tables: BTreeMap::new(),
             backends: BTreeMap::new(),
             owners: BTreeMap::new(),
+            names: SharedNames::default(),
         };
         let mut inventory = Inventory::default();
         this.v4.take_inventory(&mut inventory, &mut this.tables)?;
@@ -114,7 +118,14 @@ impl Reconciler {
         self.services.retain(|number, _| desired.services.contains_key(number));
         self.tables.retain(|number, _| desired.services.contains_key(number));
         self.v4.remove_other_services(&desired.services)?;
-        self.v6.remove_other_services(&desired.services)
+        self.v6.remove_other_services(&desired.services)?;
+        self.names.publish(Names::from(desired));
+        Ok(())
+    }
+
+    /// What the numbers in the maps mean, as of the last [`apply`](Self::apply).
+    pub(super) fn names(&self) -> SharedNames {
+        self.names.clone()
     }
 
     /// Redirects the client-side hops by the neighbour `from` to `to`. New frames from `from`, if

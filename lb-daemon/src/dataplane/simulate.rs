@@ -1,7 +1,10 @@
 //! What would the program do with this frame? Asked of the loaded program itself.
 
 use anyhow::{Context as _, Result};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{
+    Ebpf,
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
 use lb_common::maps::Tags;
 
 /// What the program did with a frame.
@@ -11,6 +14,31 @@ pub struct Simulated {
     pub action: XdpAction,
     /// The frame after it.
     pub frame: Vec<u8>,
+}
+
+/// A program beside the packet path, loaded to be run on what the caller has.
+pub struct Program {
+    pub(super) ebpf: Ebpf,
+    pub(super) name: &'static str,
+}
+
+impl Program {
+    /// Runs it on `data`, which it may change. Returns what it returns.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not run it, because the data is too long for instance.
+    pub fn run(&self, data: &mut [u8]) -> Result<u32> {
+        let program: &Xdp = self.ebpf.program(self.name).context("no such program")?.try_into()?;
+        let input = data.to_vec();
+        let options = TestRunOptions {
+            data_in: Some(&input),
+            data_out: Some(data),
+            ..TestRunOptions::default()
+        };
+        let result = program.test_run(options).context("cannot run the program")?;
+        Ok(result.return_value)
+    }
 }
 
 /// What an XDP program asks the driver to do.

@@ -1,41 +1,90 @@
-//! Does in order what takes the kernel's time: addresses and announcements.
+//! Does in order what takes the kernel's time: addresses, announcements, and the opening and closing
+//! of sockets. The kernel keeps whoever asks for such a thing waiting while it changes interfaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use nix::net::if_::if_nametoindex;
-use tracing::{debug, warn};
+use nix::net::if_::{if_indextoname, if_nametoindex};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
 
-use super::schedule_first;
-use crate::{config::GroupAddress, netlink::Addresses, vrrp_io::Announcer};
+use super::{schedule_first, wake::Wake};
+use crate::{
+    config::{self, GroupAddress},
+    core::Event,
+    netlink::Addresses,
+    vrrp_io::{Announcer, Channel},
+};
 
-/// How long to wait before an address is asked for again that the kernel did not take.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often to look whether the addresses are where they shall be: half of the second in which one is
+/// to be back that somebody has taken off.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Something to do for the group with a name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Job {
-    /// These addresses shall be on their interfaces, and no others of the group.
-    Hold(String, Vec<GroupAddress>),
+    /// The addresses of this group shall be on their interfaces, and none that it had before.
+    Hold(Arc<config::Group>),
     /// None of these, nor any other of the group, shall be on an interface.
     Release(String, Vec<GroupAddress>),
+    /// Of what an earlier daemon has put onto interfaces, none but these shall stay there.
+    Tidy(Vec<GroupAddress>),
     /// Announce each of these so many times.
     Announce(Vec<GroupAddress>, u32),
+    /// Open a group's way to the peers.
+    Open(Opening),
+    /// Close one that nobody needs any more: leaving a multicast group takes time as joining does.
+    Close(Channel),
 }
 
-/// The thread's sending end. It ends when that is dropped, after all that was asked for.
-pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
+/// A way to the peers that is to be opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// What the answer will be known by.
+    pub(super) ticket: u64,
+    pub(super) group: Arc<config::Group>,
+    /// The addresses of all groups.
+    pub(super) shared: Arc<BTreeSet<IpAddr>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Name of the group.
+    pub(super) group: String,
+    pub(super) ticket: u64,
+    /// The way, or why there is none.
+    pub(super) result: Result<Channel, String>,
+}
+
+/// What the election has of the thread.
+pub(super) struct Line {
+    /// The thread ends when this is dropped, after all that was asked for.
+    pub(super) jobs: mpsc::Sender<Job>,
+    /// The ways that it has opened.
+    pub(super) opened: mpsc::Receiver<Opened>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Starts the thread, which rings when it has opened something.
+pub(super) fn start(wake: Arc<Wake>, events: UnboundedSender<Event>) -> Result<Line> {
+    let (answers, opened) = mpsc::channel();
     let mut deputy = Deputy {
         addresses: Addresses::open()?,
         announcer: Announcer::open().context("cannot open a socket for announcements")?,
         held: Held::default(),
-        again: None,
+        groups: BTreeMap::new(),
+        missing: BTreeSet::new(),
+        look_at: None,
+        answers,
+        wake,
+        events,
     };
     let (jobs, asked) = mpsc::channel();
     let thread = std::thread::Builder::new()
@@ -45,15 +94,22 @@ pub(super) fn start() -> Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
             deputy.run(&asked);
         })
         .context("cannot start the address thread")?;
-    Ok((jobs, thread))
+    Ok(Line { jobs, opened, thread })
 }
 
 struct Deputy {
     addresses: Addresses,
     announcer: Announcer,
     held: Held,
-    /// When to look for addresses that are missing.
-    again: Option<Instant>,
+    /// The groups that are held, by name.
+    groups: BTreeMap<String, Arc<config::Group>>,
+    /// What could not be put onto its interface yet.
+    missing: BTreeSet<Place>,
+    /// When to look after the addresses; none while none are held.
+    look_at: Option<Instant>,
+    answers: mpsc::Sender<Opened>,
+    wake: Arc<Wake>,
+    events: UnboundedSender<Event>,
 }
 
 /// An address on an interface.
@@ -92,64 +148,125 @@ impl Held {
     /// Those that no group holds: an address may have moved to a group that took it over before
     /// this one lets it go.
     fn free(&self, places: BTreeSet<Place>) -> Vec<Place> {
-        places.into_iter().filter(|place| !self.0.values().any(|all| all.contains(place))).collect()
+        places.into_iter().filter(|place| self.is_free(place)).collect()
+    }
+
+    fn is_free(&self, place: &Place) -> bool {
+        !self.0.values().any(|all| all.contains(place))
     }
 }
 
 impl Deputy {
     fn run(&mut self, asked: &mpsc::Receiver<Job>) {
         loop {
-            let job = match self.again {
+            let job = match self.look_at {
                 None => asked.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
                 Some(due) => asked.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match job {
-                Ok(Job::Hold(group, addresses)) => self.hold(group, &addresses),
+                Ok(Job::Hold(group)) => self.hold(group),
                 Ok(Job::Release(group, addresses)) => self.release(&group, &addresses),
+                Ok(Job::Tidy(known)) => self.tidy(&known),
                 Ok(Job::Announce(addresses, times)) => self.announce(&addresses, times),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.put_all(),
+                Ok(Job::Open(opening)) => self.open(opening),
+                Ok(Job::Close(channel)) => drop(channel),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn hold(&mut self, group: String, addresses: &[GroupAddress]) {
-        let wanted: BTreeSet<Place> = addresses.iter().map(Place::from).collect();
-        for place in self.held.hold(group, wanted.clone()) {
+    fn hold(&mut self, group: Arc<config::Group>) {
+        let wanted: BTreeSet<Place> = group.addresses.iter().map(Place::from).collect();
+        for place in self.held.hold(group.name.clone(), wanted.clone()) {
             self.take_off(&place);
         }
-        self.put(&wanted);
+        for place in &wanted {
+            self.put(place);
+        }
+        self.groups.insert(group.name.clone(), group);
+        self.look_at.get_or_insert_with(|| Instant::now() + LOOK);
     }
 
     fn release(&mut self, group: &str, addresses: &[GroupAddress]) {
+        self.groups.remove(group);
         for place in self.held.release(group, addresses.iter().map(Place::from).collect()) {
             self.take_off(&place);
         }
     }
 
-    fn put_all(&mut self) {
-        self.again = None;
-        let all = self.held.0.values().flatten().cloned().collect();
-        self.put(&all);
+    fn tidy(&mut self, known: &[GroupAddress]) {
+        let known: BTreeSet<Place> = known.iter().map(Place::from).collect();
+        let ours = self.addresses.ours().unwrap_or_else(|error| {
+            warn!("cannot tell whether an earlier daemon has left addresses behind: {error:#}");
+            Vec::new()
+        });
+        for (ifindex, ip, prefix) in ours {
+            let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+            let Some(interface) = name else { continue };
+            let place = Place { interface, ip, prefix };
+            if !known.contains(&place) && self.held.is_free(&place) {
+                let Place { interface, .. } = &place;
+                info!(
+                    "taking {ip}/{prefix} off {interface}: it is left from a former configuration"
+                );
+                self.take_off(&place);
+            }
+        }
     }
 
-    /// Puts addresses on their interfaces; tries again later if the kernel refuses.
-    fn put(&mut self, places: &BTreeSet<Place>) {
-        for place in places {
-            let Place { interface, ip, prefix } = place;
-            let added = self
-                .addresses
-                .interface(interface)
-                .and_then(|interface| self.addresses.add(interface.ifindex, *ip, *prefix));
-            if let Err(error) = added {
-                warn!("cannot put {ip}/{prefix} on {interface}, trying again: {error:#}");
-                self.again = Some(Instant::now() + AGAIN);
+    fn open(&self, Opening { ticket, group, shared }: Opening) {
+        let result = Channel::open(&group.interface, &group, &shared);
+        let result = result.map_err(|error| format!("{error:#}"));
+        // Nobody is there to have it if the daemon has just been stopped.
+        let _ = self.answers.send(Opened { group: group.name.clone(), ticket, result });
+        self.wake.ring();
+    }
+
+    /// Puts back what somebody has taken off, and tries again what the kernel has refused. Neighbours
+    /// may have forgotten such an address, or know it from another host.
+    fn look(&mut self) {
+        let groups: Vec<_> = self.groups.values().cloned().collect();
+        for group in &groups {
+            let mut put = Vec::new();
+            for address in &group.addresses {
+                let place = Place::from(address);
+                let was_missing = self.missing.contains(&place);
+                if self.put(&place) {
+                    put.push(address.clone());
+                    let (name, address) = (group.name.clone(), address.clone());
+                    // Nobody listens any more when the daemon is stopping.
+                    let _ = self.events.send(Event::PutBack { name, address, was_missing });
+                }
+            }
+            self.announce(&put, group.announce.repeat);
+        }
+        self.look_at = (!groups.is_empty()).then(|| Instant::now() + LOOK);
+    }
+
+    /// Puts an address on its interface, and says whether it was not there.
+    fn put(&mut self, place: &Place) -> bool {
+        let Place { interface, ip, prefix } = place;
+        let added = if_nametoindex(interface.as_str())
+            .with_context(|| format!("there is no interface {interface}"))
+            .and_then(|ifindex| self.addresses.add(ifindex, *ip, *prefix));
+        match added {
+            Ok(was_put) => {
+                self.missing.remove(place);
+                was_put
+            }
+            Err(error) => {
+                if self.missing.insert(place.clone()) {
+                    warn!("cannot put {ip}/{prefix} on {interface}, trying on: {error:#}");
+                }
+                false
             }
         }
     }
 
     fn take_off(&mut self, place: &Place) {
         let Place { interface, ip, prefix } = place;
+        self.missing.remove(place);
         // What is gone has no addresses.
         let Ok(ifindex) = if_nametoindex(interface.as_str()) else { return };
         if let Err(error) = self.addresses.remove(ifindex, *ip, *prefix) {

@@ -17,15 +17,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Leases, Order,
-    deputy::{self, Job},
+    deputy::{self, Line, Opened},
+    hands::Hands,
     schedule_first,
     seat::Seat,
     sentry::Sentry,
     wake::Wake,
 };
-use crate::core::{
-    Elections, Event,
-    group::{Command, Input, Numbered, Output},
+use crate::{
+    config::GroupAddress,
+    core::{
+        Elections, Event,
+        group::{Command, Input, Numbered},
+    },
 };
 
 use std::os::fd::AsFd as _;
@@ -34,11 +38,9 @@ use std::os::fd::AsFd as _;
 pub(super) struct Driver {
     orders: mpsc::Receiver<Order>,
     wake: Arc<Wake>,
-    leases: Leases,
-    events: UnboundedSender<Event>,
-    jobs: mpsc::Sender<Job>,
+    hands: Hands,
+    opened: mpsc::Receiver<Opened>,
     deputy: JoinHandle<()>,
-    sentry: Sentry,
     /// By name of the group.
     seats: BTreeMap<String, Seat>,
 }
@@ -50,9 +52,10 @@ impl Driver {
         leases: Leases,
         events: UnboundedSender<Event>,
     ) -> Result<Self> {
-        let (jobs, deputy) = deputy::start()?;
+        let Line { jobs, opened, thread } = deputy::start(Arc::clone(&wake), events.clone())?;
         let sentry = Sentry::start(events.clone())?;
-        Ok(Self { orders, wake, leases, events, jobs, deputy, sentry, seats: BTreeMap::new() })
+        let hands = Hands::new(leases, events, jobs, sentry);
+        Ok(Self { orders, wake, hands, opened, deputy: thread, seats: BTreeMap::new() })
     }
 
     /// Drives the machines until it is told to stop.
@@ -60,14 +63,15 @@ impl Driver {
         schedule_first();
         // Without the deputy there is nobody to hold addresses: another host shall.
         while self.follow_orders() && !self.deputy.is_finished() {
+            self.take_opened();
             let now = Instant::now();
-            self.each(|seat, out| seat.turn(now, out));
+            self.each(|seat, hands| seat.turn(now, hands));
             self.sleep();
         }
         let now = Instant::now();
-        self.each(|seat, out| seat.input(Input::Stop, now, out));
+        self.each(|seat, hands| seat.input(Input::Stop, now, hands));
         // All that was asked for is done before the thread ends.
-        drop(self.jobs);
+        drop(self.hands);
         let _ = self.deputy.join();
     }
 
@@ -82,10 +86,10 @@ impl Driver {
                 }
                 Ok(Order::Command(Command::Configure(groups))) => self.configure(groups, now),
                 Ok(Order::Command(Command::Standing { group, standing })) => {
-                    self.with(&group, |seat, out| seat.stand(standing, now, out));
+                    self.with(&group, |seat, hands| seat.stand(standing, now, hands));
                 }
                 Ok(Order::Command(Command::Failover { group })) => {
-                    self.with(&group, |seat, out| seat.input(Input::Failover, now, out));
+                    self.with(&group, |seat, hands| seat.input(Input::Failover, now, hands));
                 }
                 Ok(Order::View(reply)) => {
                     let view = |(name, seat): (&String, &Seat)| (name.clone(), seat.view());
@@ -98,11 +102,22 @@ impl Driver {
         }
     }
 
+    /// Hands out the ways to the peers that were opened.
+    fn take_opened(&mut self) {
+        while let Ok(Opened { group, ticket, result }) = self.opened.try_recv() {
+            match self.seats.get_mut(&group) {
+                Some(seat) => seat.opened(ticket, result, Instant::now(), &mut self.hands),
+                None => self.hands.close(result),
+            }
+        }
+    }
+
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
         let addresses = groups.iter().flat_map(|group| &group.config.addresses);
-        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.map(|one| one.ip).collect());
+        let addresses: Vec<GroupAddress> = addresses.cloned().collect();
+        let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.iter().map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {
                 Some(seat) if seat.number == number && seat.is_same_election(&config) => {
@@ -116,10 +131,8 @@ impl Driver {
                     });
                     let seat = Seat::new(number, config, Arc::clone(&shared), standing, now);
                     // An earlier daemon may have left the addresses behind.
-                    (self.leases)(number, None);
-                    let (name, addresses) = (seat.config.name.clone(), &seat.config.addresses);
-                    let _ = self.jobs.send(Job::Release(name.clone(), addresses.clone()));
-                    self.seats.insert(name, seat);
+                    self.hands.clear(number, &seat.config);
+                    self.seats.insert(seat.config.name.clone(), seat);
                 }
             }
         }
@@ -128,63 +141,29 @@ impl Driver {
             self.give_up(seat, now);
         }
         for (mut seat, config) in kept {
-            let mut out = Vec::new();
             seat.shared = Arc::clone(&shared);
-            seat.reconfigure(config, now, &mut out);
-            self.carry_out(&mut seat, out, now);
+            seat.reconfigure(config, now, &mut self.hands);
             self.seats.insert(seat.config.name.clone(), seat);
         }
+        // Groups that a daemon before this one knew, and nobody does now.
+        self.hands.tidy(addresses);
     }
 
     fn give_up(&mut self, mut seat: Seat, now: Instant) {
-        let mut out = Vec::new();
-        seat.input(Input::Stop, now, &mut out);
-        self.carry_out(&mut seat, out, now);
+        seat.input(Input::Stop, now, &mut self.hands);
+        seat.leave(&self.hands);
     }
 
-    fn with(&mut self, group: &str, act: impl FnOnce(&mut Seat, &mut Vec<Output>)) {
+    fn with(&mut self, group: &str, act: impl FnOnce(&mut Seat, &mut Hands)) {
         // A group that was just removed may still have been thought of.
-        if let Some((name, mut seat)) = self.seats.remove_entry(group) {
-            let mut out = Vec::new();
-            act(&mut seat, &mut out);
-            self.carry_out(&mut seat, out, Instant::now());
-            self.seats.insert(name, seat);
+        if let Some(seat) = self.seats.get_mut(group) {
+            act(seat, &mut self.hands);
         }
     }
 
-    fn each(&mut self, act: impl Fn(&mut Seat, &mut Vec<Output>)) {
-        let mut seats = std::mem::take(&mut self.seats);
-        for seat in seats.values_mut() {
-            let mut out = Vec::new();
-            act(seat, &mut out);
-            self.carry_out(seat, out, Instant::now());
-        }
-        self.seats = seats;
-    }
-
-    fn carry_out(&mut self, seat: &mut Seat, outputs: Vec<Output>, now: Instant) {
-        for output in outputs {
-            let name = || seat.config.name.clone();
-            let addresses = || seat.config.addresses.clone();
-            match output {
-                Output::Lease(until) => (self.leases)(seat.number, until),
-                Output::Send(advert) => seat.send(&advert, now),
-                // The deputy ends after this thread, the daemon's loop may end before.
-                Output::Hold(true) => {
-                    self.sentry.guard(name(), addresses());
-                    let _ = self.jobs.send(Job::Hold(name(), addresses()));
-                }
-                Output::Hold(false) => {
-                    self.sentry.guard(name(), Vec::new());
-                    let _ = self.jobs.send(Job::Release(name(), addresses()));
-                }
-                Output::Announce { times } => {
-                    let _ = self.jobs.send(Job::Announce(addresses(), times));
-                }
-                Output::Changed(transition) => {
-                    let _ = self.events.send(Event::Group { name: name(), transition });
-                }
-            }
+    fn each(&mut self, act: impl Fn(&mut Seat, &mut Hands)) {
+        for seat in self.seats.values_mut() {
+            act(seat, &mut self.hands);
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod deputy;
 mod driver;
+mod hands;
 mod seat;
 mod sentry;
 mod wake;

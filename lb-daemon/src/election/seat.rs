@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use super::hands::Hands;
 use crate::{
     config,
     core::{
-        AdvertCounts, Election as View,
-        group::{Group, Input, Output, Role, Standing},
+        AdvertCounts, Election as View, Event,
+        group::{Advert, Group, Input, Output, Role, Standing},
     },
     vrrp_io::{self, Channel},
 };
@@ -33,6 +34,8 @@ pub(super) struct Seat {
     machine: Option<Group>,
     /// The way to the peers, or why there is none.
     channel: Result<Channel, String>,
+    /// Another channel is being opened: what it will be known by.
+    opening: Option<u64>,
     look_at: Instant,
     /// Whether sending failed as it does when the source address is gone.
     doubts_source: bool,
@@ -57,6 +60,7 @@ impl Seat {
             shared,
             machine: None,
             channel: Err("not opened yet".to_owned()),
+            opening: None,
             look_at: now,
             doubts_source: false,
             standing,
@@ -79,27 +83,39 @@ impl Seat {
     ///
     /// A backup that was held up hears first what has come in meanwhile, lest it take over from a
     /// master that lives. A master that was held up finds out first that it may be none any more.
-    pub(super) fn turn(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn turn(&mut self, now: Instant, hands: &mut Hands) {
         if self.look_at <= now {
-            self.look(now, out);
+            self.look(now, hands);
         }
         if self.role() == Role::Master {
-            self.input(Input::Tick, now, out);
+            self.input(Input::Tick, now, hands);
         }
-        self.hear(now, out);
-        self.input(Input::Tick, now, out);
+        self.hear(now, hands);
+        self.input(Input::Tick, now, hands);
     }
 
-    pub(super) fn stand(&mut self, standing: Standing, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn stand(&mut self, standing: Standing, now: Instant, hands: &mut Hands) {
         self.standing = Some(standing);
         // Often it is a link that changed.
-        self.look(now, out);
-        self.tell_standing(now, out);
+        self.look(now, hands);
+        self.tell_standing(now, hands);
     }
 
-    pub(super) fn input(&mut self, input: Input, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn input(&mut self, input: Input, now: Instant, hands: &mut Hands) {
         if let Some(machine) = &mut self.machine {
-            out.extend(machine.handle(input, now));
+            let outputs = machine.handle(input, now);
+            self.carry_out(outputs, now, hands);
+        }
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>, now: Instant, hands: &mut Hands) {
+        for output in outputs {
+            if let Output::Send(advert) = output {
+                let result = self.send(&advert, now, hands);
+                self.input(Input::Sent(result), now, hands);
+            } else {
+                hands.carry_out(self.number, &self.config, output);
+            }
         }
     }
 
@@ -115,28 +131,37 @@ impl Seat {
         &mut self,
         config: Arc<config::Group>,
         now: Instant,
-        out: &mut Vec<Output>,
+        hands: &mut Hands,
     ) {
         if *config == *self.config {
             return;
         }
         self.config = Arc::clone(&config);
-        // Password, peers and addresses are the channel's too.
-        self.close("not opened again yet".to_owned());
-        self.look(now, out);
+        // Password, peers and addresses are the channel's too. Until there is another one, this one is
+        // better than none.
+        self.opening = Some(hands.open(&self.config, &self.shared));
         if let Some(machine) = &mut self.machine {
-            out.extend(machine.reconfigure(config, now));
+            let outputs = machine.reconfigure(config, now);
+            self.carry_out(outputs, now, hands);
         }
     }
 
-    pub(super) fn send(&mut self, advert: &crate::core::group::Advert, now: Instant) {
-        if let Ok(channel) = &mut self.channel
-            && let Err(error) = channel.send(advert)
-        {
-            // Counted by the channel; interface or address may be gone.
+    /// Sends an advert, or says why that cannot be done.
+    fn send(&mut self, advert: &Advert, now: Instant, hands: &Hands) -> Result<(), String> {
+        let channel = self.channel.as_mut().map_err(|why| why.clone())?;
+        let result = channel.send(advert);
+        let was_unsent = self.machine.as_ref().is_some_and(|machine| machine.unsent().is_some());
+        if let Err(error) = &result {
+            // Interface or address may be gone.
             self.look_at = now;
-            self.doubts_source = vrrp_io::is_of_source(&error);
+            self.doubts_source = vrrp_io::is_of_source(error);
         }
+        let failure = result.err().map(|error| error.to_string());
+        if was_unsent != failure.is_some() {
+            let name = self.config.name.clone();
+            hands.tell(Event::Advertises { name, failure: failure.clone() });
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     pub(super) fn view(&self) -> View {
@@ -173,7 +198,10 @@ impl Seat {
             master: machine.master(),
             lease: machine.lease(),
             why: machine.why().to_owned(),
-            problem: machine.problem().map(str::to_owned),
+            problem: machine
+                .unsent()
+                .map(|why| format!("adverts cannot be sent: {why}"))
+                .or_else(|| machine.problem().map(str::to_owned)),
             adverts,
         }
     }
@@ -186,13 +214,13 @@ impl Seat {
         self.channel.as_ref().err().cloned()
     }
 
-    fn hear(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn hear(&mut self, now: Instant, hands: &mut Hands) {
         for _ in 0..VOLLEY {
             let Ok(channel) = &mut self.channel else { return };
             match channel.receive() {
                 // Discarded and counted there.
                 Ok(Some(Err(_))) => {}
-                Ok(Some(Ok(received))) => self.input(Input::Advert(received), now, out),
+                Ok(Some(Ok(received))) => self.input(Input::Advert(received), now, hands),
                 Ok(None) => return,
                 Err(_) => {
                     self.look_at = now;
@@ -203,54 +231,76 @@ impl Seat {
     }
 
     /// Looks after the way to the peers.
-    fn look(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn look(&mut self, now: Instant, hands: &mut Hands) {
         self.look_at = now + LOOK;
         if self.channel.as_ref().is_ok_and(Channel::is_lost) {
-            self.close(format!("interface {} is gone", self.config.interface));
-            self.tell_standing(now, out);
+            self.close(format!("interface {} is gone", self.config.interface), hands);
+            self.tell_standing(now, hands);
         }
-        // A master that cannot speak must not stay one: its peers take over.
-        if std::mem::take(&mut self.doubts_source)
-            && self.channel.as_ref().is_ok_and(|channel| channel.has_lost_source().unwrap_or(true))
-        {
-            self.close("the address that adverts came from is gone".to_owned());
+        // Another one finds the address to send from anew, or that there is none.
+        let doubts_source = std::mem::take(&mut self.doubts_source);
+        if (doubts_source || self.channel.is_err()) && self.opening.is_none() {
+            self.opening = Some(hands.open(&self.config, &self.shared));
         }
-        if self.channel.is_ok() {
+    }
+
+    /// Takes in what came of opening a channel.
+    pub(super) fn opened(
+        &mut self,
+        ticket: u64,
+        result: Result<Channel, String>,
+        now: Instant,
+        hands: &mut Hands,
+    ) {
+        if self.opening != Some(ticket) {
+            // It was for an earlier configuration.
+            hands.close(result);
             return;
         }
-        match Channel::open(&self.config.interface, &self.config, &self.shared) {
+        self.opening = None;
+        match result {
             Ok(channel) => {
                 let source = channel.source();
-                self.channel = Ok(channel);
+                self.replace(Ok(channel), hands);
                 if let Some(machine) = &mut self.machine {
                     machine.set_source(source);
                 } else {
                     let config = Arc::clone(&self.config);
                     self.machine = Some(Group::new(config, source, counter(), now));
                 }
-                self.tell_standing(now, out);
+                self.tell_standing(now, hands);
             }
-            Err(error) => {
-                let why = format!("{error:#}");
-                if self.channel.as_ref().err() != Some(&why) {
-                    self.channel = Err(why);
-                    self.tell_standing(now, out);
-                }
+            // A master that cannot speak must not stay one: its peers take over.
+            Err(why) if self.channel.as_ref().err() != Some(&why) => {
+                self.close(why, hands);
+                self.tell_standing(now, hands);
             }
+            Err(_) => {}
         }
     }
 
-    fn close(&mut self, why: String) {
-        if let Ok(channel) = std::mem::replace(&mut self.channel, Err(why)) {
-            self.counts.add(channel.counts());
+    /// Gives the channel up for good.
+    pub(super) fn leave(&mut self, hands: &Hands) {
+        self.close("the group is gone".to_owned(), hands);
+    }
+
+    fn close(&mut self, why: String, hands: &Hands) {
+        self.replace(Err(why), hands);
+    }
+
+    fn replace(&mut self, channel: Result<Channel, String>, hands: &Hands) {
+        let old = std::mem::replace(&mut self.channel, channel);
+        if let Ok(old) = &old {
+            self.counts.add(old.counts());
         }
+        hands.close(old);
     }
 
     /// Tells the machine how this host is. Who cannot hear the peers is in no state to serve.
-    fn tell_standing(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn tell_standing(&mut self, now: Instant, hands: &mut Hands) {
         if let Some(mut standing) = self.standing.clone() {
             standing.faults.extend(self.trouble());
-            self.input(Input::Standing(standing), now, out);
+            self.input(Input::Standing(standing), now, hands);
         }
     }
 }

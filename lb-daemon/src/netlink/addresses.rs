@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr};
 
 use anyhow::Context as _;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, CacheInfo,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use rtnetlink::Handle;
 use tokio::{runtime::Runtime, time::timeout};
@@ -16,6 +16,11 @@ use super::{
 
 /// Lifetime of an address that stays.
 const FOREVER: u32 = u32::MAX;
+
+/// Who put an address onto its interface, as the kernel keeps it with the address (`IFA_PROTO`, since
+/// Linux 5.18; older ones forget it): 1 to 3 are the kernel's own, ours is the IP protocol number of
+/// VRRP and CARP.
+const OURS: AddressProtocol = AddressProtocol::Other(112);
 
 /// Addresses of the network namespace of the thread that opened it. Every call waits for the
 /// kernel's answer, some ten microseconds, and so belongs on a thread that may wait.
@@ -70,8 +75,29 @@ impl Addresses {
         Ok(addresses.iter().copied().filter(here).collect())
     }
 
+    /// All addresses that [`add`](Self::add) has put onto interfaces and nobody has taken off, also in
+    /// an earlier life of the daemon: number of the interface, address and prefix.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub fn ours(&self) -> anyhow::Result<Vec<(u32, IpAddr, u8)>> {
+        let messages = self
+            .runtime
+            .block_on(list(&self.handle, |handle| handle.address().get().execute()))
+            .context("cannot list this host's addresses")?;
+        let ours = messages.iter().filter(|message| {
+            message.attributes.iter().any(|one| *one == AddressAttribute::Protocol(OURS))
+        });
+        let place = |message: &AddressMessage| {
+            let AddressMessage { header, .. } = message;
+            host::own(message).map(|ip| (header.index, ip, header.prefix_len))
+        };
+        Ok(ours.filter_map(place).collect())
+    }
+
     /// Puts an address onto an interface, with the route of its prefix, as keepalived does. Nothing
-    /// happens if it is there.
+    /// happens if it is there. Returns whether it was not.
     ///
     /// An IPv6 address is usable at once, without duplicate address detection, which would find the
     /// host that just lost it; and one of its own, with a prefix of 128 bits, is not chosen as the
@@ -81,11 +107,12 @@ impl Addresses {
     /// # Errors
     ///
     /// If the interface is gone, or the kernel refuses.
-    pub fn add(&self, ifindex: u32, ip: IpAddr, prefix: u8) -> anyhow::Result<()> {
+    pub fn add(&self, ifindex: u32, ip: IpAddr, prefix: u8) -> anyhow::Result<bool> {
         let mut request = self.handle.address().add(ifindex, ip, prefix);
         let message = request.message_mut();
         // A broadcast address is for those who configure one.
         message.attributes.retain(|one| !matches!(one, AddressAttribute::Broadcast(_)));
+        message.attributes.push(AddressAttribute::Protocol(OURS));
         if ip.is_ipv6() {
             message.header.flags |= AddressHeaderFlags::Nodad;
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
@@ -115,18 +142,20 @@ impl Addresses {
             &[libc::EADDRNOTAVAIL, libc::ENODEV],
         )
         .with_context(|| format!("cannot take {ip}/{prefix} off interface number {ifindex}"))
+        .map(drop)
     }
 
-    /// Waits for a change, which is made already if the kernel answers with one of `already`.
+    /// Waits for a change, which is made already if the kernel answers with one of `already`. Returns
+    /// whether it was not.
     fn change(
         &self,
         request: impl Future<Output = Result<(), rtnetlink::Error>>,
         already: &[i32],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let answer = self.runtime.block_on(async { timeout(PATIENCE, request).await });
         match answer.context("the kernel does not answer")? {
-            Err(error) if errno(&error).is_some_and(|errno| already.contains(&errno)) => Ok(()),
-            result => Ok(result?),
+            Err(error) if errno(&error).is_some_and(|errno| already.contains(&errno)) => Ok(false),
+            result => Ok(result.map(|()| true)?),
         }
     }
 }

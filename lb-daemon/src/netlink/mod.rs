@@ -25,6 +25,7 @@ mod kernel;
 mod neighbours;
 mod resolve;
 mod watch;
+mod ways;
 
 use std::{
     net::IpAddr,
@@ -40,6 +41,7 @@ use tokio::{
 
 pub use addresses::Addresses;
 pub use host::Interface;
+pub use ways::Ways;
 
 use self::{neighbours::Neighbours, resolve::Resolver, watch::Watcher};
 use crate::core::Event;

@@ -92,22 +92,13 @@ impl Resolver {
         };
         // Using an entry makes it one of the kernel's own: a static one would lose its address.
         if !fixed {
-            self.nudge((ifindex, via)).await;
+            nudge(&self.handle, (ifindex, via)).await;
         }
     }
 
     /// Asks the kernel which way it would send.
     async fn route(&self, target: IpAddr) -> Result<Route, NoRoute> {
-        let mut routes = std::pin::pin!(self.handle.route().get(question(target)).execute());
-        let message = match routes.try_next().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return Err(NoRoute::Silence),
-            Err(error) => return Err(refused(error)),
-        };
-        if message.header.kind != RouteType::Unicast {
-            return Err(NoRoute::NotUnicast(message.header.kind));
-        }
-        let answer = Answer::from(message);
+        let answer = ask(&self.handle, target).await?;
         let ifindex = answer.ifindex.ok_or(NoRoute::Without("interface"))?;
         let source = answer.source.ok_or(NoRoute::Without("source address"))?;
         let interface = self.interface(ifindex).await?;
@@ -146,35 +137,54 @@ impl Resolver {
         }
         Ok(exits)
     }
+}
 
-    /// Makes the kernel treat the neighbour as if it had a packet for it: an unknown one is asked
-    /// for, a stale one is confirmed, one that failed is tried again, and one that was confirmed
-    /// lately is left alone.
-    ///
-    /// It is `ip neigh replace ADDRESS dev INTERFACE nud none use`. `replace`, because a plain
-    /// `add` refuses an entry that exists; state `none`, because any other would be written into
-    /// a new entry.
-    async fn nudge(&self, (ifindex, via): Key) {
-        let request = self
-            .handle
-            .neighbours()
-            .add(ifindex, via)
-            .state(NeighbourState::None)
-            .flags(NeighbourFlags::Use)
-            .replace()
-            .execute();
-        match timeout(PATIENCE, request).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) if errno(&error) == Some(libc::ENOBUFS) => {
-                let family = if via.is_ipv4() { "ipv4" } else { "ipv6" };
-                warn!(
-                    "no room for neighbour {via} in the kernel's table; \
-                     raise net.{family}.neigh.default.gc_thresh3"
-                );
-            }
-            Ok(Err(error)) => warn!(ifindex, "cannot make the kernel ask for {via}: {error}"),
-            Err(_) => warn!(ifindex, "the kernel does not answer when told to ask for {via}"),
+/// The interface that the kernel would send to `target` by, and the neighbour there; nothing if it
+/// would not send it to another host.
+pub(super) async fn next(handle: &Handle, target: IpAddr) -> Option<Key> {
+    let answer = ask(handle, target).await.ok()?;
+    Some((answer.ifindex?, answer.gateway.unwrap_or(target)))
+}
+
+async fn ask(handle: &Handle, target: IpAddr) -> Result<Answer, NoRoute> {
+    let mut routes = std::pin::pin!(handle.route().get(question(target)).execute());
+    let message = match routes.try_next().await {
+        Ok(Some(message)) => message,
+        Ok(None) => return Err(NoRoute::Silence),
+        Err(error) => return Err(refused(error)),
+    };
+    if message.header.kind != RouteType::Unicast {
+        return Err(NoRoute::NotUnicast(message.header.kind));
+    }
+    Ok(Answer::from(message))
+}
+
+/// Makes the kernel treat the neighbour as if it had a packet for it: an unknown one is asked
+/// for, a stale one is confirmed, one that failed is tried again, and one that was confirmed
+/// lately is left alone.
+///
+/// It is `ip neigh replace ADDRESS dev INTERFACE nud none use`. `replace`, because a plain
+/// `add` refuses an entry that exists; state `none`, because any other would be written into
+/// a new entry.
+pub(super) async fn nudge(handle: &Handle, (ifindex, via): Key) {
+    let request = handle
+        .neighbours()
+        .add(ifindex, via)
+        .state(NeighbourState::None)
+        .flags(NeighbourFlags::Use)
+        .replace()
+        .execute();
+    match timeout(PATIENCE, request).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if errno(&error) == Some(libc::ENOBUFS) => {
+            let family = if via.is_ipv4() { "ipv4" } else { "ipv6" };
+            warn!(
+                "no room for neighbour {via} in the kernel's table; \
+                 raise net.{family}.neigh.default.gc_thresh3"
+            );
         }
+        Ok(Err(error)) => warn!(ifindex, "cannot make the kernel ask for {via}: {error}"),
+        Err(_) => warn!(ifindex, "the kernel does not answer when told to ask for {via}"),
     }
 }
 

@@ -27,7 +27,11 @@ const LONGEST: usize = 60 + 8 + 255 * 16;
 /// for input.
 ///
 /// It is of the interface that had the name when it was opened, and sends from the address found
-/// then. If [`is_lost`](Self::is_lost) or [`has_lost_source`](Self::has_lost_source), open it anew.
+/// then. If [`is_lost`](Self::is_lost), or if sending fails for want of the [source](is_of_source),
+/// open it anew.
+///
+/// Opening and dropping it may wait for the kernel: it lists addresses, joins a multicast group and
+/// leaves it, while nobody else changes interfaces.
 pub struct Channel {
     socket: Raw,
     interface: String,
@@ -82,16 +86,6 @@ impl Channel {
     pub fn is_lost(&self) -> bool {
         // By the number: for a name that it does not know, the kernel may look for a module.
         if_indextoname(self.ifindex).ok().is_none_or(|name| name.to_str() != Ok(&self.interface))
-    }
-
-    /// Whether the address that adverts are sent from is this host's no longer. The kernel takes a
-    /// while to list them all: for when sending has failed for [that reason](is_of_source).
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
-    pub fn has_lost_source(&self) -> anyhow::Result<bool> {
-        Ok(!is_here(self.source, &self.interface)?)
     }
 
     /// Sends an advert to all who should have it.

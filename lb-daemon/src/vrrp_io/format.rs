@@ -93,11 +93,10 @@ impl Format {
         }
         match self.multicast() {
             Some(group) if envelope.destination != group => return Err(Discard::Destination),
+            Some(_) if envelope.hop_limit != HOP_LIMIT => return Err(Discard::Ttl),
+            // The RFCs know no peers. A peer may be behind a router, and keepalived takes any TTL.
             None if !self.peers.contains(&source) => return Err(Discard::UnknownPeer),
             _ => {}
-        }
-        if envelope.hop_limit != HOP_LIMIT {
-            return Err(Discard::Ttl);
         }
         let advert = match &self.message {
             Message::Vrrp(format) => Advert::Vrrp(format.read(envelope, message)?),

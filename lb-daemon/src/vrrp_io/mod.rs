@@ -10,8 +10,8 @@
 //! Claims    ◄ ARP and NA for our addresses ───── neighbours
 //! ```
 //!
-//! Nothing here blocks, and nothing is decided here: that is `core::group`'s. All of it is made to be
-//! polled by one thread. VRRP and CARP share IP protocol 112; `packet` tells them apart.
+//! Nothing here blocks but opening and closing a channel, and nothing is decided here: that is
+//! `core::group`'s. All of it is made to be polled by one thread. VRRP and CARP share IP protocol 112; `packet` tells them apart.
 //!
 //! Each group has a socket of its own, with a filter in the kernel that lets only its identifier
 //! pass. So no group has to hand on what is another's, and a group's adverts cannot fill another's

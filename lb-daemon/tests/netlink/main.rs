@@ -3,10 +3,23 @@
 
 mod lab;
 
-use std::{collections::HashSet, fs::File, net::IpAddr, os::fd::AsRawFd as _, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs::File,
+    net::IpAddr,
+    os::fd::AsRawFd as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use lb_common::addr::Mac;
-use lb_daemon::{core::Event, netlink::Netlink};
+use lb_common::{
+    addr::Mac,
+    maps::{NextHop, Tags},
+};
+use lb_daemon::{
+    core::Event,
+    netlink::{Netlink, Ways},
+};
 use tokio::{
     sync::mpsc::unbounded_channel,
     time::{Instant, sleep, timeout, timeout_at},
@@ -414,4 +427,56 @@ fn host(n: u16) -> IpAddr {
 fn hasten_probes(family: &str) {
     let path = format!("/proc/sys/net/{family}/neigh/ours0/retrans_time_ms");
     write(&path, "50");
+}
+
+#[test]
+fn who_waits_is_told_the_way_as_soon_as_the_neighbour_has_answered() {
+    lab(async |lab| {
+        ip("route add 10.9.0.0/16 via 10.1.0.2");
+        ip("route add 10.8.0.0/16 via inet6 fd01::2 dev ours0");
+        let ways = ways(&["ours0"]);
+        let hop = NextHop { ifindex: lab.ifindex, src: OURS, dst: THEIRS, tags: Tags::default() };
+        for target in ["10.9.0.1", "10.1.0.2", "10.8.0.1", "fd01::2"] {
+            assert_eq!(soon(&ways, target).await, hop, "{target}");
+        }
+        lab.within_theirs(|| ip(&format!("link set theirs0 address {OTHER}")));
+        ip(&format!("neigh replace 10.1.0.2 lladdr {OTHER} dev ours0"));
+        let moved = NextHop { dst: OTHER, ..hop };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while ways.find(address("10.9.0.1")) != Some(moved) {
+            assert!(Instant::now() < deadline, "still the old address");
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+#[test]
+fn who_waits_is_told_no_way_where_none_leads_by_the_program() {
+    lab(async |_| {
+        ip("route add blackhole 10.50.0.0/24");
+        let ways = ways(&["ours0"]);
+        soon(&ways, "10.1.0.2").await;
+        for target in ["10.50.0.1", "192.0.2.1", "10.1.0.1", "127.0.0.1", "2001:db8::1"] {
+            assert_eq!(ways.find(address(target)), None, "{target}");
+        }
+        *ways.attached().lock().unwrap() = BTreeSet::from(["other0".to_owned()]);
+        assert_eq!(ways.find(address("10.1.0.2")), None);
+    });
+}
+
+fn ways(attached: &[&str]) -> Ways {
+    let names = attached.iter().map(|name| (*name).to_owned()).collect();
+    Ways::start(Arc::new(Mutex::new(names))).unwrap()
+}
+
+/// The way to a target, when it is known.
+async fn soon(ways: &Ways, target: &str) -> NextHop {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(hop) = ways.find(address(target)) {
+            return hop;
+        }
+        assert!(Instant::now() < deadline, "no way to {target} is found");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -56,7 +56,7 @@ pub(super) struct Balancer {
 impl Balancer {
     pub(super) fn new(lane: &Lane) -> Result<Self> {
         let global = global(CAPACITY, &lane.name);
-        let (mut dataplane, _) = Dataplane::open(&global)?;
+        let (mut dataplane, _) = Dataplane::open(&global, None)?;
         dataplane.apply(&desired(lane, Duration::from_secs(120)))?;
         dataplane.attach(&global)?;
         let flows = MapData::from_pin(map_path(&global.bpffs, "FLOWS_V4"))?;

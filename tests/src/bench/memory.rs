@@ -31,7 +31,7 @@ pub(super) fn measure() -> Result<Vec<Row>> {
     for size in SIZES {
         eprintln!("memory: a table for {size} connections");
         let global = global(size, "lo");
-        let dataplane = Dataplane::open(&global)?;
+        let dataplane = Dataplane::open(&global, None)?;
         let map = MapData::from_pin(map_path(&global.bpffs, "FLOWS_V4"))?;
         values.push(occupied(&map)? as f64 / f64::from(size));
         drop(dataplane);

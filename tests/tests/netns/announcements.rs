@@ -77,7 +77,7 @@ fn an_address_is_as_keepalived_makes_it() -> Result<()> {
     let ifindex = ifindex(&ours)?;
     ours.enter(|| {
         let addresses = Addresses::open()?;
-        shared().iter().try_for_each(|(ip, prefix)| addresses.add(ifindex, *ip, *prefix))
+        shared().iter().try_for_each(|(ip, prefix)| addresses.add(ifindex, *ip, *prefix).map(drop))
     })?;
     let list = ours.ip("address show dev wire")?;
     ensure!(!list.contains("tentative") && !list.contains("brd 10."), "{list}");

@@ -15,4 +15,5 @@ mod pair;
 mod paths;
 mod reach;
 mod refusals;
+mod sessions;
 mod transfer;

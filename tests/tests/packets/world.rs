@@ -1,13 +1,19 @@
 //! The program, loaded and ready to be asked.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::verdict::{Action, Verdict};
 use lb_daemon::{
-    config::{Global, XdpMode},
+    config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus},
-    dataplane::{CounterReader, Dataplane, Leases, Reaper, Simulated, XdpAction},
+    dataplane::{
+        CounterReader, Dataplane, Ender, FindWay, Leases, Program, Reaper, Replica, Simulated,
+        XdpAction,
+    },
 };
 use nix::net::if_::if_nametoindex;
 use tests::lab::{Dir, Family, Interface, Namespace, veth};
@@ -22,7 +28,7 @@ pub(crate) struct World {
     leases: Mutex<Leases>,
     /// Interfaces towards clients and backends.
     pub(crate) arms: (u32, u32),
-    links: (Interface, Interface),
+    links: Arc<(Interface, Interface)>,
 }
 
 /// What the program did with a frame.
@@ -44,26 +50,44 @@ impl World {
         settings: impl FnOnce(&mut Global),
         story: impl FnOnce(&mut World) -> Result<()> + Send,
     ) -> Result<()> {
-        let mut global = Global {
-            node: "lb".into(),
-            interfaces: vec!["front".into(), "back".into()],
-            xdp_mode: XdpMode::Auto,
-            maxconn: 4096,
-            max_half_open: 1024,
-            source_ports: 1024..=32_767,
-            bpffs: "/sys/fs/bpf/tandem".into(),
-        };
+        let mut global = global("/sys/fs/bpf/tandem");
         settings(&mut global);
+        Self::with_arms(|links| story(&mut Self::open(global, None, links)?))
+    }
+
+    /// Two of them with the same interfaces, each the other's peer; the first has the lower half of
+    /// the translation ports.
+    pub(crate) fn run_pair(
+        peers: [Peer; 2],
+        story: impl FnOnce(&mut World, &mut World) -> Result<()> + Send,
+    ) -> Result<()> {
+        let [one, two] = ["one", "two"].map(|name| global(&format!("/sys/fs/bpf/{name}")));
+        Self::with_arms(|links| {
+            let mut one = Self::open(one, Some(&peers[0]), links.clone())?;
+            story(&mut one, &mut Self::open(two, Some(&peers[1]), links)?)
+        })
+    }
+
+    /// In a namespace with two interfaces.
+    fn with_arms(
+        story: impl FnOnce(Arc<(Interface, Interface)>) -> Result<()> + Send,
+    ) -> Result<()> {
         let namespace = Namespace::new("lb", &Dir::new()?)?;
         // Never sent by: the program wants an interface's number for each
         // frame, and asks for its MTU.
-        let links = veth((&namespace, "front"), (&namespace, "back"))?;
-        namespace.enter(|| {
-            let (dataplane, _) = Dataplane::open(&global)?;
-            let (counters, leases) = (dataplane.counters()?, Mutex::new(dataplane.leases()?));
-            let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
-            story(&mut Self { dataplane, global, counters, leases, arms, links })
-        })
+        let links = Arc::new(veth((&namespace, "front"), (&namespace, "back"))?);
+        namespace.enter(|| story(links))
+    }
+
+    fn open(
+        global: Global,
+        peer: Option<&Peer>,
+        links: Arc<(Interface, Interface)>,
+    ) -> Result<Self> {
+        let (dataplane, _) = Dataplane::open(&global, peer)?;
+        let (counters, leases) = (dataplane.counters()?, Mutex::new(dataplane.leases()?));
+        let arms = (if_nametoindex("front")?, if_nametoindex("back")?);
+        Ok(Self { dataplane, global, counters, leases, arms, links })
     }
 
     /// Sets the MTUs of the interfaces towards clients and backends.
@@ -131,7 +155,31 @@ impl World {
         tables.into_iter().find(|table| table.family == name).context("a table for each family")
     }
 
+    /// The program with this name, on the same maps.
+    pub(crate) fn program(&self, name: &'static str) -> Result<Program> {
+        self.dataplane.program(&self.global, name)
+    }
+
     pub(crate) fn reaper(&self) -> Result<Reaper> {
         self.dataplane.reaper(&self.global)
+    }
+    pub(crate) fn ender(&self) -> Result<Ender> {
+        self.dataplane.ender(&self.global)
+    }
+
+    pub(crate) fn replica(&self, find: FindWay) -> Result<Replica> {
+        self.dataplane.replica(&self.global, find)
+    }
+}
+
+fn global(bpffs: &str) -> Global {
+    Global {
+        node: "lb".into(),
+        interfaces: vec!["front".into(), "back".into()],
+        xdp_mode: XdpMode::Auto,
+        maxconn: 4096,
+        max_half_open: 1024,
+        source_ports: 1024..=32_767,
+        bpffs: bpffs.into(),
     }
 }

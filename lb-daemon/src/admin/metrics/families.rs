@@ -195,6 +195,13 @@ fn groups(out: &mut Encoder<'_>, groups: &[GroupStatus]) -> fmt::Result {
         each(|group| group.claims),
     )?;
     out.counters(
+        &family(
+            "group_addresses_put_back",
+            "Addresses put back onto an interface that somebody else had taken them off.",
+        ),
+        each(|group| group.put_back),
+    )?;
+    out.counters(
         &family("group_transitions", "How often this host took the role for the group."),
         groups.iter().flat_map(|group| {
             let taken = group.taken.iter();

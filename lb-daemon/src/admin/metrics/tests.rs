@@ -117,6 +117,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_group_tracked{group="gw",kind="interface",name="eth1"} 1
         tandem_group_transitions_total{group="gw",role="BACKUP"} 2
         tandem_group_address_claims_total{group="gw"} 0
+        tandem_group_addresses_put_back_total{group="gw"} 0
         tandem_group_adverts_sent_total{group="gw"} 273000
         tandem_group_adverts_received_total{group="gw"} 4
         tandem_group_adverts_discarded_total{group="gw",reason="hop_limit"} 3

@@ -11,6 +11,9 @@ use super::{
     rules::{Claim, Rules},
 };
 
+/// Why a host takes over that has heard no master, for people.
+const NOBODY: &str = "no master was heard";
+
 /// Waiting for a master to be gone: the `Master_Down_Timer`. How long that takes follows from the
 /// rules in force at the time, for weights and reloads change them.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Group {
     ) {
         let own = self.rules.patience();
         let interval = self.heard.map_or(own, |(_, theirs)| own.max(theirs));
-        let wait = Wait { from: now, interval, until, why: "no master was heard".to_owned() };
+        let wait = Wait { from: now, interval, until, why: NOBODY.to_owned() };
         self.change(State::Backup(wait), why, now, out);
     }
 
@@ -76,6 +79,26 @@ impl Group {
     pub(super) fn backup_hears_farewell(&mut self, sender: IpAddr, now: Instant) {
         let why = format!("{sender} gave the group up");
         self.wait_for_nobody(why, now);
+    }
+
+    /// A take-over for this reason failed, for want of a way to tell the others: they may take over
+    /// themselves.
+    pub(super) fn wait_to_be_heard(
+        &mut self,
+        reason: String,
+        failure: &str,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let why = format!("cannot advertise: {failure}");
+        if let State::Backup(wait) = &mut self.state {
+            wait.from = now;
+            wait.until = Until::Down;
+            wait.why = reason;
+            self.set_why(why);
+        } else {
+            self.become_backup(Until::Down, why, now, out);
+        }
     }
 
     fn wait_for_nobody(&mut self, why: String, now: Instant) {

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Counts, Discard, Input, Output, Past, Received, Role, Standing, Transition,
     backup::{Until, Wait},
-    master::Mastery,
+    master::{Bid, Mastery},
     record::Record,
     rules::{self, Rules, Verdict},
 };
@@ -36,8 +36,10 @@ use crate::config;
 /// lets no time run out: all that have come in are to be handed over, and then, if
 /// [`next_deadline`](Self::next_deadline) is not in the future, an [`Input::Tick`].
 ///
-/// Three things are done beyond the RFCs, so that no two hosts serve:
+/// Four things are done beyond the RFCs, so that no two hosts serve:
 ///
+/// - Only an advert that went out renews the lease. A host whose adverts the kernel refuses to send
+///   does not serve: its peer hears nothing of it, and takes over.
 /// - A master whose lease has lapsed was held up for so long that a peer may have taken over. It
 ///   takes itself for beaten, and begins as a backup that has to hear nothing for the whole time.
 /// - A backup whose time is up, but that comes to see so late that it was held up itself, listens
@@ -58,6 +60,10 @@ pub struct Group {
     pub(super) standing: Standing,
     /// Whether the operator had it hand over, and nobody has needed it since.
     pub(super) has_handed_over: bool,
+    /// The take-over that has not been told the others yet.
+    pub(super) bid: Option<Bid>,
+    /// Why the last advert was not sent; none if it was.
+    pub(super) unsent: Option<String>,
     /// When the host may take over from the weaker master that it hears.
     pub(super) preempt_at: Option<Instant>,
     /// The last master that was heard and heeded, and the time it takes between its adverts.
@@ -93,6 +99,8 @@ impl Group {
             state: State::Init,
             standing: Standing::default(),
             has_handed_over: false,
+            bid: None,
+            unsent: None,
             preempt_at: None,
             heard: None,
             since: now,
@@ -104,6 +112,10 @@ impl Group {
     /// Takes in what happened, and says what is to be done about it, in this order.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
         let mut out = Vec::new();
+        if let Input::Sent(result) = input {
+            self.hear_of_sending(result, now, &mut out);
+            return out;
+        }
         self.notice_lapse(now, &mut out);
         match input {
             Input::Advert(received) => {
@@ -114,7 +126,7 @@ impl Group {
             Input::Standing(standing) => self.stand(standing, now, &mut out),
             Input::Failover => self.hand_over(now, &mut out),
             Input::Stop => self.stop(now, &mut out),
-            Input::Tick => {}
+            Input::Sent(_) | Input::Tick => {}
         }
         self.run_due(now, &mut out);
         out
@@ -160,9 +172,11 @@ impl Group {
         out
     }
 
-    /// Has adverts come from another address from now on: the interface was renumbered.
+    /// Has adverts come from this address from now on: the way to the peers is a new one, perhaps
+    /// because the interface was renumbered.
     pub fn set_source(&mut self, source: IpAddr) {
         self.source = source;
+        self.unsent = None;
     }
 
     /// The address that its adverts come from.
@@ -230,6 +244,16 @@ impl Group {
     /// What is wrong with the last advert that came in, for people; none if nothing is.
     pub fn problem(&self) -> Option<&str> {
         self.record.problem.as_deref()
+    }
+
+    /// Why the last advert could not be sent, for people; none if it was.
+    pub fn unsent(&self) -> Option<&str> {
+        self.unsent.as_deref()
+    }
+
+    /// Has another reason for the same role.
+    pub(super) fn set_why(&mut self, why: String) {
+        self.why = why;
     }
 
     fn hear(&mut self, received: &Received, now: Instant, out: &mut Vec<Output>) {
@@ -311,7 +335,7 @@ impl Group {
     /// Takes part in the election (RFC 9568, 6.4.1): the owner of the addresses as their master.
     fn begin(&mut self, why: &str, now: Instant, out: &mut Vec<Output>) {
         self.claim_ownership(now, out);
-        if !matches!(self.state, State::Master(_)) {
+        if self.bid.is_none() {
             self.become_backup(Until::Down, why.to_owned(), now, out);
         }
     }
@@ -367,6 +391,7 @@ impl Group {
     ) {
         let from = self.role();
         self.state = state;
+        self.bid = None;
         self.since = now;
         self.why.clone_from(&why);
         self.preempt_at = None;

@@ -1,4 +1,4 @@
-//! What a master does: it advertises, and renews its lease with every advert.
+//! What a master does: it advertises, and renews its lease with every advert that was sent.
 
 use std::{
     net::IpAddr,
@@ -22,12 +22,21 @@ const ANSWERS_PER_INTERVAL: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Mastery {
     since: Instant,
-    /// When the last advert was sent.
+    /// When the last advert was to be sent.
     sent: Instant,
-    /// Until when it may serve.
+    /// Until when it may serve: on the strength of the last advert that went out.
     pub(super) lease: Instant,
     announcements: Announcements,
     conflict: Option<Conflict>,
+}
+
+/// A take-over that becomes true when its advert has gone out.
+#[derive(Debug)]
+pub(super) struct Bid {
+    /// When that was to be sent.
+    sent: Instant,
+    /// Why this host takes over, for people.
+    why: String,
 }
 
 /// Another host took itself for the master.
@@ -43,34 +52,64 @@ impl Mastery {
         let advert = self.sent + interval;
         let healed = self.conflict.as_ref().map(|conflict| conflict.heals_at);
         let others = self.announcements.next_deadline().into_iter().chain(healed);
-        others.fold(advert, Instant::min)
+        others.chain([self.lease]).fold(advert, Instant::min)
     }
 }
 
 impl Group {
-    /// Lease, advert, addresses, announcements: RFC 9568, 6.4.2 has the advert come before the
-    /// announcements.
+    /// Advert, lease, addresses, announcements: RFC 9568, 6.4.2 has the advert come before the
+    /// announcements. Nothing but the advert is done before that has gone out.
     pub(super) fn take_over(&mut self, why: String, now: Instant, out: &mut Vec<Output>) {
-        let mut announcements = Announcements::default();
-        let times = announcements.begin(&self.config.announce, now);
-        self.record.counts.became_master += 1;
-        self.has_handed_over = false;
-        let mastery = Mastery { since: now, sent: now, lease: now, announcements, conflict: None };
-        let mut changed = Vec::new();
-        self.change(State::Master(mastery), why, now, &mut changed);
-        self.send_advert(now, out);
-        out.push(Output::Hold(true));
-        announce(times, out);
-        out.append(&mut changed);
+        self.bid = Some(Bid { sent: now, why });
+        self.put_out(out);
     }
 
     pub(super) fn send_advert(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Master(mastery) = &mut self.state else { return };
         mastery.sent = now;
-        mastery.lease = now + self.rules.lease();
-        out.push(Output::Lease(Some(mastery.lease)));
+        self.put_out(out);
+    }
+
+    fn put_out(&mut self, out: &mut Vec<Output>) {
         out.push(Output::Send(self.rules.advert()));
         self.record.counts.sent += 1;
+    }
+
+    /// Takes in whether the last advert went out.
+    pub(super) fn hear_of_sending(
+        &mut self,
+        result: Result<(), String>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        self.unsent = result.as_ref().err().cloned();
+        match (self.bid.take(), result) {
+            (Some(bid), Ok(())) => self.rule(bid, now, out),
+            (Some(bid), Err(failure)) => self.wait_to_be_heard(bid.why, &failure, now, out),
+            (None, Ok(())) => self.renew_lease(out),
+            // The lease stays what it was.
+            (None, Err(_)) => {}
+        }
+    }
+
+    fn rule(&mut self, Bid { sent, why }: Bid, now: Instant, out: &mut Vec<Output>) {
+        let mut announcements = Announcements::default();
+        let times = announcements.begin(&self.config.announce, now);
+        self.record.counts.became_master += 1;
+        self.has_handed_over = false;
+        let lease = sent + self.rules.lease();
+        let mastery = Mastery { since: sent, sent, lease, announcements, conflict: None };
+        out.extend([Output::Lease(Some(lease)), Output::Hold(true)]);
+        announce(times, out);
+        self.change(State::Master(mastery), why, now, out);
+    }
+
+    /// The lease counts from the moment the advert was to be sent, which is before it was.
+    fn renew_lease(&mut self, out: &mut Vec<Output>) {
+        // The last word of one that is master no longer renews nothing.
+        let State::Master(mastery) = &mut self.state else { return };
+        mastery.lease = mastery.sent + self.rules.lease();
+        out.push(Output::Lease(Some(mastery.lease)));
     }
 
     /// Has a master stop serving and say so (RFC 9568, 6.4.3: priority 0).
@@ -162,12 +201,18 @@ impl Group {
         announce(times, out);
     }
 
-    /// Takes a master for beaten that comes to itself after its lease has ended.
+    /// Takes a master for beaten that comes to itself after its lease has ended, or that could not
+    /// renew it.
     pub(super) fn notice_lapse(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Master(mastery) = &self.state else { return };
         if now >= mastery.lease {
-            let held_up = now.saturating_duration_since(mastery.sent);
-            let why = format!("was held up for {} ms: another may serve", held_up.as_millis());
+            let why = match &self.unsent {
+                Some(why) => format!("cannot advertise, so another may serve: {why}"),
+                None => {
+                    let held_up = now.saturating_duration_since(mastery.sent).as_millis();
+                    format!("was held up for {held_up} ms: another may serve")
+                }
+            };
             out.extend([Output::Lease(None), Output::Hold(false)]);
             self.become_backup(Until::Down, why, now, out);
         }

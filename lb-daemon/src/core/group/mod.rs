@@ -165,11 +165,15 @@ pub enum Input {
     Failover,
     /// The daemon stops.
     Stop,
+    /// The answer to an [`Output::Send`]: whether the advert went out to all who should have it, or
+    /// why not.
+    Sent(Result<(), String>),
     /// The deadline has come, or something else made the driver look.
     Tick,
 }
 
-/// What is to be done, in this order.
+/// What is to be done, in this order. A [`Send`](Self::Send) is answered by [`Input::Sent`] before
+/// anything else, and what comes of that is done before the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Serve the group until then; or, with nothing, no longer from now on.

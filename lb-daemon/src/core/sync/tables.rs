@@ -90,6 +90,16 @@ pub trait Tables {
     /// If the program that does it cannot be run.
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64>;
 
+    /// Looks once more for the way to clients of adopted connections that it was not known for. To be
+    /// called about once a second; takes some milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// If the program that does it cannot be run.
+    fn repair(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Names of the groups that this host serves now: that it has a lease on.
     fn serving(&self) -> BTreeSet<String>;
 

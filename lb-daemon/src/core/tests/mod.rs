@@ -7,6 +7,7 @@ mod properties;
 mod reach;
 mod reload;
 mod service;
+mod sessions;
 mod standing;
 
 use std::fmt::Write as _;
@@ -47,6 +48,8 @@ struct Bench {
     resolve: Vec<IpAddr>,
     /// What the last event said to the operator.
     notices: Vec<Notice>,
+    /// Backends whose connections were ended by the last event.
+    ended: Vec<String>,
     /// The probes under way.
     probes: Vec<ProbeRequest>,
     /// The scripts under way.
@@ -76,6 +79,7 @@ impl Bench {
             told: false,
             moved: Vec::new(),
             resolve: Vec::new(),
+            ended: Vec::new(),
             probes: Vec::new(),
             notices: Vec::new(),
             runs: Vec::new(),
@@ -102,6 +106,7 @@ impl Bench {
         self.applied = false;
         self.resolve.clear();
         self.notices.clear();
+        self.ended.clear();
         self.commands.clear();
         self.hooks.clear();
         for effect in self.core.handle(event, self.now) {
@@ -114,6 +119,13 @@ impl Bench {
                     self.told = true;
                     self.desired = desired;
                     self.applied = true;
+                }
+                Effect::EndSessions { number, backend } => {
+                    assert!(self.told, "there are no connections to the unknown");
+                    let mut services = self.desired.services.values();
+                    let gets_new_ones = services.any(|s| s.slots.0.contains(&number));
+                    assert!(!gets_new_ones, "new ones still come");
+                    self.ended.push(backend);
                 }
                 Effect::Probe(request) => self.probes.push(request),
                 Effect::Resolve(target) => self.resolve.push(target),

@@ -112,10 +112,18 @@ fn all() -> [Case; 5] {
     ]
 }
 
+#[test]
+fn a_peer_may_be_behind_a_router() {
+    let case = vrrp(VrrpVersion::V3, Family::V4, vec![PEER]);
+    for hop_limit in 1..=255 {
+        assert!(case.read(hop_limit).is_ok(), "{hop_limit}");
+    }
+}
+
 /// RFC 3768, 7.1: MUST verify that the IP TTL is 255; RFC 9568, 7.1: that the TTL or hop limit is.
 #[test]
 fn only_a_hop_limit_of_255_is_accepted() {
-    for case in all() {
+    for case in all().into_iter().filter(|case| case.format.multicast().is_some()) {
         for hop_limit in 0..255 {
             assert_eq!(case.read(hop_limit), Err(Discard::Ttl));
         }

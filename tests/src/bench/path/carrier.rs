@@ -152,7 +152,7 @@ impl Program {
         global.interfaces.push(BACK.to_owned());
         let desired = desired(hosts)?;
         hosts.balancer.enter(|| -> Result<()> {
-            let (mut dataplane, _) = Dataplane::open(&global)?;
+            let (mut dataplane, _) = Dataplane::open(&global, None)?;
             dataplane.apply(&desired)?;
             dataplane.attach(&global)
         })?;

@@ -16,6 +16,8 @@ mod stall;
 mod strangers;
 mod survival;
 mod tracking;
+mod unsent;
+mod upkeep;
 
 use std::time::{Duration, Instant};
 

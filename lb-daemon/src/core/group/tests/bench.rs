@@ -9,13 +9,15 @@ const US: u8 = 10;
 pub(super) struct Bench {
     pub(super) group: Group,
     pub(super) now: Instant,
+    /// What comes of sending an advert.
+    pub(super) sends: Result<(), String>,
 }
 
 impl Bench {
     /// A machine that has been told nothing.
     pub(super) fn new(config: config::Group) -> Self {
         let now = Instant::now();
-        Self { group: Group::new(Arc::new(config), host(US), 1000, now), now }
+        Self { group: Group::new(Arc::new(config), host(US), 1000, now), now, sends: Ok(()) }
     }
 
     /// A machine whose host is well: a backup, unless it owns the addresses.
@@ -44,7 +46,26 @@ impl Bench {
     }
 
     pub(super) fn tell(&mut self, input: Input) -> Vec<Output> {
-        self.group.handle(input, self.now)
+        let outputs = self.group.handle(input, self.now);
+        self.answer(outputs)
+    }
+
+    pub(super) fn reconfigure(&mut self, config: Arc<config::Group>) -> Vec<Output> {
+        let outputs = self.group.reconfigure(config, self.now);
+        self.answer(outputs)
+    }
+
+    /// Says what came of every advert. What is done for that comes right after it.
+    fn answer(&mut self, outputs: Vec<Output>) -> Vec<Output> {
+        let mut all = Vec::new();
+        for output in outputs {
+            let is_sent = matches!(output, Output::Send(_));
+            all.push(output);
+            if is_sent {
+                all.extend(self.group.handle(Input::Sent(self.sends.clone()), self.now));
+            }
+        }
+        all
     }
 
     /// Hands an advert over, and lets the machine do what is due then.

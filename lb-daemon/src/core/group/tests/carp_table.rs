@@ -102,7 +102,7 @@ fn happen(bench: &mut Bench, kind: Kind) -> String {
 /// Role before, what happens, role after, what is done.
 type Row = (Role, Kind, Role, &'static str);
 
-const TAKES_OVER: &str = "lease, send 1/100, hold, announce, MASTER";
+const TAKES_OVER: &str = "send 1/100, lease, hold, announce, MASTER";
 const YIELDS: &str = "unlease, send 1/100, release, BACKUP";
 
 const TABLE: [Row; 68] = [
@@ -140,10 +140,10 @@ const TABLE: [Row; 68] = [
     (Role::Backup, Stop, Role::Init, "INIT"),
     (Role::Backup, Due, Role::Master, TAKES_OVER),
     (Role::Backup, Early, Role::Backup, ""),
-    (Role::Master, Farewell, Role::Master, "lease, send 1/100"),
-    (Role::Master, Slower, Role::Master, "lease, send 1/100"),
-    (Role::Master, TooSlow, Role::Master, "lease, send 1/100"),
-    (Role::Master, EqualAbove, Role::Master, "lease, send 1/100"),
+    (Role::Master, Farewell, Role::Master, "send 1/100, lease"),
+    (Role::Master, Slower, Role::Master, "send 1/100, lease"),
+    (Role::Master, TooSlow, Role::Master, "send 1/100, lease"),
+    (Role::Master, EqualAbove, Role::Master, "send 1/100, lease"),
     (Role::Master, EqualBelow, Role::Backup, YIELDS),
     (Role::Master, Faster, Role::Backup, YIELDS),
     (Role::Master, Replayed, Role::Master, ""),
@@ -155,7 +155,7 @@ const TABLE: [Row; 68] = [
     (Role::Master, Ill, Role::Fault, "unlease, send 255/255, release, FAULT"),
     (Role::Master, Failover, Role::Backup, "unlease, send 255/255, release, BACKUP"),
     (Role::Master, Stop, Role::Init, "unlease, send 255/255, release, INIT"),
-    (Role::Master, Due, Role::Master, "lease, send 1/100"),
+    (Role::Master, Due, Role::Master, "send 1/100, lease"),
     (Role::Master, Early, Role::Master, ""),
     (Role::Fault, Farewell, Role::Fault, ""),
     (Role::Fault, Slower, Role::Fault, ""),
@@ -222,7 +222,7 @@ fn a_demotion_slows_adverts_down_to_advskew_240_and_counts_the_rest() {
         let mut bench = Bench::in_role(Role::Master, group(carp(1, SKEW)));
         let outputs = bench.tell(Input::Standing(Standing { adjustment: -by, ..well() }));
         match outputs.as_slice() {
-            [Output::Lease(Some(_)), Output::Send(Advert::Carp(advert))] => {
+            [Output::Send(Advert::Carp(advert)), Output::Lease(Some(_))] => {
                 (advert.advskew, advert.demotion)
             }
             other => panic!("a demoted master tells the others at once: {other:?}"),

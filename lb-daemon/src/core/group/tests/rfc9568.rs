@@ -60,14 +60,14 @@ fn section_6_1_the_owner_preempts_whatever_preempt_mode_says() {
     bench.hear(20, advert(254, 100));
     assert_eq!(bench.group.role(), Role::Backup);
     let outputs = bench.tell(Input::Standing(well()));
-    assert_eq!(line(&outputs), "lease, send 255, hold, announce, MASTER");
+    assert_eq!(line(&outputs), "send 255, lease, hold, announce, MASTER");
 }
 
 #[test]
 fn section_6_4_1_the_owner_becomes_active_at_startup() {
     let mut bench = Bench::new(config(255));
     let outputs = bench.tell(Input::Standing(well()));
-    assert_eq!(line(&outputs), "unlease, release, lease, send 255, hold, announce, MASTER");
+    assert_eq!(line(&outputs), "unlease, release, send 255, lease, hold, announce, MASTER");
     assert_eq!(bench.waits(), seconds(1), "Adver_Timer is Advertisement_Interval");
 }
 
@@ -89,7 +89,7 @@ fn section_6_4_2_a_shutdown_cancels_the_timer() {
 #[test]
 fn section_6_4_2_when_the_timer_fires_the_advert_comes_before_the_announcements() {
     let mut bench = Bench::started(config(100));
-    assert_eq!(line(&bench.until_due()), "lease, send 100, hold, announce, MASTER");
+    assert_eq!(line(&bench.until_due()), "send 100, lease, hold, announce, MASTER");
     assert_eq!(bench.waits(), seconds(1), "Adver_Timer is Advertisement_Interval");
 }
 
@@ -148,7 +148,7 @@ fn section_6_4_3_the_advert_timer_goes_on_for_as_long_as_it_is_active() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     for _ in 0..10 {
         let before = bench.now;
-        assert_eq!(line(&bench.until_due()), "lease, send 100");
+        assert_eq!(line(&bench.until_due()), "send 100, lease");
         assert_eq!(bench.now - before, seconds(1));
     }
 }
@@ -157,7 +157,7 @@ fn section_6_4_3_the_advert_timer_goes_on_for_as_long_as_it_is_active() {
 fn section_6_4_3_priority_zero_is_answered_and_sets_the_advert_timer_anew() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     bench.pass(millis(700));
-    assert_eq!(line(&bench.hear(20, advert(0, 100))), "lease, send 100");
+    assert_eq!(line(&bench.hear(20, advert(0, 100))), "send 100, lease");
     assert_eq!(bench.waits(), seconds(1));
 }
 
@@ -192,7 +192,7 @@ fn section_6_4_3_at_the_same_priority_the_greater_address_wins_as_a_number() {
 fn section_6_4_3_a_lower_priority_is_discarded_and_answered_at_once() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     bench.pass(millis(700));
-    assert_eq!(line(&bench.hear(20, advert(99, 100))), "lease, send 100");
+    assert_eq!(line(&bench.hear(20, advert(99, 100))), "send 100, lease");
     assert_eq!(bench.waits(), millis(300), "announcements are due then");
     assert_eq!(bench.group.role(), Role::Master);
 }

@@ -39,7 +39,7 @@ fn a_fault_is_told_with_its_reasons() {
 fn a_master_whose_weight_changes_tells_the_others_at_once() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     let light = Standing { adjustment: -60, ..well() };
-    assert_eq!(line(&bench.tell(Input::Standing(light.clone()))), "lease, send 40");
+    assert_eq!(line(&bench.tell(Input::Standing(light.clone()))), "send 40, lease");
     assert_eq!(bench.tell(Input::Standing(light)), []);
 }
 
@@ -140,11 +140,11 @@ fn a_reload_keeps_a_master_and_tells_the_others_at_once() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     let since = bench.group.since();
     bench.pass(millis(300));
-    let outputs = bench.group.reconfigure(Arc::new(config(90)), bench.now);
-    assert_eq!(line(&outputs), "lease, send 90");
+    let outputs = bench.reconfigure(Arc::new(config(90)));
+    assert_eq!(line(&outputs), "send 90, lease");
     let faster = group(vrrp(VrrpVersion::V3, 90, millis(100)));
-    let outputs = bench.group.reconfigure(Arc::new(faster), bench.now);
-    assert_eq!(line(&outputs), "lease, send 90");
+    let outputs = bench.reconfigure(Arc::new(faster));
+    assert_eq!(line(&outputs), "send 90, lease");
     assert_eq!(bench.waits(), millis(100));
     assert_eq!(
         bench.group.lease().expect("it is master") - bench.now,
@@ -158,8 +158,8 @@ fn a_reload_with_other_addresses_holds_and_announces_them() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     let mut other = config(100);
     other.addresses[0].ip = host(101);
-    let outputs = bench.group.reconfigure(Arc::new(other), bench.now);
-    assert_eq!(line(&outputs), "lease, send 100, hold, announce");
+    let outputs = bench.reconfigure(Arc::new(other));
+    assert_eq!(line(&outputs), "send 100, lease, hold, announce");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_reload_that_changes_nothing_does_nothing() {
     for role in [Role::Init, Role::Backup, Role::Master, Role::Fault] {
         let mut bench = Bench::in_role(role, config(100));
         let due = bench.group.next_deadline();
-        assert_eq!(bench.group.reconfigure(Arc::new(config(100)), bench.now), []);
+        assert_eq!(bench.reconfigure(Arc::new(config(100))), []);
         assert_eq!(bench.group.next_deadline(), due);
     }
 }
@@ -176,7 +176,7 @@ fn a_reload_that_changes_nothing_does_nothing() {
 fn a_reload_gives_a_backup_its_new_skew() {
     let mut bench = Bench::started(config(100));
     bench.pass(seconds(1));
-    bench.group.reconfigure(Arc::new(config(128)), bench.now);
+    bench.reconfigure(Arc::new(config(128)));
     assert_eq!(bench.waits(), millis(2500));
 }
 

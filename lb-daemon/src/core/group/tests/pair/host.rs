@@ -12,6 +12,8 @@ pub(super) struct Host {
     pub(super) standing: Standing,
     /// Whether its interface is up.
     pub(super) link: bool,
+    /// Whether its kernel refuses to send adverts.
+    pub(super) mute: bool,
     /// Until when the daemon is stalled.
     pub(super) stalled: Option<u64>,
     /// What came in while it was.
@@ -51,6 +53,6 @@ impl Host {
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.daemon.is_some() && self.link && self.standing.faults.is_empty()
+        self.daemon.is_some() && self.link && !self.mute && self.standing.faults.is_empty()
     }
 }

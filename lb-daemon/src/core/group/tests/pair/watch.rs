@@ -34,6 +34,8 @@ pub(super) struct Tally {
     fenced: u64,
     overlaps: u64,
     settled: u64,
+    /// Leases that ended because adverts could not be sent.
+    unheard: u64,
 }
 
 impl Tally {
@@ -46,6 +48,7 @@ impl Tally {
         self.fenced += other.fenced;
         self.overlaps += other.overlaps;
         self.settled += other.settled;
+        self.unheard += other.unheard;
     }
 
     pub(super) fn expect_everything(&self) {
@@ -57,6 +60,7 @@ impl Tally {
             self.fenced,
             self.overlaps,
             self.settled,
+            self.unheard,
         ];
         assert!(counts.iter().all(|&count| count > 50), "hardly anything happened: {self:?}");
     }
@@ -164,9 +168,15 @@ impl Watch {
         }
     }
 
+    /// Notes that a host's daemon died, and what it knew with it.
     pub(super) fn forget(&mut self, number: usize) {
         self.last_sent[number] = None;
         self.debts[number] = None;
+        for ((_, to), (_, fate)) in &mut self.fates {
+            if *to == number && *fate == Some(Fate::Heard) {
+                *fate = Some(Fate::NobodyThere);
+            }
+        }
     }
 
     /// Looks at what a daemon did.
@@ -190,6 +200,8 @@ impl Watch {
         }
         let role = daemon.role();
         in_order(outputs);
+        let renews = |output: &Output| matches!(output, Output::Lease(Some(_)));
+        expect(!host.mute || !outputs.iter().any(renews), "an unsent advert renews no lease");
         expect(host.lease == daemon.lease(), "the map has the lease of the machine");
         expect(
             host.lease.is_some() == (role == Role::Master),
@@ -198,10 +210,11 @@ impl Watch {
         self.on_time(host, now, number, &before, outputs);
 
         let was_master = before.role == Role::Master;
-        let lapsed = outputs.first() == Some(&Output::Lease(None))
-            && !outputs.iter().any(|output| matches!(output, Output::Send(_)));
+        // Who gives way knowingly says so in between.
+        let lapsed = outputs.starts_with(&[Output::Lease(None), Output::Hold(false)]);
         if was_master && lapsed {
             self.tally.lapses += 1;
+            self.tally.unheard += u64::from(daemon.unsent().is_some());
         }
         match before.heard {
             Some(heard) if was_master && !lapsed && heard > before.rank => {
@@ -319,7 +332,11 @@ impl Watch {
             if host.stalled.is_some() || host.daemon.is_none() {
                 self.last_sent[number] = None;
             } else if host.serves_at(from) {
-                expect(host.serves_at(to), "no running master lets its lease lapse");
+                let is_heard = host.daemon.as_ref().is_some_and(|daemon| daemon.unsent().is_none());
+                expect(
+                    host.serves_at(to) || !is_heard,
+                    "no running master that can advertise lets its lease lapse",
+                );
             }
         }
         if self.server.is_some_and(|server| !hosts[server].serves_at(to)) {
@@ -364,14 +381,22 @@ fn expect(holds: bool, what: &str) {
     assert!(holds, "it does not hold that {what}");
 }
 
-/// Leases come before what depends on them, and go before anyone is told that they may serve.
+/// Leases follow an advert, come before what depends on them, and go before anyone is told that they
+/// may serve.
 fn in_order(outputs: &[Output]) {
     let place = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted);
     let lease = place(&|output| matches!(output, Output::Lease(_)));
     let send = place(&|output| matches!(output, Output::Send(_)));
+    let unlease = place(&|output| *output == Output::Lease(None));
     let hold = place(&|output| matches!(output, Output::Hold(_)));
     let announce = place(&|output| matches!(output, Output::Announce { .. }));
-    expect(send.is_none() || lease < send, "no advert without its lease before it");
+    expect(send.is_none() || unlease < send, "a lease is gone before others are told");
+    let is_backed = |at: usize| matches!(outputs[at - 1], Output::Send(_));
+    let renewals = (0..outputs.len()).filter(|&at| matches!(outputs[at], Output::Lease(Some(_))));
+    expect(
+        renewals.into_iter().all(|at| at > 0 && is_backed(at)),
+        "an advert comes before its lease",
+    );
     if hold.is_some() {
         expect(lease < hold, "addresses move after the lease");
         expect(announce.is_none() || hold < announce, "announced are addresses on hand");

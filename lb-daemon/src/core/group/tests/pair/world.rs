@@ -64,6 +64,7 @@ impl World {
                 source: host(10 + number),
                 standing: well(),
                 link: true,
+                mute: false,
                 stalled: None,
                 queue: Vec::new(),
                 lease: None,
@@ -200,25 +201,49 @@ impl World {
         let Some(daemon) = &mut host.daemon else { return };
         let before = Before::of(daemon, &input);
         let outputs = daemon.handle(input, local);
-        self.perform(number, before, &outputs);
+        self.perform(number, before, outputs);
     }
 
-    fn perform(&mut self, number: usize, before: Before, outputs: &[Output]) {
+    fn perform(&mut self, number: usize, before: Before, outputs: Vec<Output>) {
         let served = self.hosts[number].serves_at(self.now);
+        let mut done = Vec::new();
         for output in outputs {
-            match output {
-                Output::Lease(lease) => self.hosts[number].lease = *lease,
-                Output::Send(advert) => self.send(number, advert),
-                Output::Hold(_) | Output::Announce { .. } | Output::Changed(_) => {}
+            match &output {
+                Output::Send(advert) => {
+                    let result = self.send(number, advert);
+                    done.push(output);
+                    let host = &mut self.hosts[number];
+                    let local = host.local(self.now);
+                    let daemon = host.daemon.as_mut().expect("it said what to send");
+                    for output in daemon.handle(Input::Sent(result), local) {
+                        self.do_plainly(number, &output);
+                        done.push(output);
+                    }
+                }
+                other => {
+                    self.do_plainly(number, other);
+                    done.push(output);
+                }
             }
         }
-        self.watch.after(&self.hosts, self.now, number, before, outputs);
+        self.watch.after(&self.hosts, self.now, number, before, &done);
         if !served && self.hosts[number].serves_at(self.now) {
             self.watch.begins_to_serve(&self.hosts, self.now, number);
         }
     }
 
-    fn send(&mut self, sender: usize, advert: &Advert) {
+    fn do_plainly(&mut self, number: usize, output: &Output) {
+        match output {
+            Output::Lease(lease) => self.hosts[number].lease = *lease,
+            Output::Send(_) => panic!("an answer to sending is no reason to send"),
+            Output::Hold(_) | Output::Announce { .. } | Output::Changed(_) => {}
+        }
+    }
+
+    fn send(&mut self, sender: usize, advert: &Advert) -> Result<(), String> {
+        if self.hosts[sender].mute {
+            return Err("not permitted".to_owned());
+        }
         let packet = self.watch.number(sender, advert);
         let source = self.hosts[sender].source;
         for number in (0..self.hosts.len()).filter(|&number| number != sender) {
@@ -232,6 +257,7 @@ impl World {
                 self.flying.push((arrives, number, packet, received));
             }
         }
+        Ok(())
     }
 
     fn start(&mut self, number: usize) {
@@ -292,6 +318,7 @@ impl World {
         for number in 0..self.hosts.len() {
             let is_spared = number as u64 == spared;
             self.hosts[number].link = true;
+            self.hosts[number].mute = false;
             if self.hosts[number].stalled.is_some() {
                 self.hosts[number].stalled = Some(self.now);
             }
@@ -341,7 +368,7 @@ impl World {
         let number = self.random.below(self.hosts.len() as u64);
         let number = usize::try_from(number).expect("hosts are few");
         let is_running = self.hosts[number].is_running();
-        match self.random.below(10) {
+        match self.random.below(11) {
             0 => {
                 self.parted[number] = !self.parted[number];
                 self.watch.say(self.now, format_args!("{number} changes sides"));
@@ -374,6 +401,11 @@ impl World {
                 self.kill(number);
             }
             9 if is_running => self.reload(number),
+            10 => {
+                self.hosts[number].mute = !self.hosts[number].mute;
+                let mute = self.hosts[number].mute;
+                self.watch.say(self.now, format_args!("{number} is mute: {mute}"));
+            }
             _ => {}
         }
     }
@@ -401,7 +433,7 @@ impl World {
         if let Some(daemon) = &mut host.daemon {
             let before = Before::of(daemon, &Input::Tick);
             let outputs = daemon.reconfigure(Arc::clone(&host.config), local);
-            self.perform(number, before, &outputs);
+            self.perform(number, before, outputs);
         }
     }
 }

@@ -1,0 +1,103 @@
+//! Having the program enter and end connections.
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use lb_common::{
+    flow::{
+        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, NO_HOP, RESET, SERVER_FIN, SYN_ACK,
+    },
+    maps::{ADOPT_BATCH, ADOPT_HEADER},
+};
+
+use super::tuple::Keys;
+use crate::{core::sync::Connection, dataplane::family::Family};
+
+/// The state bits that a connection can have.
+const STATES: u8 = SYN_ACK | ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET;
+
+/// The numbers of a connection's owners here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) service: u16,
+    pub(super) backend: u16,
+}
+
+/// An order to enter a connection: `order` is one of the kinds of [`lb_common::flow`].
+pub(super) fn enter<A: Family>(
+    keys: &Keys<A>,
+    connection: &Connection,
+    numbers: Numbers,
+    hop: Option<u16>,
+    order: u8,
+) -> Adoption<A> {
+    Adoption {
+        key: keys.forward,
+        reverse: keys.reverse,
+        timestamp: connection.timestamp,
+        place: 0,
+        backend: numbers.backend,
+        service: numbers.service,
+        hop: hop.unwrap_or(NO_HOP),
+        // Only those are told of that came so far.
+        state: connection.state & STATES | SYN_ACK | ESTABLISHED,
+        order,
+    }
+}
+
+/// An order to end a connection.
+pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
+    Adoption {
+        key: keys.forward,
+        reverse: keys.reverse,
+        timestamp: 0,
+        place: 0,
+        backend: 0,
+        service: 0,
+        hop: NO_HOP,
+        state: 0,
+        order: FORGET,
+    }
+}
+
+/// Has the program carry out orders one after the other, and write into each what came of it. What
+/// failed is tried once more: another processor may have been in the way.
+///
+/// # Errors
+///
+/// If the program cannot be run. Some of the orders may have been carried out.
+pub(super) fn carry_out<A: Family>(programs: &Ebpf, orders: &mut [Adoption<A>]) -> Result<()> {
+    let program: &Xdp = programs.program(A::ADOPT).context("no adopt program")?.try_into()?;
+    for batch in orders.chunks_mut(ADOPT_BATCH) {
+        let asked: Vec<u8> = batch.iter().map(|order| order.order).collect();
+        run(program, batch)?;
+        for (order, asked) in batch.iter_mut().zip(asked) {
+            if order.order == ADOPT_FAILED {
+                order.order = asked;
+                run(program, std::slice::from_mut(order))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run<A: Family>(program: &Xdp, batch: &mut [Adoption<A>]) -> Result<()> {
+    // SAFETY: plain words without padding, asserted where they are defined, of which every bit
+    // pattern is valid.
+    let bytes = unsafe {
+        std::slice::from_raw_parts_mut(batch.as_mut_ptr().cast::<u8>(), size_of_val(batch))
+    };
+    let mut input = vec![0; ADOPT_HEADER];
+    input.extend_from_slice(bytes);
+    let mut output = vec![0; input.len()];
+    let options = TestRunOptions {
+        data_in: Some(&input),
+        data_out: Some(&mut output),
+        ..TestRunOptions::default()
+    };
+    program.test_run(options).context("cannot run the adopt program")?;
+    bytes.copy_from_slice(&output[ADOPT_HEADER..]);
+    Ok(())
+}

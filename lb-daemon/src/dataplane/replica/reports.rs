@@ -1,0 +1,120 @@
+//! What the program reports of connections.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapData, RingBuf};
+use lb_common::{
+    addr::{V4, V6},
+    flow::{self, CHANGE_ESTABLISHED, CHANGE_GONE, born},
+    maps::TableState,
+};
+
+use super::tuple::{Keys, connection};
+use crate::{
+    core::sync::Change,
+    dataplane::{
+        family::Family,
+        mapped::{Access, Mapped},
+        pins::Pins,
+        table::FlowTable,
+    },
+};
+
+/// The reports, the oldest first, and how many could not be made.
+pub(super) struct Reports {
+    ring: RingBuf<MapData>,
+    tables: Mapped<TableState>,
+    /// How many were lost when that was last asked.
+    lost: u64,
+}
+
+impl Reports {
+    pub(super) fn open(pins: &Pins) -> Result<Self> {
+        let mut this = Self {
+            ring: pins.open("CHANGES")?,
+            tables: Mapped::open(pins, "TABLES", Access::Read)?,
+            lost: 0,
+        };
+        // What was lost before is nothing to this reader.
+        this.lost = this.lost();
+        Ok(this)
+    }
+
+    /// Readable when there is something to take.
+    pub(super) fn wake(&self) -> Result<OwnedFd> {
+        self.ring.as_fd().try_clone_to_owned().context("no more files can be opened")
+    }
+
+    /// Takes up to `limit` reports.
+    pub(super) fn take(
+        &mut self,
+        limit: usize,
+        v4: &FlowTable<V4>,
+        v6: &FlowTable<V6>,
+        into: &mut Vec<Change>,
+    ) -> Result<()> {
+        for _ in 0..limit {
+            let Some(report) = self.ring.next() else { break };
+            let change = match report.len() {
+                size if size == size_of::<flow::Change<V4>>() => change(&read(&report), v4),
+                size if size == size_of::<flow::Change<V6>>() => change(&read(&report), v6),
+                size => bail!("the program reports a change in {size} bytes"),
+            };
+            into.extend(change);
+        }
+        Ok(())
+    }
+
+    /// Whether some were lost since this was last asked.
+    pub(super) fn has_lost(&mut self) -> bool {
+        let lost = self.lost();
+        std::mem::replace(&mut self.lost, lost) != lost
+    }
+
+    fn lost(&self) -> u64 {
+        let tables = (0..self.tables.len()).filter_map(|table| self.tables.element(table));
+        // SAFETY: aligned words of a mapping that lives as long as `self`, which the program too
+        // changes atomically.
+        let words = tables.map(|it| unsafe {
+            AtomicU64::from_ptr(&raw mut (*it.as_ptr()).unreported).load(Ordering::Relaxed)
+        });
+        words.fold(0, u64::wrapping_add)
+    }
+}
+
+impl AsFd for Reports {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+/// A report as it lies in the ring.
+fn read<A: Family>(bytes: &[u8]) -> flow::Change<A> {
+    assert_eq!(bytes.len(), size_of::<flow::Change<A>>(), "asked by who calls this");
+    // SAFETY: plain words of which every bit pattern is valid, as many bytes as there are.
+    unsafe { bytes.as_ptr().cast::<flow::Change<A>>().read_unaligned() }
+}
+
+/// What the peer is to be told.
+fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<Change> {
+    let keys = Keys { forward: report.key, reverse: report.reverse };
+    if report.what == CHANGE_GONE {
+        return Some(Change::Gone(keys.tuple()));
+    }
+    let entry = flows.entry(report.place).filter(|flow| {
+        let is_same = born(flow.life) == born(report.life) && Keys::of(flow) == keys;
+        flow.is_forward() && is_same
+    });
+    match entry {
+        // It may have come further meanwhile. That is reported too, and does no harm twice.
+        Some(flow) => Some(Change::Is(connection(&flow))),
+        // Its end is reported next.
+        None if report.what == CHANGE_ESTABLISHED => None,
+        // Closed, and its place is free already or another one's.
+        None => Some(Change::Gone(keys.tuple())),
+    }
+}

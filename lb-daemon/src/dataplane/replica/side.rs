@@ -1,0 +1,260 @@
+//! One family's flow table, as it is kept equal to the peer's.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use aya::Ebpf;
+use lb_common::{
+    flow::{
+        ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER,
+        ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, state,
+    },
+    maps::Settings,
+};
+
+use super::{
+    digest,
+    names::Names,
+    orders::{self, Numbers},
+    places::Places,
+    scope::Within,
+    tuple::{Keys, connection, established},
+    ways::Ways,
+};
+use crate::{
+    core::sync::{Adopted, Change, Conflict, Connection, Digest},
+    dataplane::{family::Family, leases::monotonic_now, pins::Pins, table::FlowTable},
+};
+
+/// Connections whose way to the client is looked for once more in one go.
+const REPAIRS: usize = 1024;
+
+/// A family's table, and what is to be known of its places.
+pub(super) struct Side<A: Family> {
+    pub(super) flows: FlowTable<A>,
+    /// What was adopted since a transfer began.
+    marked: Option<Marked>,
+    /// Places of forward entries whose way back to the client was not known when they were adopted;
+    /// nothing until the table has been searched for such that an earlier daemon has left.
+    astray: Option<BTreeSet<u32>>,
+    /// Where in these to go on.
+    next: u32,
+}
+
+/// What need not be forgotten at the end of a transfer: what was adopted since it began, and what
+/// was born since.
+struct Marked {
+    places: Places,
+    since: u64,
+}
+
+/// What an order depends on beside the change that it is about.
+pub(super) struct Desk<'a> {
+    pub(super) names: &'a Names,
+    pub(super) settings: &'a Settings,
+    pub(super) ways: &'a mut Ways,
+    pub(super) programs: &'a Ebpf,
+    pub(super) done: &'a mut Adopted,
+}
+
+impl<A: Family> Side<A> {
+    pub(super) fn open(pins: &Pins) -> Result<Self> {
+        let flows = FlowTable::open(pins, A::FLOWS)?;
+        Ok(Self { flows, marked: None, astray: None, next: 0 })
+    }
+
+    /// Does what the peer tells of this family.
+    pub(super) fn adopt(
+        &mut self,
+        changes: &[Change],
+        conflict: Conflict,
+        desk: &mut Desk<'_>,
+    ) -> Result<()> {
+        let mut orders = Vec::new();
+        for change in changes {
+            if A::split(change.tuple().client).is_none() {
+                // The other family's.
+                continue;
+            }
+            let Some(keys) = Keys::<A>::split(change.tuple()) else {
+                desk.done.unknown += 1;
+                continue;
+            };
+            match change {
+                Change::Is(connection) => {
+                    orders.extend(self.enter(&keys, connection, conflict, desk)?);
+                }
+                Change::Gone(_) if conflict == Conflict::TakeTheirs => {
+                    orders.push(orders::forget(&keys));
+                }
+                // The packets come by this host: the peer has not heard them.
+                Change::Gone(_) => {}
+            }
+        }
+        self.carry_out(&mut orders, desk)
+    }
+
+    fn enter(
+        &self,
+        keys: &Keys<A>,
+        connection: &Connection,
+        conflict: Conflict,
+        desk: &mut Desk<'_>,
+    ) -> Result<Option<Adoption<A>>> {
+        let Some(numbers) = self.numbers(keys, connection, desk) else {
+            desk.done.unknown += 1;
+            return Ok(None);
+        };
+        let order = match conflict {
+            Conflict::KeepOurs => ADOPT,
+            Conflict::TakeTheirs => ADOPT_OVER,
+        };
+        // Next to nothing is sent to a client that has closed.
+        let is_closed = is_closed(connection.state);
+        let hop = if is_closed { None } else { desk.ways.hop(connection.tuple.client.ip())? };
+        Ok(Some(orders::enter(keys, connection, numbers, hop, order)))
+    }
+
+    /// Whose connection it is. One that is here has its owners, though they may have left the
+    /// configuration.
+    fn numbers(&self, keys: &Keys<A>, connection: &Connection, desk: &Desk<'_>) -> Option<Numbers> {
+        let tuple = &connection.tuple;
+        let known = desk.names.service(tuple.bind).and_then(|service| {
+            let backend = desk.names.backend(service, tuple.backend)?;
+            Some(Numbers { service, backend })
+        });
+        known.or_else(|| {
+            let (_, flow) = self.flows.find(&keys.forward, desk.settings)?;
+            let is_same = flow.is_forward() && Keys::of(&flow) == *keys;
+            is_same.then_some(Numbers { service: flow.service, backend: flow.backend })
+        })
+    }
+
+    fn carry_out(&mut self, orders: &mut [Adoption<A>], desk: &mut Desk<'_>) -> Result<()> {
+        orders::carry_out(desk.programs, orders)?;
+        for order in orders {
+            let done = &mut *desk.done;
+            match order.order {
+                ADOPT_NEW => {
+                    done.new += 1;
+                    self.adopted(order.place);
+                    if let Some(astray) = &mut self.astray
+                        && order.hop == NO_HOP
+                        && !is_closed(order.state)
+                    {
+                        astray.insert(order.place);
+                    }
+                }
+                ADOPT_KNOWN => {
+                    done.known += 1;
+                    self.adopted(order.place);
+                }
+                ADOPT_CONFLICT => done.conflicts += 1,
+                ADOPT_ENDED => done.ended += 1,
+                ADOPT_ABSENT => {}
+                // Also what failed twice: it could not be entered for now.
+                _ => done.full += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn adopted(&mut self, place: u32) {
+        if let Some(marked) = &mut self.marked {
+            marked.places.insert(place);
+        }
+    }
+
+    pub(super) fn mark(&mut self) {
+        let places = Places::new(self.flows.places());
+        self.marked = Some(Marked { places, since: monotonic_now() });
+    }
+
+    /// Ends what was there before the mark, and was not adopted since.
+    pub(super) fn forget_unmarked(
+        &mut self,
+        within: &Within<'_>,
+        desk: &mut Desk<'_>,
+    ) -> Result<()> {
+        let Some(marked) = self.marked.take() else { return Ok(()) };
+        let mut orders: Vec<_> = self
+            .flows
+            .entries()
+            .filter(|(place, flow)| {
+                within.has_service(flow.service)
+                    && !marked.places.contains(*place)
+                    && born(flow.life) < marked.since
+                    && established(flow).is_some()
+            })
+            .map(|(_, flow)| Keys::of(&flow))
+            .filter(|keys| within.has_keys(keys))
+            .map(|keys| orders::forget(&keys))
+            .collect();
+        self.carry_out(&mut orders, desk)
+    }
+
+    /// The connections at these places, if they are meant.
+    pub(super) fn scan(
+        &self,
+        places: std::ops::Range<u32>,
+        within: &Within<'_>,
+        into: &mut Vec<Connection>,
+    ) {
+        let meant = self.flows.entries_in(places).filter(|(_, flow)| {
+            within.has_service(flow.service) && within.has_keys(&Keys::of(flow))
+        });
+        into.extend(meant.filter_map(|(_, flow)| established(&flow)));
+    }
+
+    /// Adds this family's connections to the digests of the groups, by number.
+    pub(super) fn digest(&self, names: &Names, digests: &mut [Digest]) {
+        for (_, flow) in self.flows.entries() {
+            let Some(connection) = established(&flow) else { continue };
+            let Some(group) = names.group_of(flow.service) else { continue };
+            let Some(digest) = digests.get_mut(usize::from(group)) else { continue };
+            let hash = digest::hash(&connection.tuple);
+            let sum = &mut digest.0[usize::from(digest::bucket(hash))];
+            *sum = sum.wrapping_add(hash);
+        }
+    }
+
+    /// Looks once more for the way to some of the clients that it was not known for.
+    pub(super) fn repair(&mut self, desk: &mut Desk<'_>) -> Result<()> {
+        let mut astray = self.astray.take().unwrap_or_else(|| {
+            self.flows
+                .entries()
+                .filter(|(_, flow)| self.is_astray(flow))
+                .map(|(place, _)| place)
+                .collect()
+        });
+        let behind = astray.range(self.next..).chain(astray.range(..self.next));
+        let some: Vec<u32> = behind.take(REPAIRS).copied().collect();
+        self.next = some.last().map_or(0, |last| last.saturating_add(1));
+        let mut orders = Vec::new();
+        for place in some {
+            let Some(flow) = self.flows.entry(place).filter(|flow| self.is_astray(flow)) else {
+                astray.remove(&place);
+                continue;
+            };
+            let connection = connection(&flow);
+            if let Some(hop) = desk.ways.hop(connection.tuple.client.ip())? {
+                let numbers = Numbers { service: flow.service, backend: flow.backend };
+                let hop = Some(hop);
+                orders.push(orders::enter(&Keys::of(&flow), &connection, numbers, hop, ADOPT));
+            }
+        }
+        self.astray = Some(astray);
+        orders::carry_out(desk.programs, &mut orders)
+    }
+
+    /// Whether the way to this forward entry's client is not known.
+    fn is_astray(&self, flow: &Flow<A>) -> bool {
+        flow.flags & ADOPTED != 0
+            && !is_closed(state(flow.life))
+            && established(flow).is_some()
+            && self
+                .flows
+                .entry(flow.pair)
+                .is_some_and(|pair| born(pair.life) == born(flow.life) && pair.hop == NO_HOP)
+    }
+}
