@@ -74,7 +74,7 @@ struct Losses {
 impl Losses {
     fn of(system: System) -> Result<Self> {
         let mut losses = Self::default();
-        let mut survival = Survival::new(system, V3_100MS.election(), LOAD)?;
+        let mut survival = Survival::new(system, &V3_100MS.election(), LOAD)?;
         let mut failbacks = Vec::new();
         for fault in Fault::HEALING {
             let name = name(fault);
@@ -118,7 +118,7 @@ fn name(fault: Fault) -> &'static str {
 }
 
 fn stall() -> Result<Row> {
-    let mut survival = Survival::new(System::Replicating, V3_100MS.election(), LIVELY)?;
+    let mut survival = Survival::new(System::Replicating, &V3_100MS.election(), LIVELY)?;
     let expected = V3_100MS.by_the_protocol(Fault::Kill);
     let mut rounds = Vec::new();
     for nth in 1..=KILLS {
@@ -150,7 +150,7 @@ fn window() -> Result<Row> {
         let crash = Instant::now();
         contest.member(master).crash();
         contest.advert_since(at, 1 - master)?;
-        let (count, survived) = openings.survivors(crash - WINDOW, crash, PATIENCE)?;
+        let (count, survived) = openings.survivors(crash, Duration::ZERO..WINDOW, PATIENCE)?;
         eprintln!("{GROUP}: window {nth} of {KILLS}: {survived} of {count} survived");
         shares.push(survived as f64 * 100.0 / count as f64);
         contest.start_again(master)?;

@@ -20,7 +20,8 @@ pub const SESSIONS: u16 = 7000;
 ///
 /// After each step the sessions are verified, and opened anew if any were lost.
 pub struct Survival {
-    sessions: Sessions,
+    /// Always there but while they are opened anew.
+    sessions: Option<Sessions>,
     load: Load,
     _server: Server,
     /// The place.
@@ -43,8 +44,8 @@ const REST: Duration = Duration::from_secs(1);
 
 impl Survival {
     /// Starts everything. The first host is the master.
-    pub fn new(system: System, election: Election, load: Load) -> Result<Self> {
-        let election = Election { preempt: true, ..election };
+    pub fn new(system: System, election: &Election, load: Load) -> Result<Self> {
+        let election = Election { preempt: true, ..election.clone() };
         let mut contest = Contest::for_sessions(election, 1, SESSIONS)?;
         let host = &contest.pair().servers()[0];
         let server = if load.total() > MANY {
@@ -56,7 +57,7 @@ impl Survival {
         contest.enter(1, system, 100)?;
         let sessions = Sessions::open(contest.pair().client(), vip(&contest), &load)?;
         thread::sleep(REST);
-        Ok(Self { sessions, load, _server: server, contest })
+        Ok(Self { sessions: Some(sessions), load, _server: server, contest })
     }
 
     /// The virtual address and the port of the sessions.
@@ -66,12 +67,12 @@ impl Survival {
 
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
-        &self.sessions
+        self.sessions.as_ref().expect("the last ones could be opened")
     }
 
     /// Has the first host fail, and waits until the second is the master.
     pub fn strike(&mut self, fault: Fault) -> Result<Outcome> {
-        self.sessions.forget_stalls()?;
+        self.sessions().forget_stalls()?;
         let at = SystemTime::now();
         fault.strike(&mut self.contest, 0)?;
         self.contest.advert_since(at, 1)?;
@@ -80,7 +81,7 @@ impl Survival {
 
     /// Brings the first host back, and waits until it is the master again.
     pub fn heal(&mut self, fault: Fault) -> Result<Outcome> {
-        self.sessions.forget_stalls()?;
+        self.sessions().forget_stalls()?;
         let at = SystemTime::now();
         fault.heal(&mut self.contest, 0)?;
         self.contest.advert_since(at, 0)?;
@@ -90,10 +91,12 @@ impl Survival {
 
     /// Looks after the sessions.
     pub fn verify(&mut self) -> Result<Outcome> {
-        let outcome = self.sessions.verify(PATIENCE)?;
+        let outcome = self.sessions().verify(PATIENCE)?;
         if outcome.lost() > 0 {
+            // Both at once would be more open files than some machines allow.
+            self.sessions = None;
             let client = self.contest.pair().client();
-            self.sessions = Sessions::open(client, vip(&self.contest), &self.load)?;
+            self.sessions = Some(Sessions::open(client, vip(&self.contest), &self.load)?);
         }
         thread::sleep(REST);
         Ok(outcome)

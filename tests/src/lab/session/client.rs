@@ -76,7 +76,7 @@ impl Sessions {
         self.count == 0
     }
 
-    /// Has one more record come on each session that is still there, and tells what became of all.
+    /// Waits for one more record on each session that is still there, and tells what became of all.
     /// Those on which it does not come within this time, and that before, are lost.
     pub fn verify(&self, within: Duration) -> Result<Outcome> {
         self.order(Talking::ask_to_verify)?;

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     os::fd::AsRawFd as _,
     sync::{
         Arc,
@@ -52,18 +53,19 @@ impl Openings {
         Ok(Self { ending, thread })
     }
 
-    /// Ends, and asks each connection that was opened since `from` and before `to` for the echo of a
-    /// record: how many there were, and how many answered within this time.
+    /// Ends, and asks each connection that had one of these ages at that time for the echo of a record:
+    /// how many there were, and how many answered `within` this time.
     pub fn survivors(
         mut self,
-        from: Instant,
-        to: Instant,
+        at: Instant,
+        ages: Range<Duration>,
         within: Duration,
     ) -> Result<(usize, usize)> {
         self.ending.store(true, Relaxed);
         let thread = self.thread.take().expect("it is taken only here, once");
         let mut opened = thread.join().expect("opening does not panic");
-        opened.retain(|(_, at)| (from..to).contains(at));
+        let age = |since: Instant| at.checked_duration_since(since);
+        opened.retain(|(_, since)| age(*since).is_some_and(|age| ages.contains(&age)));
         ensure!(!opened.is_empty(), "no connection was opened in that time");
         let deadline = Instant::now() + stretched(within);
         let asked: Vec<_> = (0..).zip(&opened).map(|(seed, (one, _))| ask(one, seed)).collect();
@@ -72,7 +74,9 @@ impl Openings {
             Err(_) => false,
         });
         let survivors = answers.count();
-        opened.iter().for_each(|(stream, _)| drop(close_by_reset(stream)));
+        for (stream, _) in &opened {
+            let _ = close_by_reset(stream);
+        }
         Ok((opened.len(), survivors))
     }
 }

@@ -166,7 +166,9 @@ impl Serving {
                 gone.push(*number);
             }
         }
-        gone.into_iter().for_each(|number| self.leave(number));
+        for number in gone {
+            self.leave(number);
+        }
     }
 
     /// Closes a connection, which takes it out of the epoll set, too.

@@ -43,7 +43,7 @@ fn a_slow_peer_keeps_nobody_waiting_and_catches_up() -> Result<()> {
 
 #[test]
 fn a_peer_that_is_restarted_in_the_midst_of_all_that_it_is_told_is_told_again() -> Result<()> {
-    let mut survival = Survival::new(System::Replicating, election(), MANY)?;
+    let mut survival = Survival::new(System::Replicating, &election(), MANY)?;
     for pause in [0, 50, 100, 200, 400] {
         survival.contest.member(1).crash();
         survival.contest.member(1).start_again()?;

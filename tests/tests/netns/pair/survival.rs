@@ -20,7 +20,7 @@ pub(super) const LOAD: Load =
 
 /// A pair whose hosts tell each other of their connections, and sessions through it.
 pub(super) fn replicating() -> Result<Survival> {
-    Survival::new(System::Replicating, election(), LOAD)
+    Survival::new(System::Replicating, &election(), LOAD)
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn sessions_outlive_one_host_after_the_other() -> Result<()> {
 /// What the others are measured by: they can fail.
 #[test]
 fn sessions_are_lost_with_their_host_if_it_tells_nobody_of_them() -> Result<()> {
-    let mut survival = Survival::new(System::Tandem, election(), LOAD)?;
+    let mut survival = Survival::new(System::Tandem, &election(), LOAD)?;
     let outcome = survival.strike(Fault::Kill)?;
     assert_eq!((outcome.lost(), outcome.corrupted), (LOAD.total(), 0), "{:?}", outcome.lost);
     Ok(())
@@ -91,7 +91,7 @@ fn connections_that_were_just_opened_survive() -> Result<()> {
     contest.member(0).crash();
     contest.advert_since(at, 1)?;
     // The last of them is older than a report takes to be with the peer.
-    let (count, survived) = openings.survivors(crash - 500 * MS, crash - 50 * MS, PATIENCE)?;
+    let (count, survived) = openings.survivors(crash, 50 * MS..500 * MS, PATIENCE)?;
     assert_eq!(survived, count);
     Ok(())
 }
