@@ -76,18 +76,23 @@ fn measure_in(player: &Namespace, contest: &mut Contest, object: &[u8]) -> Resul
 }
 
 /// Connections that come one after the other.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate times a few seconds"
+)]
 fn told(range: &mut Range, lane: &Lane, contest: &mut Contest) -> Result<Vec<Row>> {
-    let share = RATE / u32::try_from(Duration::from_secs(1).as_nanos() / BEAT.as_nanos())?;
     let pids = [0, 1].map(|host| contest.tandem(host).process().pid());
     let times = || -> Result<Vec<Duration>> { pids.into_iter().map(processor_time).collect() };
     let before = times()?;
     let started = Instant::now();
     let mut opened = 0;
     while started.elapsed() < SPAN {
+        thread::sleep(BEAT);
+        let due = (started.elapsed().as_secs_f64() * f64::from(RATE)) as u32;
+        let share = due - opened;
         range.fire(lane, Flags::Syn, (opened, share), share)?;
-        opened += share;
-        let next = BEAT * (opened / share);
-        thread::sleep(next.saturating_sub(started.elapsed()));
+        opened = due;
     }
     let took = started.elapsed().as_secs_f64();
     let after = times()?;

@@ -18,9 +18,9 @@ pub const SESSIONS: u16 = 7000;
 
 /// A pair whose first host preempts, a server of sessions, and sessions with it.
 ///
-/// After each step the sessions are verified, and opened anew if any were lost.
+/// After each step the sessions are verified. If any were lost, all are opened anew before the next.
 pub struct Survival {
-    /// Always there but while they are opened anew.
+    /// None as long as they are to be opened anew.
     sessions: Option<Sessions>,
     load: Load,
     _server: Server,
@@ -38,7 +38,7 @@ enum Server {
 /// More sessions than that have their server in a process of its own, for its open files.
 const MANY: usize = 2_000;
 /// How long a session may take to go on: TCP tries again after 0.2, 0.6, 1.4, 3 and 6.2 seconds.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Time for those who replicate sessions to be done with the last ones.
 const REST: Duration = Duration::from_secs(1);
 
@@ -65,13 +65,14 @@ impl Survival {
         vip(&self.contest)
     }
 
-    /// The sessions.
+    /// The sessions, none of which may have been lost at the last step.
     pub fn sessions(&self) -> &Sessions {
-        self.sessions.as_ref().expect("the last ones could be opened")
+        self.sessions.as_ref().expect("none were lost at the last step")
     }
 
     /// Has the first host fail, and waits until the second is the master.
     pub fn strike(&mut self, fault: Fault) -> Result<Outcome> {
+        self.open_anew()?;
         self.sessions().forget_stalls()?;
         let at = SystemTime::now();
         fault.strike(&mut self.contest, 0)?;
@@ -81,6 +82,7 @@ impl Survival {
 
     /// Brings the first host back, and waits until it is the master again.
     pub fn heal(&mut self, fault: Fault) -> Result<Outcome> {
+        self.open_anew()?;
         self.sessions().forget_stalls()?;
         let at = SystemTime::now();
         fault.heal(&mut self.contest, 0)?;
@@ -91,15 +93,23 @@ impl Survival {
 
     /// Looks after the sessions.
     pub fn verify(&mut self) -> Result<Outcome> {
+        self.open_anew()?;
         let outcome = self.sessions().verify(PATIENCE)?;
         if outcome.lost() > 0 {
-            // Both at once would be more open files than some machines allow.
+            // Old and new ones at once would be more open files than some machines allow.
             self.sessions = None;
-            let client = self.contest.pair().client();
-            self.sessions = Some(Sessions::open(client, vip(&self.contest), &self.load)?);
         }
         thread::sleep(REST);
         Ok(outcome)
+    }
+
+    fn open_anew(&mut self) -> Result<()> {
+        if self.sessions.is_none() {
+            let client = self.contest.pair().client();
+            self.sessions = Some(Sessions::open(client, vip(&self.contest), &self.load)?);
+            thread::sleep(REST);
+        }
+        Ok(())
     }
 }
 
