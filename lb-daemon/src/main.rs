@@ -9,10 +9,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use lb_daemon::{
-    admin::{client, table},
+    admin::{
+        client,
+        table::{self, flows},
+    },
     config::{self, Log, LogFormat},
+    core::{ConnectionFilter, ConnectionState, Prefix},
     dataplane, runtime,
 };
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 /// A redundant TCP load balancer in XDP.
@@ -57,6 +62,35 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// List or count connections.
+    ///
+    /// A connection is shown if all of the filters hold for it.
+    Flows {
+        /// Only those of this service.
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those of this backend: BACKEND, or SERVICE/BACKEND.
+        #[arg(long)]
+        backend: Option<String>,
+        /// Only those of this client, or of all with this prefix: 10.2.0.0/16.
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<Prefix>,
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<ConnectionState>,
+        /// No more than so many.
+        #[arg(long, conflicts_with = "count")]
+        limit: Option<u64>,
+        /// Only how many each backend has.
+        #[arg(long)]
+        count: bool,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
     /// Have the running daemon read its configuration again.
     ///
     /// An invalid file is refused, and the old configuration stays in force.
@@ -92,6 +126,14 @@ fn main() -> ExitCode {
         Verb::Run { config } => run(config),
         Verb::Check { file, print } => check(&file, print),
         Verb::Status { json, socket } => status(&socket, json),
+        Verb::Flows { service, backend, client, state, limit, count, json, socket } => {
+            let filter = ConnectionFilter { service, backend, client, state };
+            if count {
+                count_flows(&socket, filter, json)
+            } else {
+                list_flows(&socket, filter, limit, json)
+            }
+        }
         Verb::Reload { socket } => reload(&socket),
         Verb::Failover { group, socket } => failover(&socket, &group),
         Verb::Detach { bpffs } => detach(&bpffs),
@@ -147,6 +189,44 @@ fn status(socket: &Path, json: bool) -> Result<()> {
         write!(out, "{}", table::render(&status, coloured, None))?;
     }
     Ok(())
+}
+
+fn list_flows(
+    socket: &Path,
+    filter: ConnectionFilter,
+    limit: Option<u64>,
+    json: bool,
+) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let mut listing = flows::Listing::default();
+    let more = client::flows(socket, filter, limit, |connections| -> Result<()> {
+        let text = if json { json_lines(&connections)? } else { listing.lines(&connections) };
+        Ok(out.write_all(text.as_bytes())?)
+    })?;
+    if more {
+        eprintln!("there are more: --limit ended the list");
+    } else if listing.is_empty() && !json {
+        eprintln!("no connections");
+    }
+    Ok(())
+}
+
+fn count_flows(socket: &Path, filter: ConnectionFilter, json: bool) -> Result<()> {
+    let counts = client::flow_counts(socket, filter)?;
+    let mut out = io::stdout().lock();
+    let coloured = out.is_terminal();
+    let text = if json { json_lines(&counts)? } else { flows::counts(&counts, coloured) };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+/// Each on a line of its own.
+fn json_lines<T: Serialize>(things: &[T]) -> Result<String> {
+    let mut lines = String::new();
+    for thing in things {
+        lines += &serde_json::to_string(thing)?;
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 fn reload(socket: &Path) -> Result<()> {

@@ -3,6 +3,8 @@
 //! Nothing in the loop waits for anything but the next event. Probes and sockets are tasks of
 //! their own, the walk of the flow tables is a thread of its own; all of them answer by events.
 
+mod flows;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -249,7 +251,7 @@ impl Runtime {
         }
     }
 
-    fn answer(&mut self, Handle { request, reply }: Handle) {
+    fn answer(&mut self, Handle { request, parts, reply }: Handle) {
         let response = match request {
             Request::Status => match self.status() {
                 Ok(status) => Response::Status(Box::new(status)),
@@ -266,7 +268,17 @@ impl Runtime {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
+            Request::Flows { filter, limit } => {
+                let names = self.core.connection_names();
+                return flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+            }
+            Request::FlowCounts { filter } => {
+                drop(parts);
+                let names = self.core.connection_names();
+                return flows::count(self.dataplane.flows(), names, filter, reply);
+            }
         };
+        drop(parts);
         // Whoever asked may be gone.
         let _ = reply.send(response);
     }
@@ -402,7 +414,7 @@ fn end_sessions(ender: Ender) -> Result<threads::Sender<(u16, String)>> {
         for (number, backend) in backends {
             match ender.end_backend(number) {
                 Ok(0) => {}
-                Ok(ended) => warn!("{ended} connections of {backend} ended, since it is DOWN"),
+                Ok(count) => warn!("{count} connections of {backend} ended, since it is DOWN"),
                 Err(error) => error!("cannot end the connections of {backend}: {error:#}"),
             }
         }

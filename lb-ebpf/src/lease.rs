@@ -12,7 +12,7 @@ use crate::{
     link::{ARP, Link},
     maps::{self, Family, Inet, Inet6},
     packet::{Arp, Icmp, Packet, Solicitation},
-    segment::IpHeader,
+    segment::{DESTINATION, HOP_BY_HOP, IpHeader, ROUTING},
     table::Key,
 };
 
@@ -91,6 +91,9 @@ impl Fenced for Inet6 {
     fn is_fenced(packet: &Packet<'_>, link: &Link<'_>) -> bool {
         /// Type of a neighbour solicitation (RFC 4861, section 4.3).
         const SOLICITATION: u8 = 135;
+        /// Extension headers that are looked behind: nobody has cause to use any here, but the kernel
+        /// answers behind them. It answers nothing in fragments (RFC 6980).
+        const EXTENSIONS: usize = 2;
 
         let offset = link.length();
         let Some(ip) = packet.at::<<Self as Family>::Header>(offset) else { return false };
@@ -98,8 +101,17 @@ impl Fenced for Inet6 {
             return true;
         }
         // It is sent to a group that is derived from the address it asks for.
-        let offset = offset + size_of::<<Self as Family>::Header>();
-        if ip.next_header != <<Self as Family>::Header as IpHeader>::ICMP {
+        let mut offset = offset + size_of::<<Self as Family>::Header>();
+        let mut next = ip.next_header;
+        for _ in 0..EXTENSIONS {
+            if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
+                break;
+            }
+            let Some([inner, units]) = packet.at::<[u8; 2]>(offset).copied() else { return false };
+            next = inner;
+            offset += (units as usize + 1) * 8;
+        }
+        if next != <<Self as Family>::Header as IpHeader>::ICMP {
             return false;
         }
         let is_solicitation = packet.at::<Icmp>(offset).is_some_and(|it| it.kind == SOLICITATION);

@@ -13,6 +13,10 @@ use crate::{
 };
 
 pub const TCP: u8 = 6;
+/// IPv6 extension headers whose second byte says how long they are.
+pub const HOP_BY_HOP: u8 = 0;
+pub const ROUTING: u8 = 43;
+pub const DESTINATION: u8 = 60;
 
 /// A packet that is no plain TCP segment.
 pub enum Odd {
@@ -111,10 +115,7 @@ impl IpHeader for Ipv6 {
 
     #[inline(always)]
     fn check(&self, packet: &Packet<'_>, offset: usize) -> Result<(), Odd> {
-        const HOP_BY_HOP: u8 = 0;
-        const ROUTING: u8 = 43;
         const FRAGMENT: u8 = 44;
-        const DESTINATION: u8 = 60;
 
         match self.next_header {
             TCP => {}

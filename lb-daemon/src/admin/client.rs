@@ -11,7 +11,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use thiserror::Error;
 
 use super::protocol::{self, Reloaded, Request, Response};
-use crate::core::Status;
+use crate::core::{Connection, ConnectionCount, ConnectionFilter, Status};
 
 /// How long the daemon may take: longer than it takes itself to notice that it hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -91,30 +91,88 @@ pub fn failover(socket: &Path, group: &str) -> Result<(), ClientError> {
     }
 }
 
+/// Asks the daemon for the connections of the filter, at most `limit` of them, and hands them to `take`
+/// as they come, some at a time. Returns whether there are more than the limit.
+///
+/// [`ClientError::Refused`] says which names there are, if the filter has others. What `take` fails with
+/// ends the exchange, and is returned.
+pub fn flows<E: From<ClientError>>(
+    socket: &Path,
+    filter: ConnectionFilter,
+    limit: Option<u64>,
+    mut take: impl FnMut(Vec<Connection>) -> Result<(), E>,
+) -> Result<bool, E> {
+    let mut exchange = Exchange::begin(socket, &Request::Flows { filter, limit })?;
+    loop {
+        match exchange.next()? {
+            Response::Flows(connections) => take(connections)?,
+            Response::AllFlows { more } => return Ok(more),
+            _ => return Err(beside_the_point(socket).into()),
+        }
+    }
+}
+
+/// Asks the daemon how many connections of the filter each backend has.
+///
+/// [`ClientError::Refused`] as with [`flows`].
+pub fn flow_counts(
+    socket: &Path,
+    filter: ConnectionFilter,
+) -> Result<Vec<ConnectionCount>, ClientError> {
+    match exchange(socket, &Request::FlowCounts { filter })? {
+        Response::FlowCounts(counts) => Ok(counts),
+        _ => Err(beside_the_point(socket)),
+    }
+}
+
 fn exchange(path: &Path, request: &Request) -> Result<Response, ClientError> {
-    let answer = converse(path, request).map_err(|error| match error.kind() {
+    Exchange::begin(path, request)?.next()
+}
+
+/// A request that was sent, and what is still to be read.
+struct Exchange<'a> {
+    path: &'a Path,
+    stream: BufReader<UnixStream>,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(path: &'a Path, request: &Request) -> Result<Self, ClientError> {
+        let send = || -> io::Result<UnixStream> {
+            let mut stream = connect(path, PATIENCE)?;
+            stream.write_all(&protocol::encode(request))?;
+            Ok(stream)
+        };
+        let stream = send().map_err(|error| failed(path, error))?;
+        Ok(Self { path, stream: BufReader::new(stream) })
+    }
+
+    /// The next line of the answer.
+    fn next(&mut self) -> Result<Response, ClientError> {
+        let line = self.line().map_err(|error| failed(self.path, error))?;
+        match protocol::decode_response(&line) {
+            Ok(Response::Failed(text)) => Err(ClientError::Refused(text)),
+            Ok(response) => Ok(response),
+            Err(reason) => Err(ClientError::NotUnderstood { socket: self.path.into(), reason }),
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        self.stream.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line)
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> ClientError {
+    match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(path.into()),
         ErrorKind::PermissionDenied => ClientError::NotAllowed(path.into()),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent(path.into()),
         _ => ClientError::Io { socket: path.into(), error },
-    })?;
-    match protocol::decode_response(&answer) {
-        Ok(Response::Failed(text)) => Err(ClientError::Refused(text)),
-        Ok(response) => Ok(response),
-        Err(reason) => Err(ClientError::NotUnderstood { socket: path.into(), reason }),
     }
-}
-
-fn converse(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
-    let mut stream = connect(path, PATIENCE)?;
-    stream.write_all(&protocol::encode(request))?;
-
-    let mut answer = Vec::new();
-    BufReader::new(stream.take(LONGEST_ANSWER)).read_until(b'\n', &mut answer)?;
-    if answer.last() != Some(&b'\n') {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    Ok(answer)
 }
 
 /// Connects, and lets no step take longer than `patience`, the connecting included: the standard

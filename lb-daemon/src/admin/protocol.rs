@@ -6,6 +6,8 @@
 //! {"version":1,"body":{"failed":"..."}}
 //! ```
 //!
+//! A list of connections is too long for a line: many lines with parts of it come before the answer.
+//!
 //! [`VERSION`] is raised when an existing request or answer changes its meaning; new requests and
 //! new fields leave it alone. The line itself and `failed` never change, so that command and daemon
 //! of any two versions can at least tell each other why they don't get on.
@@ -19,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::core::Status;
+use crate::core::{Connection, ConnectionCount, ConnectionFilter, Status};
 
 /// Version of this protocol.
 pub(super) const VERSION: u32 = 1;
@@ -41,6 +43,18 @@ pub enum Request {
         /// Name of the group.
         group: String,
     },
+    /// List connections.
+    Flows {
+        /// Which ones.
+        filter: ConnectionFilter,
+        /// How many at most; all if none.
+        limit: Option<u64>,
+    },
+    /// Count connections.
+    FlowCounts {
+        /// Which ones.
+        filter: ConnectionFilter,
+    },
 }
 
 /// What the daemon answers.
@@ -53,6 +67,15 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Failover`]: the group is being handed over.
     FailingOver,
+    /// To [`Request::Flows`], before the answer: some of the connections.
+    Flows(Vec<Connection>),
+    /// To [`Request::Flows`]: that was all.
+    AllFlows {
+        /// Whether there are more than were to be listed.
+        more: bool,
+    },
+    /// To [`Request::FlowCounts`].
+    FlowCounts(Vec<ConnectionCount>),
     /// It could not be done; why, for people. After a refused reload: the diagnostics of the file.
     Failed(String),
 }
@@ -71,6 +94,8 @@ pub struct Reloaded {
 pub struct Handle {
     /// What is asked.
     pub request: Request,
+    /// Where parts of the answer go that come before it. It is dropped when there are none.
+    pub parts: mpsc::Sender<Response>,
     /// Where the answer goes. Whoever asked may be gone by then; that is no error.
     pub reply: oneshot::Sender<Response>,
 }
@@ -82,20 +107,56 @@ struct Line<T> {
     body: T,
 }
 
-/// Asks the daemon's loop.
+/// Parts of an answer that may wait for a command to read them. Whoever makes them waits then.
+const PARTS: usize = 4;
+
+/// Asks the daemon's loop, for what is answered without parts.
 pub(super) async fn ask(requests: &mpsc::Sender<Handle>, request: Request) -> Response {
-    let (reply, answer) = oneshot::channel();
-    let exchange = async {
-        requests.send(Handle { request, reply }).await.ok()?;
-        answer.await.ok()
-    };
-    match timeout(PATIENCE, exchange).await {
-        Ok(Some(response)) => response,
-        Ok(None) => Response::Failed("the daemon is just stopping".into()),
-        Err(_) => Response::Failed(format!(
-            "the daemon's main loop gave no answer within {} s: see its log (journalctl -u tandem)",
-            PATIENCE.as_secs()
-        )),
+    Asked::send(requests, request).await.answer().await
+}
+
+/// A request that the daemon's loop has, or will have.
+pub(super) struct Asked {
+    /// Nothing if the loop took no more requests.
+    ways: Option<(mpsc::Receiver<Response>, oneshot::Receiver<Response>)>,
+    is_late: bool,
+}
+
+impl Asked {
+    /// Asks the daemon's loop.
+    pub(super) async fn send(requests: &mpsc::Sender<Handle>, request: Request) -> Self {
+        let (parts, some) = mpsc::channel(PARTS);
+        let (reply, answer) = oneshot::channel();
+        let sent = timeout(PATIENCE, requests.send(Handle { request, parts, reply })).await;
+        Self { ways: matches!(sent, Ok(Ok(()))).then_some((some, answer)), is_late: sent.is_err() }
+    }
+
+    /// The next part that comes before the answer; nothing if there are no more.
+    pub(super) async fn part(&mut self) -> Option<Response> {
+        let (parts, _) = self.ways.as_mut()?;
+        let part = timeout(PATIENCE, parts.recv()).await;
+        self.is_late = part.is_err();
+        part.ok().flatten()
+    }
+
+    /// The answer.
+    pub(super) async fn answer(self) -> Response {
+        let late = || {
+            Response::Failed(format!(
+                "the daemon's main loop gave no answer within {} s: see its log (journalctl -u \
+                 tandem)",
+                PATIENCE.as_secs()
+            ))
+        };
+        if self.is_late {
+            return late();
+        }
+        let stopping = || Response::Failed("the daemon is just stopping".into());
+        let Some((_, answer)) = self.ways else { return stopping() };
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| stopping()),
+            Err(_) => late(),
+        }
     }
 }
 
@@ -147,7 +208,7 @@ pub(super) fn decode_response(line: &[u8]) -> Result<Response, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::sample;
+    use crate::{admin::sample, core::ConnectionState};
 
     fn failure(line: &str) -> String {
         match decode_request(line.as_bytes()) {
@@ -159,7 +220,15 @@ mod tests {
     #[test]
     fn requests_survive_the_way() {
         let failover = Request::Failover { group: "gw".to_owned() };
-        for request in [Request::Status, Request::Reload, failover] {
+        let filter = ConnectionFilter {
+            service: Some("mysql".to_owned()),
+            client: "10.2.0.0/16".parse().ok(),
+            state: Some(ConnectionState::Closing),
+            ..ConnectionFilter::default()
+        };
+        let flows = Request::Flows { filter: filter.clone(), limit: Some(7) };
+        let counts = Request::FlowCounts { filter };
+        for request in [Request::Status, Request::Reload, failover, flows, counts] {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }
     }
@@ -186,7 +255,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             failure(r#"{"version":1,"body":"drain"}"#).replace(env!("CARGO_PKG_VERSION"), "VERSION"),
-            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`): if this command is newer, restart the daemon"
+            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `flows`, `flow_counts`): if this command is newer, restart the daemon"
         );
     }
 

@@ -10,9 +10,9 @@ use std::{
 use lb_common::verdict::Verdict;
 
 use crate::core::{
-    AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, GroupStatus,
-    InterfaceStatus, Kind, Reason, ServiceStatus, State, Status, TableStatus, TrackedStatus,
-    Traffic, TransitionStatus, group::Role,
+    AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection, ConnectionState,
+    GroupStatus, InterfaceStatus, Kind, Reason, ServiceStatus, State, Status, TableStatus,
+    TrackedStatus, Traffic, TransitionStatus, group::Role,
 };
 
 /// A directory of its own for one test, removed with it.
@@ -37,6 +37,24 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A connection of a client with this port.
+pub(super) fn connection(port: u64) -> Connection {
+    let port = u16::try_from(port).unwrap();
+    Connection {
+        client: ([10, 1, 0, 7], port).into(),
+        bind: ([10, 2, 2, 4], 3306).into(),
+        source: ([10, 3, 3, 241], 1024).into(),
+        server: ([10, 4, 4, 2], 3306).into(),
+        service: Some("mysql".into()),
+        backend: Some("db1".into()),
+        state: ConnectionState::Established,
+        client_idle_ms: 0,
+        server_idle_ms: 0,
+        age_ms: 0,
+        adopted: false,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod balance;
 mod condition;
+mod connections;
 mod effect;
 mod event;
 pub mod group;
@@ -33,6 +34,10 @@ use std::{
 use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
+    connections::{
+        Connection, ConnectionCount, ConnectionCounts, ConnectionFilter, ConnectionNames,
+        ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
+    },
     effect::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
         RunRequest, Slots,
@@ -160,6 +165,19 @@ impl Core {
     /// The numbers of the backends in force, to read their counters by.
     pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
+    }
+
+    /// The names of what connections refer to by numbers.
+    pub fn connection_names(&self) -> ConnectionNames {
+        let mut names = ConnectionNames::default();
+        for service in &self.services {
+            let name = &service.config.name;
+            names.services.extend(service.number.map(|number| (number, name.clone())));
+            names.backends.extend(service.backends.iter().filter_map(|backend| {
+                Some((backend.number?, (name.clone(), backend.config.name.clone())))
+            }));
+        }
+        names
     }
 
     /// Has this host hand a group over to the other one: what is to be done for it.

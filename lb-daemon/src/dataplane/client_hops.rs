@@ -1,6 +1,9 @@
 //! Giving the numbers of client-side next hops back that no connection uses any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Result;
 use aya::maps::{HashMap, MapData, MapError, Queue};
@@ -8,8 +11,22 @@ use lb_common::maps::{HopKey, MAX_BACKENDS, MAX_HOPS};
 
 use super::{pins::Pins, reap::Marks};
 
+/// Whose turn it is, of those of this process who take numbers and give them back: one that is in
+/// somebody's hands is neither free nor in use.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    /// Waits for it.
+    pub(super) fn take(&self) -> MutexGuard<'_, ()> {
+        // Nothing is left half done that the next one could not bear.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The client-side next hops, and which of them are free.
 pub(super) struct ClientHops {
+    turn: Turn,
     known: HashMap<MapData, HopKey, u32>,
     free: Queue<MapData, u32>,
     /// Hops that were unused at the last walk.
@@ -21,8 +38,9 @@ pub(super) struct ClientHops {
 }
 
 impl ClientHops {
-    pub(super) fn open(pins: &Pins) -> Result<Self> {
+    pub(super) fn open(pins: &Pins, turn: Turn) -> Result<Self> {
         Ok(Self {
+            turn,
             known: pins.open("CLIENT_HOPS")?,
             free: pins.open("FREE_HOPS")?,
             idle: BTreeSet::new(),
@@ -33,6 +51,8 @@ impl ClientHops {
 
     /// A walk of the flow tables ended that found connections by the hops in `used`.
     pub(super) fn walked(&mut self, used: &Marks) -> Result<()> {
+        let turn = self.turn.clone();
+        let _ours = turn.take();
         let known: BTreeMap<u32, HopKey> = self
             .known
             .iter()

@@ -14,6 +14,7 @@ mod client_hops;
 mod counters;
 mod end;
 mod family;
+mod flows;
 mod leases;
 mod lock;
 mod mapped;
@@ -52,6 +53,7 @@ pub use self::{
     attach::{Attached, Mode},
     counters::CounterReader,
     end::Ender,
+    flows::Flows,
     leases::Leases,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
@@ -59,7 +61,7 @@ pub use self::{
     simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
+use self::{client_hops::Turn, leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -75,6 +77,7 @@ pub struct Dataplane {
     reconciler: Reconciler,
     attached: BTreeMap<String, Attached>,
     grace: Arc<Grace>,
+    turn: Turn,
     _lock: Lock,
 }
 
@@ -105,7 +108,8 @@ impl Dataplane {
         let (reconciler, inventory) = Reconciler::open(&pins)?;
         let attached = BTreeMap::new();
         let grace = Arc::new(Grace::of(peer));
-        Ok((Self { ebpf, pins, reconciler, attached, grace, _lock: lock }, inventory))
+        let turn = Turn::default();
+        Ok((Self { ebpf, pins, reconciler, attached, grace, turn, _lock: lock }, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -225,13 +229,18 @@ impl Dataplane {
         FlowTable::open(&self.pins, "FLOWS_V6")
     }
 
+    /// The connections of both tables, for a thread of its own.
+    pub fn flows(&self) -> Flows {
+        Flows::new(self.pins.clone())
+    }
+
     /// What ends expired connections, with handles of its own.
     pub fn reaper(&self, global: &Global) -> Result<Reaper> {
         let mut ebpf = create(&self.pins, global)?;
         for name in [Reaper::PROGRAM_V4, Reaper::PROGRAM_V6] {
             load(&mut ebpf, name)?;
         }
-        Reaper::open(&self.pins, ebpf)
+        Reaper::open(&self.pins, ebpf, self.turn.clone())
     }
 
     /// What ends connections before their time, with handles of its own.
@@ -250,7 +259,7 @@ impl Dataplane {
         for name in Replica::PROGRAMS {
             load(&mut ebpf, name)?;
         }
-        Replica::open(&self.pins, ebpf, self.reconciler.names(), find)
+        Replica::open(&self.pins, ebpf, self.reconciler.names(), find, self.turn.clone())
     }
 }
 

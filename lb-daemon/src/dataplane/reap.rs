@@ -28,7 +28,7 @@ use lb_common::{
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    client_hops::ClientHops,
+    client_hops::{ClientHops, Turn},
     family::Family,
     pins::Pins,
     recount::{Counts, Drift},
@@ -125,14 +125,14 @@ impl Reaper {
     pub(super) const PROGRAM_V4: &'static str = V4::REAP;
     pub(super) const PROGRAM_V6: &'static str = V6::REAP;
 
-    pub(super) fn open(pins: &Pins, ebpf: Ebpf) -> Result<Self> {
+    pub(super) fn open(pins: &Pins, ebpf: Ebpf, turn: Turn) -> Result<Self> {
         Ok(Self {
             ebpf,
             v4: Table::open(pins)?,
             v6: Table::open(pins)?,
             terms: pins.open("TERMS")?,
             leases: pins.open("LEASES")?,
-            hops: ClientHops::open(pins)?,
+            hops: ClientHops::open(pins, turn)?,
             counts: Counts::open(pins)?,
         })
     }

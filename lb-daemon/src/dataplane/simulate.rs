@@ -30,15 +30,17 @@ impl Program {
     /// If the kernel does not run it, because the data is too long for instance.
     pub fn run(&self, data: &mut [u8]) -> Result<u32> {
         let program: &Xdp = self.ebpf.program(self.name).context("no such program")?.try_into()?;
-        let input = data.to_vec();
-        let options = TestRunOptions {
-            data_in: Some(&input),
-            data_out: Some(data),
-            ..TestRunOptions::default()
-        };
-        let result = program.test_run(options).context("cannot run the program")?;
-        Ok(result.return_value)
+        run_on(program, data)
     }
+}
+
+/// Runs a program on `data`, which it may change. Returns what it returns.
+pub(super) fn run_on(program: &Xdp, data: &mut [u8]) -> Result<u32> {
+    let input = data.to_vec();
+    let options =
+        TestRunOptions { data_in: Some(&input), data_out: Some(data), ..TestRunOptions::default() };
+    let result = program.test_run(options).context("cannot run the program")?;
+    Ok(result.return_value)
 }
 
 /// What an XDP program asks the driver to do.

@@ -3,8 +3,7 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! `packet`, `memory`, `reap`, `path`, `takeover`, `blackout`, `fence`, `survival`,
-//! `sync`.
+//! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`, `sync`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -21,6 +20,7 @@ mod pair;
 mod path;
 mod range;
 mod reap;
+mod replica;
 mod report;
 mod survival;
 mod sync;
@@ -46,6 +46,8 @@ pub enum Group {
     Memory,
     /// What it costs to find expired connections.
     Reap,
+    /// What it costs to keep the peer's connections.
+    Replica,
     /// What the balancer adds to real TCP, beside a router, nftables and HAProxy.
     Path,
     /// How soon the other host of a pair takes over, by VRRP version 3.
@@ -74,6 +76,7 @@ impl Group {
             Self::Packet => on_one_processor(|bench| packet::measure(bench, &object()?)),
             Self::Memory => on_one_processor(|_| memory::measure()),
             Self::Reap => on_one_processor(|bench| reap::measure(bench, &object()?)),
+            Self::Replica => on_one_processor(|_| replica::measure()),
             Self::Path => on_one_processor(|_| path::measure()),
             Self::Takeover => on_all_processors(takeover::measure),
             Self::TakeoverV2 => on_all_processors(takeover::measure_v2),

@@ -6,6 +6,7 @@ mod announcements;
 mod attachment;
 mod balance;
 mod connections;
+mod flows;
 mod health;
 mod load;
 mod moves;

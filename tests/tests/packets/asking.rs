@@ -47,6 +47,22 @@ pub(crate) fn solicitation(n: &Net, target: Ipv6Addr) -> Frame {
     discovery(&to_group, SOLICITATION, target)
 }
 
+/// The same behind two extension headers with nothing but padding: hop-by-hop and destination
+/// options.
+pub(crate) fn hidden_solicitation(n: &Net, target: Ipv6Addr) -> Frame {
+    const DESTINATION_OPTIONS: u8 = 60;
+    let plain = solicitation(n, target);
+    let (outer, message) = plain.bytes.split_at(14 + 40);
+    let mut bytes = outer.to_vec();
+    let length = u16::from_be_bytes([bytes[18], bytes[19]]) + 16;
+    bytes[18..20].copy_from_slice(&length.to_be_bytes());
+    bytes[20] = 0;
+    bytes.extend([DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0]);
+    bytes.extend([ICMPV6, 0, 1, 4, 0, 0, 0, 0]);
+    bytes.extend(message);
+    Frame { bytes, ..plain }
+}
+
 /// The same to the address itself, as it is sent to verify that a neighbour is still there.
 pub(crate) fn verification(n: &Net, target: Ipv6Addr) -> Frame {
     discovery(&n.client().dst(target.into()), SOLICITATION, target)

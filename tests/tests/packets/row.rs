@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lb_common::verdict::{Action, Verdict};
+use lb_common::{
+    flow::ADOPT_NEW,
+    verdict::{Action, Verdict},
+};
 use lb_daemon::{
     core::{Desired, DesiredBackend, DesiredService},
     dataplane::XdpAction,
@@ -16,6 +19,7 @@ use tests::lab::Family;
 use crate::{
     frame::Frame,
     net::Net,
+    replica::{Replica, lease_times},
     verify::{self, same_sum},
     world::World,
 };
@@ -56,6 +60,9 @@ pub(crate) struct Row {
     net: Net,
     desired: Desired,
     lease: Option<Lease>,
+    has_grace: bool,
+    /// Translation port of the connection that the peer has told of before everything else.
+    adopted: Option<u16>,
     before: Vec<Frame>,
     packet: Option<Frame>,
     expected: Option<(Verdict, XdpAction, Out)>,
@@ -76,6 +83,8 @@ impl Row {
             net,
             desired,
             lease: None,
+            has_grace: false,
+            adopted: None,
             before,
             packet: None,
             expected: None,
@@ -125,6 +134,22 @@ impl Row {
         Self { lease: Some(lease), ..self }
     }
 
+    /// With a takeover of the group that was just now.
+    pub(crate) fn grace(self) -> Self {
+        Self { has_grace: true, ..self }
+    }
+
+    /// The peer has told of the client's connection.
+    pub(crate) fn adopted(self) -> Self {
+        let port = self.net.source.port();
+        self.adopted_by(port)
+    }
+
+    /// The same with another translation port.
+    pub(crate) fn adopted_by(self, port: u16) -> Self {
+        Self { adopted: Some(port), ..self }
+    }
+
     /// Redirected to the other interface, as this frame.
     pub(crate) fn forwards(self, verdict: Verdict, out: impl Into<Frame>) -> Self {
         self.expect(verdict, XdpAction::Redirect, Out::Is(out.into()))
@@ -167,6 +192,12 @@ impl Row {
     fn run(self, world: &mut World) -> Result<()> {
         self.apply(world)?;
         let table_before = world.table(self.net.family)?;
+        lease_times(GROUP, 0, if self.has_grace { 3600 } else { 0 })?;
+        if let Some(port) = self.adopted {
+            let replica = Replica::open(world, self.net.family)?;
+            let (outcome, _) = replica.adopt_one(self.net.adoption(port))?;
+            ensure!(outcome == ADOPT_NEW, "not adopted, but {outcome}");
+        }
         for (i, frame) in self.before.into_iter().enumerate() {
             let done = world.decide(frame)?;
             let forwarded = done.verdict.action() == Action::Transmit;

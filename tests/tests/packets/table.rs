@@ -279,17 +279,22 @@ fn stay_on(cpu: usize) -> Result<()> {
     Ok(())
 }
 
+/// A map that the program uses.
+pub(crate) fn pinned(name: &str) -> Result<MapData> {
+    let path = Path::new("/sys/fs/bpf/tandem").join(format!("{LAYOUT:016x}/maps/{name}"));
+    Ok(MapData::from_pin(path)?)
+}
+
 /// A pinned map in this process's memory, to be looked at and damaged.
-struct Mapping<T> {
+pub(crate) struct Mapping<T> {
     memory: NonNull<T>,
     length: NonZeroUsize,
     count: usize,
 }
 
 impl<T> Mapping<T> {
-    fn open(name: &str, count: usize) -> Result<Self> {
-        let path = Path::new("/sys/fs/bpf/tandem").join(format!("{LAYOUT:016x}/maps/{name}"));
-        let map = MapData::from_pin(path)?;
+    pub(crate) fn open(name: &str, count: usize) -> Result<Self> {
+        let map = pinned(name)?;
         let length = NonZeroUsize::new(count * size_of::<T>()).context("nothing to map")?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping, wherever the kernel finds room.
@@ -297,7 +302,7 @@ impl<T> Mapping<T> {
         Ok(Self { memory: memory.cast(), length, count })
     }
 
-    fn word(&self, index: usize, field: fn(&mut T) -> *mut u64) -> &AtomicU64 {
+    pub(crate) fn word(&self, index: usize, field: fn(&mut T) -> *mut u64) -> &AtomicU64 {
         assert!(index < self.count);
         // SAFETY: within the mapping; the fields asked for are aligned words.
         unsafe { AtomicU64::from_ptr(field(self.memory.add(index).as_mut())) }

@@ -58,13 +58,13 @@ impl World {
     /// Two of them with the same interfaces, each the other's peer; the first has the lower half of
     /// the translation ports.
     pub(crate) fn run_pair(
-        peers: [Peer; 2],
-        story: impl FnOnce(&mut World, &mut World) -> Result<()> + Send,
+        peers: &[Peer; 2],
+        story: impl FnOnce(World, World) -> Result<()> + Send,
     ) -> Result<()> {
         let [one, two] = ["one", "two"].map(|name| global(&format!("/sys/fs/bpf/{name}")));
         Self::with_arms(|links| {
-            let mut one = Self::open(one, Some(&peers[0]), links.clone())?;
-            story(&mut one, &mut Self::open(two, Some(&peers[1]), links)?)
+            let one = Self::open(one, Some(&peers[0]), links.clone())?;
+            story(one, Self::open(two, Some(&peers[1]), links)?)
         })
     }
 

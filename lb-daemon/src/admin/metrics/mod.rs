@@ -150,9 +150,7 @@ async fn scrape(State(requests): State<mpsc::Sender<Handle>>) -> Response {
             return ([(header::CONTENT_TYPE, CONTENT_TYPE)], encode(*status)).into_response();
         }
         protocol::Response::Failed(text) => text,
-        protocol::Response::Reloaded(_) | protocol::Response::FailingOver => {
-            "the daemon answered another question".into()
-        }
+        _ => "the daemon answered another question".into(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, failure + "\n").into_response()
 }

@@ -41,7 +41,7 @@ use tracing::{debug, warn};
 
 use super::{
     client::connect,
-    protocol::{self, Handle, Response, ask},
+    protocol::{self, Asked, Handle, Response},
 };
 
 /// Commands that are served at once; more wait in the kernel's queue.
@@ -224,7 +224,14 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Handle>) -> io::Re
             Response::Failed(format!("a request has at most {LONGEST_REQUEST} bytes"))
         } else {
             match protocol::decode_request(&line) {
-                Ok(request) => ask(requests, request).await,
+                Ok(request) => {
+                    let mut asked = Asked::send(requests, request).await;
+                    while let Some(part) = asked.part().await {
+                        // Nobody makes the next one before a slow command has read some.
+                        timeout(PATIENCE, writer.write_all(&protocol::encode(&part))).await??;
+                    }
+                    asked.answer().await
+                }
                 Err(response) => response,
             }
         };

@@ -8,7 +8,10 @@ use std::{
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::*;
-use crate::admin::{Reloaded, Request, client, sample, sample::Scratch};
+use crate::{
+    admin::{Reloaded, Request, client, client::ClientError, sample, sample::Scratch},
+    core::ConnectionFilter,
+};
 
 /// Stands in for the daemon's loop.
 fn runtime() -> mpsc::Sender<Handle> {
@@ -16,7 +19,8 @@ fn runtime() -> mpsc::Sender<Handle> {
     tokio::spawn(async move {
         let mut generation = 1;
         while let Some(handle) = inbox.recv().await {
-            let response = match handle.request {
+            let Handle { request, parts, reply } = handle;
+            let response = match request {
                 Request::Status => Response::Status(Box::new(sample::healthy())),
                 Request::Reload if generation < 2 => {
                     generation += 1;
@@ -28,8 +32,21 @@ fn runtime() -> mpsc::Sender<Handle> {
                 Request::Reload => Response::Failed("line 3: no such key".into()),
                 Request::Failover { group } if group == "gw" => Response::FailingOver,
                 Request::Failover { group } => Response::Failed(format!("no group {group}")),
+                Request::Flows { filter: ConnectionFilter { service: None, .. }, limit } => {
+                    let limit = limit.unwrap_or(1000);
+                    for number in 0..limit {
+                        let part = Response::Flows(vec![sample::connection(number)]);
+                        if parts.send(part).await.is_err() {
+                            break;
+                        }
+                    }
+                    Response::AllFlows { more: limit < 1000 }
+                }
+                Request::Flows { .. } => Response::Failed("no such service".into()),
+                Request::FlowCounts { .. } => Response::FlowCounts(Vec::new()),
             };
-            let _ = handle.reply.send(response);
+            drop(parts);
+            let _ = reply.send(response);
         }
     });
     requests
@@ -63,6 +80,41 @@ async fn every_request_goes_there_and_back() {
     server.abort();
     assert!(server.await.unwrap_err().is_cancelled());
     assert!(!path.exists(), "the socket outlives its server");
+}
+
+#[tokio::test]
+async fn a_list_of_connections_comes_in_parts_and_ends_with_an_answer() {
+    let scratch = Scratch::new();
+    let path = scratch.path("tandem.sock");
+    let server = serving(&path);
+    spawn_blocking(move || {
+        let filter = ConnectionFilter::default;
+        let mut ports = Vec::new();
+        let mut take = |limit| {
+            client::flows(&path, filter(), limit, |connections| {
+                ports.extend(connections.iter().map(|connection| connection.client.port()));
+                Ok::<_, ClientError>(())
+            })
+        };
+        assert!(!take(None).unwrap());
+        assert!(take(Some(3)).unwrap());
+        assert_eq!(ports, (0..1000).chain(0..3).collect::<Vec<u16>>());
+
+        let unknown = ConnectionFilter { service: Some("x".to_owned()), ..filter() };
+        let nothing = |_| panic!("it was refused");
+        let refused: ClientError = client::flows(&path, unknown, None, nothing).unwrap_err();
+        assert_eq!(refused.to_string(), "no such service");
+        assert_eq!(client::flow_counts(&path, filter()).unwrap(), []);
+
+        // Who has seen enough hangs up, and is no hindrance to others.
+        let enough = |_| Err(ClientError::Refused("enough".to_owned()));
+        let refused = client::flows(&path, filter(), None, enough).unwrap_err();
+        assert_eq!(refused.to_string(), "enough");
+        assert_eq!(client::status(&path).unwrap().node, "lb1");
+    })
+    .await
+    .unwrap();
+    server.abort();
 }
 
 #[tokio::test]

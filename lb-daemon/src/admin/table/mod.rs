@@ -1,8 +1,9 @@
-//! The text of `tandem status`: what is wrong, then how everything is.
+//! The text of `tandem status`: what is wrong, then how everything is; and that of `tandem flows`.
 //!
 //! Made for a terminal of 100 columns. Names and addresses are never shortened (they are copied from
 //! here into other commands), so very long ones make wider lines.
 
+pub mod flows;
 mod grid;
 mod groups;
 mod problems;

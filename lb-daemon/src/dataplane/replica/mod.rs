@@ -41,7 +41,7 @@ use self::{
     side::{Desk, Side},
     ways::Ways,
 };
-use super::{family::Family, leases::Held, pins::Pins};
+use super::{client_hops::Turn, family::Family, leases::Held, pins::Pins};
 use crate::core::sync::{Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables};
 
 /// How long digests are good for: so one walk is enough for all groups.
@@ -70,6 +70,7 @@ impl Replica {
         programs: Ebpf,
         names: SharedNames,
         find: FindWay,
+        turn: Turn,
     ) -> Result<Self> {
         let settings: Array<_, Settings> = pins.open("SETTINGS")?;
         Ok(Self {
@@ -77,7 +78,7 @@ impl Replica {
             reports: Reports::open(pins)?,
             leases: Held::open(pins)?,
             names,
-            ways: Ways::open(pins, find)?,
+            ways: Ways::open(pins, find, turn)?,
             settings: settings.get(&0, 0)?,
             v4: Side::open(pins)?,
             v6: Side::open(pins)?,

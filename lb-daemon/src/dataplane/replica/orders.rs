@@ -1,10 +1,7 @@
 //! Having the program enter and end connections.
 
 use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    programs::{TestRun as _, TestRunOptions, Xdp},
-};
+use aya::{Ebpf, programs::Xdp};
 use lb_common::{
     flow::{
         ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, NO_HOP, RESET, SERVER_FIN, SYN_ACK,
@@ -13,7 +10,10 @@ use lb_common::{
 };
 
 use super::tuple::Keys;
-use crate::{core::sync::Connection, dataplane::family::Family};
+use crate::{
+    core::sync::Connection,
+    dataplane::{family::Family, simulate::run_on},
+};
 
 /// The state bits that a connection can have.
 const STATES: u8 = SYN_ACK | ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET;
@@ -89,15 +89,9 @@ fn run<A: Family>(program: &Xdp, batch: &mut [Adoption<A>]) -> Result<()> {
     let bytes = unsafe {
         std::slice::from_raw_parts_mut(batch.as_mut_ptr().cast::<u8>(), size_of_val(batch))
     };
-    let mut input = vec![0; ADOPT_HEADER];
-    input.extend_from_slice(bytes);
-    let mut output = vec![0; input.len()];
-    let options = TestRunOptions {
-        data_in: Some(&input),
-        data_out: Some(&mut output),
-        ..TestRunOptions::default()
-    };
-    program.test_run(options).context("cannot run the adopt program")?;
-    bytes.copy_from_slice(&output[ADOPT_HEADER..]);
+    let mut data = vec![0; ADOPT_HEADER];
+    data.extend_from_slice(bytes);
+    run_on(program, &mut data)?;
+    bytes.copy_from_slice(&data[ADOPT_HEADER..]);
     Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue};
 use lb_common::maps::{HopKey, NextHop};
 
-use crate::dataplane::pins::Pins;
+use crate::dataplane::{client_hops::Turn, pins::Pins};
 
 /// Asks the kernel for the way to an address: nothing if it is not known now. Takes some
 /// microseconds, and has the kernel look for a neighbour that it does not know.
@@ -23,8 +23,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Clients whose ways are remembered.
 const REMEMBERED: usize = 1 << 16;
-/// Questions to the kernel in one go: for some milliseconds, in which nobody waits for long.
-const QUESTIONS: usize = 128;
+/// How long the kernel is asked in one go: nobody waits for long, and numbers that were found stay
+/// good until they are used.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// `BPF_NOEXIST` of the kernel.
 const NO_EXIST: u64 = 1;
@@ -32,6 +33,7 @@ const NO_EXIST: u64 = 1;
 /// Finds the numbers of next hops to clients, and enters new ones as the program does.
 pub(super) struct Ways {
     find: FindWay,
+    turn: Turn,
     numbers: BpfHashMap<MapData, HopKey, u32>,
     free: Queue<MapData, u32>,
     hops: Array<MapData, NextHop>,
@@ -41,28 +43,30 @@ pub(super) struct Ways {
     /// is entered before the next walk but one of the flow table ends: until then nobody gives
     /// them away.
     found: HashMap<HopKey, u16>,
-    /// How often the kernel may still be asked.
-    questions: usize,
+    /// Until when the kernel may be asked.
+    until: Instant,
 }
 
 impl Ways {
-    pub(super) fn open(pins: &Pins, find: FindWay) -> Result<Self> {
+    pub(super) fn open(pins: &Pins, find: FindWay, turn: Turn) -> Result<Self> {
         Ok(Self {
             find,
+            turn,
             numbers: pins.open("CLIENT_HOPS")?,
             free: pins.open("FREE_HOPS")?,
             hops: pins.open("NEXT_HOPS")?,
             remembered: HashMap::new(),
             found: HashMap::new(),
-            questions: 0,
+            until: Instant::now(),
         })
     }
 
     /// Begins some work that is done in less than a second: numbers that were found before are found
-    /// anew, and the kernel may be asked a number of times.
+    /// anew, and the kernel may be asked for some milliseconds. A way that it is not asked for is not
+    /// known.
     pub(super) fn begin(&mut self) {
         self.found.clear();
-        self.questions = QUESTIONS;
+        self.until = Instant::now() + PATIENCE;
     }
 
     /// The number of the next hop to a client; nothing if the way is not known now, or if there is
@@ -82,7 +86,9 @@ impl Ways {
         {
             return *way;
         }
-        self.questions = self.questions.checked_sub(1)?;
+        if now > self.until {
+            return None;
+        }
         let way = (self.find)(client).filter(|way| way.ifindex != 0);
         if self.remembered.len() >= REMEMBERED {
             self.remembered.retain(|_, (until, _)| *until > now);
@@ -111,6 +117,8 @@ impl Ways {
     }
 
     fn find_or_enter(&mut self, key: HopKey, way: NextHop) -> Result<Option<u32>> {
+        let turn = self.turn.clone();
+        let _ours = turn.take();
         if let Some(number) = self.look_up(&key)? {
             return Ok(Some(number));
         }

@@ -72,6 +72,11 @@ fn operate(tandem: &Tandem, verb: &[&str]) -> Result<String> {
 
 /// A Tandem that shares the virtual IPv4 address by CARP.
 fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
+    carp_with(contest, host, advskew, "preempt = false\n")
+}
+
+/// The same with further lines of the group.
+fn carp_with(contest: &Contest, host: usize, advskew: u8, lines: &str) -> Result<Tandem> {
     let vip = contest.pair().vip(Family::V4);
     let group = format!(
         "\
@@ -83,9 +88,8 @@ vhid = 7
 pass = \"secret\"
 advbase = 1
 advskew = {advskew}
-preempt = false
 virtual_ipaddress = [\"{vip}/32\"]
-"
+{lines}"
     );
     Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_daemon::core::{GroupStatus, group::Role};
 use tests::lab::{Contest, Election, Family, Forged, Forger, Frame};
 
-use super::{MS, PRIORITIES, SLACK, carp_on, election, tandems};
+use super::{MS, PRIORITIES, SLACK, carp_on, election, operate, tandems};
 
 #[test]
 fn broken_and_strange_adverts_move_nothing() -> Result<()> {
@@ -83,6 +83,14 @@ fn a_weaker_pair_with_our_number_and_other_addresses_is_told_and_moves_nothing()
         let group = group(&mut contest, host)?;
         assert_eq!(group.adverts.discarded.get("addresses"), Some(&5), "{group:?}");
     }
+    // Nobody else speaks to the master, so it was the last word.
+    let [vip, source] = [contest.pair().vip(Family::V4), contest.pair().source(Family::V4)];
+    let from = client(&contest);
+    let problem =
+        format!("an advert of {from} lists 10.1.0.77, {source} rather than {vip}, {source}");
+    assert_eq!(group(&mut contest, 0)?.problem.as_ref(), Some(&problem));
+    let shown = operate(contest.tandem(0), &["status"])?;
+    ensure!(shown.contains(&format!("group pair: {problem}")), "{shown}");
     // Addresses are announced and hooks are run again, for there was a conflict.
     let healed = &group(&mut contest, 0)?.transitions[0];
     assert_eq!((healed.from, healed.to), (Role::Master, Role::Master), "{healed:?}");

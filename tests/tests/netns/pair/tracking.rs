@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_daemon::core::{GroupStatus, Status, group::Role};
 use tests::lab::{Contest, Election, Process, Settings, Surroundings, Tandem, veth};
 
-use super::{MS, PRIORITIES, election};
+use super::{MS, PRIORITIES, carp_with, election};
 
 #[test]
 fn a_script_that_fails_is_a_fault_or_a_handicap() -> Result<()> {
@@ -86,6 +86,34 @@ fn an_interface_with_a_weight_is_a_handicap() -> Result<()> {
     let (_side, port) = veth((&**contest.twin(0), "side"), (contest.pair().switch(), "lb1-side"))?;
     enter(&mut contest, "track_interface = [{ name = \"side\", weight = -11 }]\n")?;
     gives_way_and_takes_back(&mut contest, (Role::Backup, 90), || port.down(), || port.up())
+}
+
+#[test]
+fn an_interface_with_a_weight_demotes_a_host_of_carp() -> Result<()> {
+    let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
+    let (_side, port) = veth((&**contest.twin(0), "side"), (contest.pair().switch(), "lb1-side"))?;
+    let lines = "track_interface = [{ name = \"side\", weight = -150 }]\n";
+    for (host, advskew, lines) in [(0, 10, lines), (1, 100, "")] {
+        let tandem = carp_with(&contest, host, advskew, lines)?;
+        contest.enter_as(host, Box::new(tandem))?;
+    }
+    contest.only_master(0)?;
+    for (is_demoted, role, advskew) in [(true, Role::Backup, 160), (false, Role::Master, 10)] {
+        let at = SystemTime::now();
+        if is_demoted {
+            port.down()?
+        } else {
+            port.up()?
+        }
+        contest.advert_since(at, usize::from(is_demoted))?;
+        contest.settle();
+        contest.only_master(usize::from(is_demoted))?;
+        let status = contest.tandem(0).status()?;
+        let group = &status.groups[0];
+        assert_eq!((group.role, group.effective_priority), (role, 255 - advskew), "{group:?}");
+        assert_eq!(tells_why(&status), is_demoted);
+    }
+    Ok(())
 }
 
 #[test]

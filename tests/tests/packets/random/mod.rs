@@ -7,9 +7,13 @@
 mod fence;
 mod generate;
 mod judge;
+mod peer;
 
 use std::{
-    env, thread,
+    env,
+    ops::RangeInclusive,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -74,6 +78,18 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
 
 #[test]
 fn no_count_leaks_when_several_processors_are_at_it() -> Result<()> {
+    on_several_processors(|_, _, _, _| Ok(()))
+}
+
+#[test]
+fn no_count_leaks_when_a_peer_tells_of_its_connections_meanwhile() -> Result<()> {
+    on_several_processors(peer::talk)
+}
+
+/// Sends packets from several processors while `meanwhile` runs, until it is to stop.
+fn on_several_processors(
+    meanwhile: fn(&World, &[Net; 2], u64, &AtomicBool) -> Result<()>,
+) -> Result<()> {
     let (seed, packets) =
         (setting("TANDEM_PACKETS_SEED", SEED)?, setting("TANDEM_PACKETS", PACKETS)?);
     World::run_with(tight, |world| {
@@ -81,11 +97,18 @@ fn no_count_leaks_when_several_processors_are_at_it() -> Result<()> {
         world.apply(&desired(&nets, LONG))?;
         Leases::held(world, &nets, seed)?;
         let (sender, all) = (&*world, &nets);
+        let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
+            let beside = scope.spawn(|| meanwhile(sender, all, seed, &is_over));
             let senders: Vec<_> = (0..SENDERS)
                 .map(|i| scope.spawn(move || send(sender, all, seed + i, packets / SENDERS, None)))
                 .collect();
-            senders.into_iter().try_for_each(|sender| sender.join().expect("no panic"))
+            let sent = senders.into_iter().map(|sender| sender.join().expect("no panic"));
+            // All of them, before the other is told.
+            let sent: Vec<Result<()>> = sent.collect();
+            is_over.store(true, Ordering::Relaxed);
+            let beside = beside.join().expect("no panic");
+            sent.into_iter().collect::<Result<()>>().and(beside)
         })?;
         let verdicts = world.read([])?.verdicts;
         let unserved = verdicts[Verdict::DropNoLease.label()];
@@ -153,6 +176,9 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Backends are numbered from 1: those of IPv4, then those of IPv6.
 const BACKENDS: u16 = 10;
 
+/// Translation ports.
+const PORTS: RangeInclusive<u16> = 20_000..=20_005;
+
 /// Ports of services; the last has no eligible backend.
 const SERVICES: [(u16, Balance); 4] = [
     (443, Balance::RoundRobin),
@@ -164,7 +190,7 @@ const SERVICES: [(u16, Balance); 4] = [
 fn tight(global: &mut Global) {
     global.maxconn = 48;
     global.max_half_open = 64;
-    global.source_ports = 20_000..=20_005;
+    global.source_ports = PORTS;
 }
 
 fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {

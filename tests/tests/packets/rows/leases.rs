@@ -20,7 +20,7 @@ use lb_daemon::core::Slots;
 use tests::lab::Family;
 
 use crate::{
-    asking::{REPLY, REQUEST, advertisement, arp, solicitation, verification},
+    asking::{REPLY, REQUEST, advertisement, arp, hidden_solicitation, solicitation, verification},
     frame::{ACK, Frame, QINQ, RST, VLAN},
     message::Kind,
     net::{FRONT, Net},
@@ -232,6 +232,9 @@ pub(super) const GUARDED_V6: &[Named] = &[
     ("a neighbour solicitation in a VLAN in a VLAN needs a lease", |n| {
         let asked = solicitation(n, v6(n.vip.ip())).tagged(VLAN, 7);
         n.when(asked.tagged(QINQ, 8)).passes(PassIcmp)
+    }),
+    ("a neighbour solicitation behind extension headers needs a lease", |n| {
+        n.when(hidden_solicitation(n, v6(n.vip.ip()))).passes(PassNotOurs)
     }),
     ("a neighbour solicitation that ends with its target needs a lease", |n| {
         n.when(solicitation(n, v6(n.vip.ip())).cut(14 + 40 + 24)).passes(PassIcmp)

@@ -1,5 +1,6 @@
 //! The tables.
 
+mod adopted;
 mod checksums;
 mod ending;
 mod errors;
@@ -39,6 +40,8 @@ fn both_where(rows: &[Named], change: fn(&World) -> Result<()>) -> Result<()> {
 #[test]
 fn there_are_more_than_a_hundred_rows_and_their_names_differ() {
     let tables = [
+        adopted::BOTH,
+        adopted::GRACE,
         checksums::BOTH,
         checksums::V4,
         ending::BOTH,
