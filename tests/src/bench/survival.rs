@@ -45,9 +45,9 @@ const PERIOD: Duration = Duration::from_millis(1);
 
 /// Measures the group.
 pub(super) fn measure() -> Result<Vec<Row>> {
-    let keepalived = Losses::of(System::Keepalived)?;
-    let alone = Losses::of(System::Tandem)?;
     let ours = Losses::of(System::Replicating)?;
+    let alone = Losses::of(System::Tandem)?;
+    let keepalived = Losses::of(System::Keepalived)?;
     let mut rows = Vec::new();
     for ((name, lost), (theirs, without)) in
         ours.rows.iter().zip(keepalived.rows.iter().zip(&alone.rows))
@@ -145,6 +145,7 @@ fn window() -> Result<Row> {
     for host in 0..2 {
         contest.enter(host, System::Replicating, 100)?;
     }
+    contest.wait_until_in_sync()?;
     let to = (contest.vip().ip(), SESSIONS).into();
     let mut shares = Vec::new();
     for nth in 1..=KILLS {
@@ -159,7 +160,7 @@ fn window() -> Result<Row> {
         eprintln!("{GROUP}: window {nth} of {KILLS}: {survived} of {count} survived");
         shares.push(survived as f64 * 100.0 / count as f64);
         contest.start_again(master)?;
-        thread::sleep(Duration::from_secs(2));
+        contest.wait_until_in_sync()?;
     }
     Ok(Row::alone(GROUP, "window", "%", &shares))
 }

@@ -105,7 +105,7 @@ fn told(range: &mut Range, lane: &Lane, contest: &mut Contest) -> Result<Vec<Row
         Ok(())
     })?;
     let status = contest.tandem(0).status_json()?;
-    let lag = &status["sync"]["lag"]["p99_seconds"];
+    let lag = &status["sync"]["conversation"]["lag"]["p99_seconds"];
     let lag = lag.as_f64().with_context(|| format!("no lag in {}", status["sync"]))?;
     eprintln!("{GROUP}: {there} connections in {took:.1} s, {:.1} ms behind", lag * 1e3);
     let cpu = |host: usize| after[host].saturating_sub(before[host]).as_secs_f64() / took * 100.0;

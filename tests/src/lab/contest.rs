@@ -86,6 +86,12 @@ impl Contest {
         self.enter_as(host, Box::new(tandem))
     }
 
+    /// Waits until both hosts, which are [replicating](System::Replicating), say that they know of the
+    /// same connections.
+    pub fn wait_until_in_sync(&mut self) -> Result<()> {
+        (0..2).try_for_each(|host| self.tandem(host).wait_until_in_sync(3 * PATIENCE))
+    }
+
     /// What [`enter_with`](Self::enter_with) tells it.
     pub fn settings(&self, host: usize, priority: u8, lines: &str) -> Settings {
         let group = self.election.for_tandem(&self.pair, host, priority);

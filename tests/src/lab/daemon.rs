@@ -200,7 +200,7 @@ impl Tandem {
     /// Waits until both hosts have the same connections, by its own account.
     pub fn wait_until_in_sync(&self, timeout: Duration) -> Result<()> {
         until("both hosts in sync", timeout, || {
-            let sync = &self.status_json()?["sync"];
+            let sync = &self.status_json()?["sync"]["conversation"];
             ensure!(sync["state"] == "in_sync", "the conversation is at {sync}");
             Ok(())
         })

@@ -23,6 +23,7 @@ pub struct Survival {
     /// None as long as they are to be opened anew.
     sessions: Option<Sessions>,
     load: Load,
+    system: System,
     _server: Server,
     /// The place.
     pub contest: Contest,
@@ -55,9 +56,12 @@ impl Survival {
         };
         contest.enter(0, system, 101)?;
         contest.enter(1, system, 100)?;
+        if system == System::Replicating {
+            contest.wait_until_in_sync()?;
+        }
         let sessions = Sessions::open(contest.pair().client(), vip(&contest), &load)?;
         thread::sleep(REST);
-        Ok(Self { sessions: Some(sessions), load, _server: server, contest })
+        Ok(Self { sessions: Some(sessions), load, system, _server: server, contest })
     }
 
     /// The virtual address and the port of the sessions.
@@ -73,6 +77,9 @@ impl Survival {
     /// Has the first host fail, and waits until the second is the master.
     pub fn strike(&mut self, fault: Fault) -> Result<Outcome> {
         self.open_anew()?;
+        if self.system == System::Replicating {
+            self.contest.wait_until_in_sync()?;
+        }
         self.sessions().forget_stalls()?;
         let at = SystemTime::now();
         fault.strike(&mut self.contest, 0)?;

@@ -83,6 +83,7 @@ fn connections_that_were_just_opened_survive() -> Result<()> {
     for (host, priority) in [101, 100].into_iter().enumerate() {
         contest.enter(host, System::Replicating, priority)?;
     }
+    contest.wait_until_in_sync()?;
     let to = (contest.vip().ip(), SESSIONS).into();
     let openings = Openings::start(contest.pair().client(), to, 2 * MS)?;
     thread::sleep(1_000 * MS);
@@ -106,6 +107,7 @@ fn a_transaction_of_mysql_goes_on_when_the_master_is_killed() -> Result<()> {
     let _database = MariaDb::start(server, PORT)?;
     contest.enter(0, System::Replicating, 101)?;
     contest.enter(1, System::Replicating, 100)?;
+    contest.wait_until_in_sync()?;
     let to = (contest.vip().ip(), PORT).into();
     let mut session = MariaDb::session(contest.pair().client(), to)?;
     let id = session.id()?;
