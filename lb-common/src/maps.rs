@@ -109,7 +109,8 @@ pub const MAX_GROUPS: u32 = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Until when the group is served; in the past (or zero) if it is not.
+    /// Until when the group is served; in the past (or zero) if it is not. Always the first field: a
+    /// daemon of another release, with other maps, ends what it finds by that.
     pub end: u64,
     /// Since when it has been served without a break. What was silent before that was not heard by
     /// this host: idle times count from here at the earliest.
@@ -117,6 +118,9 @@ pub struct Lease {
     /// Until when packets without a flow are dropped rather than answered by a RST, because the
     /// flows that the peer knew may still be coming in.
     pub grace: u64,
+    /// Which election the lease was won in, for the daemon that comes next: a digest of what makes
+    /// it the one it is. Zero if there never was a lease. The program does not look at it.
+    pub election: u64,
 }
 
 /// An address that a service is bound to, or that a group has.
@@ -352,7 +356,7 @@ const _: () = {
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
-    assert!(size_of::<Lease>() == 24);
+    assert!(size_of::<Lease>() == 32);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);

@@ -10,5 +10,7 @@ pub mod netlink;
 pub mod probe;
 pub mod runtime;
 mod spawn;
+pub mod stand_in;
+pub mod sync;
 pub mod tracking;
 pub mod vrrp_io;

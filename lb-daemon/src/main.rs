@@ -10,12 +10,13 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use lb_daemon::{
     admin::{
-        client,
+        client::{self, ClientError},
+        systemd,
         table::{self, flows},
     },
     config::{self, Log, LogFormat},
     core::{ConnectionFilter, ConnectionState, Prefix},
-    dataplane, runtime,
+    dataplane, runtime, stand_in,
 };
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -110,6 +111,27 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// Stop the running daemon for good: hand its groups over, and end its connections.
+    ///
+    /// SIGTERM does not do that: it has the daemon end to be started again, and somebody stands in
+    /// for it for half a minute.
+    Stop {
+        /// Do nothing if systemd is just restarting this unit.
+        #[arg(
+            long,
+            value_name = "UNIT",
+            num_args = 0..=1,
+            default_missing_value = "tandem.service",
+            require_equals = true
+        )]
+        unless_restarting: Option<String>,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
+    /// Stand in for a daemon that is being restarted; started by that daemon only.
+    #[command(hide = true)]
+    StandIn,
     /// Take the XDP program off all interfaces and forget all connections.
     ///
     /// For a host whose daemon is gone for good: a daemon that was killed leaves its packets
@@ -136,6 +158,8 @@ fn main() -> ExitCode {
         }
         Verb::Reload { socket } => reload(&socket),
         Verb::Failover { group, socket } => failover(&socket, &group),
+        Verb::Stop { unless_restarting, socket } => stop(&socket, unless_restarting.as_deref()),
+        Verb::StandIn => stand_in(),
         Verb::Detach { bpffs } => detach(&bpffs),
     };
     match result {
@@ -246,6 +270,28 @@ fn failover(socket: &Path, group: &str) -> Result<()> {
     Ok(())
 }
 
+fn stop(socket: &Path, unless_restarting: Option<&str>) -> Result<()> {
+    let Some(unit) = unless_restarting else { return Ok(client::stop(socket)?) };
+    if systemd::is_restarting(unit) {
+        return Ok(());
+    }
+    match client::stop(socket) {
+        // systemd asks for this after a crash too.
+        Ok(()) | Err(ClientError::NotRunning(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn stand_in() -> Result<()> {
+    let plan = stand_in::receive()?;
+    start_log(&plan.config.log)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the tokio runtime")?
+        .block_on(stand_in::run(plan))
+}
+
 fn detach(bpffs: &Path) -> Result<()> {
     match dataplane::detach_orphan(bpffs)? {
         0 => println!("nothing was attached"),
@@ -306,10 +352,10 @@ mod tests {
     #[test]
     fn the_unit_of_systemd_runs_commands_that_exist() {
         let unit = include_str!("../../packaging/tandem.service");
-        let lines: Vec<_> = unit.lines().filter(|line| line.starts_with("ExecStart")).collect();
-        assert_eq!(lines.len(), 2, "{lines:?}");
+        let lines: Vec<_> = unit.lines().filter(|line| line.starts_with("ExecSt")).collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
         for line in lines {
-            assert_understood(&commands(&line.replace('=', " ")).expect("it runs tandem"));
+            assert_understood(&commands(&line.replacen('=', " ", 1)).expect("it runs tandem"));
         }
     }
 

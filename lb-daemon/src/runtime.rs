@@ -6,10 +6,11 @@
 mod flows;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::ControlFlow,
     path::PathBuf,
-    sync::{Arc, mpsc as threads},
+    sync::{Arc, Mutex, PoisonError, mpsc as threads},
     time::{Duration, Instant},
 };
 
@@ -23,16 +24,19 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    config::{self, Config, Parsed},
+    config::{self, Config, Parsed, Peer},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
         Status,
+        group::Command,
+        sync::{Hello, VERSIONS},
     },
     dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
-    election::Election,
+    election::{Election, Part},
     hooks::{self, Hooks},
-    netlink::Netlink,
-    probe,
+    netlink::{Netlink, Ways},
+    probe, stand_in,
+    sync::Sync,
     tracking::{self, ProcessWatcher},
 };
 
@@ -45,10 +49,12 @@ const APPLY_AGAIN: Duration = Duration::from_secs(1);
 /// Requests of operators that may wait for the loop.
 const REQUESTS: usize = 32;
 
-/// Runs the daemon with the configuration at `path` until it is told to stop by SIGTERM or SIGINT.
+/// Runs the daemon with the configuration at `path` until it is told to end.
 ///
-/// Then the data plane is taken away, and connections end. If the daemon dies in any other way,
-/// packets go on flowing, and the next daemon carries on with the same connections.
+/// By SIGTERM, it shall come back: packets go on flowing, and somebody [stands in](stand_in) for it.
+/// By SIGINT or [`Request::Stop`], it shall not: its groups are given up, the data plane is taken
+/// away, and connections end. If the daemon dies in any other way, packets go on flowing, and the next
+/// daemon carries on with the same connections.
 pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
     // Before anything else fails for the same reason and says less about it.
     dataplane::check_privileges()?;
@@ -80,36 +86,75 @@ pub async fn run(path: PathBuf, parsed: Parsed) -> Result<()> {
 
     let warnings = parsed.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
     runtime.put_in_force(runtime.config.clone(), &warnings);
+    if runtime.config.groups.is_empty() {
+        // The core has nothing to say, but an earlier daemon may have had groups.
+        runtime.election.command(Command::Configure(Vec::new()));
+    }
     info!(config = %runtime.path.display(), "ready");
     // Without systemd there is nobody to notify, which is no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let why = loop {
+    let end = loop {
         let deadline = runtime.next_deadline();
         tokio::select! {
             Some(event) = inbox.recv() => runtime.handle(event),
-            Some(request) = asked.recv() => runtime.answer(request),
+            Some(request) = asked.recv() => {
+                if runtime.answer(request).is_break() {
+                    break End::Stop("`tandem stop`");
+                }
+            }
             () = until(deadline) => runtime.tick(),
             _ = hangup.recv() => {
                 // Whoever sent the signal cannot be told more than the log is.
                 let _ = runtime.reload();
             }
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break End::Restart,
+            _ = interrupt.recv() => break End::Stop("SIGINT"),
             error = runtime.netlink.failed() => return Err(error),
             error = runtime.election.failed() => return Err(error),
         }
     };
-    info!("{why}: detaching the XDP program and stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let why = match end {
+        End::Stop(why) => why,
+        // Its end is that of all its processes: nobody could stand in for it.
+        End::Restart if std::process::id() == 1 => "SIGTERM to the first process",
+        End::Restart => match stand_in::hand_over(&runtime.config, &bpffs, &runtime.election) {
+            Ok(_successor) => {
+                info!("SIGTERM: ending, to be started again; packets go on flowing");
+                // What was not handed over is given up. The others are told nothing.
+                runtime.election.stop();
+                runtime.hooks.finish(hooks::LAST).await;
+                return Ok(());
+            }
+            Err(error) => {
+                error!("nobody can stand in for this daemon until the next one: {error:#}");
+                "SIGTERM"
+            }
+        },
+    };
+    info!("{why}: detaching the XDP program and stopping");
     // Gives all groups up; what it tells at last is heard before the hooks end.
     runtime.election.stop();
     while let Ok(event) = inbox.try_recv() {
         runtime.handle(event);
     }
+    // Now the other host serves, and is told what it does not know yet.
+    if let Some(mut sync) = runtime.sync.take() {
+        sync.stop();
+    }
     runtime.hooks.finish(hooks::LAST).await;
     dataplane::detach(&bpffs)?;
     Ok(())
+}
+
+/// What ends the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Another daemon is to come soon.
+    Restart,
+    /// This host is to serve no longer, for this reason.
+    Stop(&'static str),
 }
 
 struct Runtime {
@@ -129,6 +174,10 @@ struct Runtime {
     election: Election,
     /// Backends whose connections are to end: their numbers, and their names for the log.
     endings: threads::Sender<(u16, String)>,
+    /// The conversation with the peer, if there is one.
+    sync: Option<Sync>,
+    /// The interfaces that frames leave by, as the conversation's thread knows them.
+    exits: Arc<Mutex<BTreeSet<String>>>,
     events: mpsc::UnboundedSender<Event>,
     started: Instant,
     last_error: Option<String>,
@@ -152,12 +201,8 @@ impl Runtime {
             );
         }
         let counters = dataplane.counters()?;
-        let mut leases = dataplane.leases()?;
-        let set = Box::new(move |group, until| {
-            // The core gives no number that there is no room for.
-            let _ = leases.set(group, until);
-        });
-        let election = Election::start(set, events.clone())?;
+        let leases = Box::new(dataplane.leases()?);
+        let election = Election::start(Part::Daemon, leases, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let now = Instant::now();
@@ -174,6 +219,8 @@ impl Runtime {
             hooks: Hooks::new(),
             election,
             endings,
+            sync: None,
+            exits: Arc::default(),
             events,
             started: now,
             last_error: None,
@@ -251,7 +298,9 @@ impl Runtime {
         }
     }
 
-    fn answer(&mut self, Handle { request, parts, reply }: Handle) {
+    /// Breaks if the daemon is to stop.
+    fn answer(&mut self, Handle { request, parts, reply }: Handle) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
         let response = match request {
             Request::Status => match self.status() {
                 Ok(status) => Response::Status(Box::new(status)),
@@ -270,17 +319,24 @@ impl Runtime {
             },
             Request::Flows { filter, limit } => {
                 let names = self.core.connection_names();
-                return flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+                flows::list(self.dataplane.flows(), names, filter, limit, parts, reply);
+                return flow;
             }
             Request::FlowCounts { filter } => {
                 drop(parts);
                 let names = self.core.connection_names();
-                return flows::count(self.dataplane.flows(), names, filter, reply);
+                flows::count(self.dataplane.flows(), names, filter, reply);
+                return flow;
+            }
+            Request::Stop => {
+                flow = ControlFlow::Break(());
+                Response::Stopping
             }
         };
         drop(parts);
         // Whoever asked may be gone.
         let _ = reply.send(response);
+        flow
     }
 
     fn status(&self) -> Result<Status> {
@@ -291,6 +347,7 @@ impl Runtime {
         status.uptime_seconds = self.started.elapsed().as_secs();
         status.config.path = self.path.display().to_string();
         status.config.last_error.clone_from(&self.last_error);
+        status.sync = self.sync.as_ref().map(Sync::view).transpose()?;
         status.interfaces = self
             .dataplane
             .attached()
@@ -348,8 +405,38 @@ impl Runtime {
             warn!("{warning}");
         }
         self.config = config.clone();
+        *self.exits.lock().unwrap_or_else(PoisonError::into_inner) =
+            config.global.interfaces.iter().cloned().collect();
         self.handle(Event::Config(config));
+        self.converse();
         self.warn_of_absent_addresses();
+    }
+
+    /// Begins, changes or ends the conversation with the peer, as the configuration says. A host that
+    /// cannot have one serves all the same.
+    fn converse(&mut self) {
+        let config = &self.config;
+        let Some(peer) = config.sync.clone() else {
+            // Waits half a second for the peer at most.
+            self.sync = None;
+            return;
+        };
+        let hello = hello(config);
+        match &self.sync {
+            Some(sync) => sync.configure(peer, hello),
+            None => match self.start_sync(peer, hello) {
+                Ok(sync) => self.sync = Some(sync),
+                Err(error) => error!("connections are not kept on the peer, too: {error:#}"),
+            },
+        }
+    }
+
+    fn start_sync(&self, peer: Arc<Peer>, hello: Hello) -> Result<Sync> {
+        let ways = Ways::start(Arc::clone(&self.exits))?;
+        let find = Box::new(move |address| ways.find(address));
+        let replica = self.dataplane.replica(&self.config.global, find)?;
+        let wake = replica.wake()?;
+        Sync::start(peer, hello, Box::new(replica), Some(wake), self.events.clone())
     }
 
     /// Listing the host's addresses takes a while, and the loop does not wait for it.
@@ -370,6 +457,17 @@ impl Runtime {
                 );
             }
         });
+    }
+}
+
+/// What this host says of itself to its peer.
+fn hello(config: &Config) -> Hello {
+    Hello {
+        versions: VERSIONS,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        node: config.global.node.clone(),
+        source_ports: config::own_ports(&config.global.source_ports, config.sync.as_deref()),
+        groups: config.groups.iter().map(|group| group.name.clone()).collect(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
@@ -15,6 +16,9 @@ use crate::core::{Connection, ConnectionCount, ConnectionFilter, Status};
 
 /// How long the daemon may take: longer than it takes itself to notice that it hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the daemon may take to stop.
+const END: Duration = Duration::from_secs(90);
 
 /// Longest answer that is read: a status of thousands of backends is a few megabytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -57,6 +61,13 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It was told to stop, and is still there.
+    #[error(
+        "tandem on {} was told to stop, and has not ended within {} s: does a hook take so long? \
+         (journalctl -u tandem)",
+        .0.display(), END.as_secs()
+    )]
+    StillRunning(PathBuf),
     /// The daemon says no; why, in its words.
     #[error("{0}")]
     Refused(String),
@@ -89,6 +100,23 @@ pub fn failover(socket: &Path, group: &str) -> Result<(), ClientError> {
         Response::FailingOver => Ok(()),
         _ => Err(beside_the_point(socket)),
     }
+}
+
+/// Has the daemon stop, and waits until it has: for as long as its hooks take, but no longer than a
+/// minute and a half.
+pub fn stop(socket: &Path) -> Result<(), ClientError> {
+    let Response::Stopping = exchange(socket, &Request::Stop)? else {
+        return Err(beside_the_point(socket));
+    };
+    let deadline = Instant::now() + END;
+    // Its socket is the last that it lets go.
+    while connect(socket, PATIENCE).is_ok() {
+        if Instant::now() >= deadline {
+            return Err(ClientError::StillRunning(socket.into()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Asks the daemon for the connections of the filter, at most `limit` of them, and hands them to `take`
@@ -199,7 +227,7 @@ fn beside_the_point(socket: &Path) -> ClientError {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
+    use std::os::unix::net::UnixListener;
 
     use super::*;
     use crate::admin::sample::Scratch;

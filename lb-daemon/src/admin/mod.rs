@@ -19,6 +19,7 @@ mod rates;
 #[cfg(test)]
 mod sample;
 mod socket;
+pub mod systemd;
 pub mod table;
 
 pub use protocol::{Handle, Reloaded, Request, Response};

@@ -43,6 +43,8 @@ pub enum Request {
         /// Name of the group.
         group: String,
     },
+    /// Give all groups up, end all connections, and end.
+    Stop,
     /// List connections.
     Flows {
         /// Which ones.
@@ -67,6 +69,8 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Failover`]: the group is being handed over.
     FailingOver,
+    /// To [`Request::Stop`]: the daemon stops from now on. When it has, its socket is gone.
+    Stopping,
     /// To [`Request::Flows`], before the answer: some of the connections.
     Flows(Vec<Connection>),
     /// To [`Request::Flows`]: that was all.
@@ -228,7 +232,7 @@ mod tests {
         };
         let flows = Request::Flows { filter: filter.clone(), limit: Some(7) };
         let counts = Request::FlowCounts { filter };
-        for request in [Request::Status, Request::Reload, failover, flows, counts] {
+        for request in [Request::Status, Request::Reload, Request::Stop, failover, flows, counts] {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }
     }
@@ -255,7 +259,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             failure(r#"{"version":1,"body":"drain"}"#).replace(env!("CARGO_PKG_VERSION"), "VERSION"),
-            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `flows`, `flow_counts`): if this command is newer, restart the daemon"
+            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `stop`, `flows`, `flow_counts`): if this command is newer, restart the daemon"
         );
     }
 

@@ -87,6 +87,7 @@ pub(super) fn healthy() -> Status {
                 ..TableStatus::default()
             },
         ],
+        sync: None,
         groups: vec![
             GroupStatus {
                 role: Role::Master,

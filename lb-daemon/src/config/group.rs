@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use super::{
     carp, command, duration,
     group_ledger::{GroupLedger, Identifier},
-    group_model::{Announce, Group, Hooks, Protocol},
+    group_model::{Announce, Group, Hooks, Protocol, Vrrp},
     node,
     reader::{Field, Table},
     report::Read,
@@ -58,6 +58,9 @@ fn group(table: Table<'_>, ledger: &mut GroupLedger<'_>) -> Read<Group> {
         ledger.refer(&track);
         if let (Ok(interface), Ok((_, identifier))) = (&interface, &protocol) {
             ledger.identifier(interface, identifier);
+        }
+        if let Ok((Protocol::Vrrp(Vrrp { vmac: Some(vmac), .. }), identifier)) = &protocol {
+            ledger.vmac(vmac, identifier);
         }
         if let Ok(interface) = &interface {
             ledger.interface(interface);

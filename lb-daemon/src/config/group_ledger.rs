@@ -50,6 +50,8 @@ pub(super) struct GroupLedger<'a> {
     /// Groups entered so far, whether they have a name of their own or not.
     count: usize,
     identifiers: HashMap<(String, Option<Family>, u8), Span>,
+    /// Interfaces with a virtual MAC address, with the place of what they are named after.
+    vmacs: HashMap<String, Span>,
     /// Each address with the index of its group.
     addresses: HashMap<IpAddr, (usize, Span)>,
     /// Whether there are addresses that could not be read.
@@ -67,6 +69,7 @@ impl<'a> GroupLedger<'a> {
             groups: Names::new("group", "groups"),
             count: 0,
             identifiers: HashMap::new(),
+            vmacs: HashMap::new(),
             addresses: HashMap::new(),
             incomplete: false,
             services: Vec::new(),
@@ -96,6 +99,21 @@ impl<'a> GroupLedger<'a> {
             return;
         }
         self.identifiers.insert(at, id.span.clone());
+    }
+
+    /// Enters the interface that the daemon makes for the group's virtual MAC address.
+    pub(super) fn vmac(&mut self, name: &str, id: &Identifier) {
+        if let Some(first) = self.vmacs.get(name) {
+            let message = format!("there are two groups with a virtual MAC address on {name}");
+            let line = self.report.line(first);
+            let hint = format!(
+                "name another for one of them: use_vmac = \"vrrp.b\"; the other group is in line \
+                 {line}"
+            );
+            self.report.error(id.span.clone(), message, hint);
+            return;
+        }
+        self.vmacs.insert(name.to_owned(), id.span.clone());
     }
 
     /// Enters an interface the group has adverts or addresses on.

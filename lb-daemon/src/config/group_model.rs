@@ -28,6 +28,32 @@ pub struct Group {
     pub announce: Announce,
 }
 
+impl Group {
+    /// The interface with the virtual MAC address, and that; none if there shall be none.
+    pub fn vmac(&self) -> Option<(&str, [u8; 6])> {
+        match &self.protocol {
+            Protocol::Vrrp(vrrp) => vrrp.vmac.as_deref().zip(Some(vrrp.virtual_mac())),
+            Protocol::Carp(_) => None,
+        }
+    }
+
+    /// Where the addresses are put: as configured, or on the interface with the virtual MAC address.
+    /// There they have no route of their prefix, which would lead by that interface.
+    pub fn places(&self) -> Vec<GroupAddress> {
+        let mut places = self.addresses.clone();
+        if let Protocol::Vrrp(Vrrp { vmac: Some(vmac), family, .. }) = &self.protocol {
+            let is_there = |at: &&mut GroupAddress| {
+                at.interface == self.interface && at.ip.is_ipv4() == (*family == Family::V4)
+            };
+            for place in places.iter_mut().filter(is_there) {
+                place.interface.clone_from(vmac);
+                place.prefix = if place.ip.is_ipv4() { 32 } else { 128 };
+            }
+        }
+        places
+    }
+}
+
 /// An address of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupAddress {
@@ -77,6 +103,21 @@ pub struct Vrrp {
     /// Whether the checksum sent in version 3 over IPv4 covers a pseudo-header, as keepalived's does
     /// by default and RFC 9568 says it does not. Both forms are accepted.
     pub pseudo_header: bool,
+    /// Interface with the virtual MAC address (RFC 9568, 7.3): made while this host is master, above
+    /// the group's own, for the addresses of the adverts' family there. None if they have the MAC
+    /// address of the group's own interface.
+    pub vmac: Option<String>,
+}
+
+impl Vrrp {
+    /// The virtual MAC address of the group's identifier and family.
+    pub fn virtual_mac(&self) -> [u8; 6] {
+        let family = match self.family {
+            Family::V4 => 1,
+            Family::V6 => 2,
+        };
+        [0x00, 0x00, 0x5e, 0x00, family, self.virtual_router_id]
+    }
 }
 
 impl fmt::Debug for Vrrp {

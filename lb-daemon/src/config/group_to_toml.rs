@@ -57,6 +57,9 @@ fn vrrp(out: &mut Writer, vrrp: &Vrrp) {
         (None, None) => {}
     }
     out.line("v3_checksum_as_v2", !vrrp.pseudo_header);
+    if let Some(vmac) = &vrrp.vmac {
+        out.line("use_vmac", quote(vmac));
+    }
 }
 
 fn carp(out: &mut Writer, carp: &Carp) {

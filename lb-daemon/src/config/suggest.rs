@@ -67,7 +67,7 @@ fn of_keepalived(word: &str) -> Option<&'static str> {
         "garp_lower_prio_delay" | "garp_lower_prio_repeat" => {
             "after a conflict the winner announces its addresses again; remove it"
         }
-        "vmac_xmit_base" => "adverts go by the group's own interface; remove it",
+        "vmac_xmit_base" => "adverts go by the group's own interface in any case; remove it",
         _ => return None,
     })
 }

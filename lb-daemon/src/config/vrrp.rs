@@ -7,6 +7,7 @@ use toml::Spanned;
 use super::{
     address, duration,
     group_model::{Family, Vrrp, VrrpVersion},
+    node,
     reader::{Field, Table},
     report::Read,
     secret::{self, Secret},
@@ -60,8 +61,14 @@ pub(super) fn read(
     let peers = table.optional("unicast_peer", peers).unwrap_or_default();
     let secret = password(table, in_force);
     let as_v2 = table.optional("v3_checksum_as_v2", Field::boolean);
-    table.optional("use_vmac", no_vmac);
+    let vmac = table.optional("use_vmac", vmac).flatten();
 
+    if let (Some(vmac), false) = (&vmac, peers.is_empty()) {
+        let message = "there is `use_vmac`, but adverts go to each `unicast_peer`";
+        let hint =
+            "switches learn from multicast adverts where the virtual MAC address is; remove one";
+        table.report().error(vmac.span(), message, hint);
+    }
     check_source(table, source.as_ref(), &peers);
     let advertised: Vec<_> =
         addresses.iter().filter(|at| at.advertised).map(|at| at.ip.clone()).collect();
@@ -92,18 +99,24 @@ pub(super) fn read(
         auth_pass,
         auth_pass_file,
         pseudo_header: !as_v2.unwrap_or(false),
+        vmac: vmac.map(|name| {
+            let usual = || {
+                let of = if family == Family::V6 { "6" } else { "" };
+                format!("vrrp{of}.{}", id.get_ref())
+            };
+            name.into_inner().unwrap_or_else(usual)
+        }),
     };
     Ok((vrrp, id))
 }
 
-/// Clients would be told another MAC address than this host answers for, if it were let pass.
-fn no_vmac(field: &Field<'_>) -> Read<()> {
-    if field.boolean()? {
-        let hint = "remove it: the addresses have the interface's own MAC address, and each \
-                    takeover is announced to the neighbours";
-        return Err(field.error("there is no virtual MAC address yet (`use_vmac`)", hint));
+/// The name of the interface with the virtual MAC address, if there shall be one: the usual one, or
+/// another.
+fn vmac(field: &Field<'_>) -> Read<Option<Spanned<Option<String>>>> {
+    if field.as_text().is_some() {
+        return Ok(Some(field.spanned(Some(node::interface(field)?))));
     }
-    Ok(())
+    Ok(field.boolean()?.then(|| field.spanned(None)))
 }
 
 fn version(field: &Field<'_>) -> Read<Spanned<VrrpVersion>> {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -98,8 +98,40 @@ pub enum Event {
         /// Whether the kernel had not taken it before.
         was_missing: bool,
     },
+    /// The conversation with the peer tells whether this host may take over from it: whenever that
+    /// changes. At the beginning it may not.
+    Sync {
+        /// Whether it may: it has the peer's connections, or has waited long enough for them.
+        ready: bool,
+    },
+    /// The conversation with the peer began, ended, or cannot be had: told once.
+    Peer(PeerNews),
     /// The deadline that the core had named has come.
     Tick,
+}
+
+/// What the operator should know of the conversation with the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerNews {
+    /// Both have said hello.
+    Connected {
+        /// The peer's `[sync] listen`, as this host has it.
+        address: SocketAddr,
+        /// Name of its node.
+        node: String,
+        /// Version of its program.
+        program: String,
+    },
+    /// It has ended.
+    Lost {
+        /// Whose it was, and why, for people: a whole sentence.
+        why: String,
+    },
+    /// There is none, although this host wants one; and why, if that is another reason than before.
+    Failed {
+        /// Whose, and why, for people: a whole sentence.
+        why: String,
+    },
 }
 
 /// An interface of this host.

@@ -13,7 +13,7 @@ use super::{
     Spread,
     effect::{Effect, HookRequest},
     event::{Claimed, Link, RunId, RunOutcome},
-    group::{Command, Numbered, Role, Standing, Transition},
+    group::{self, Command, Numbered, Role, Standing, Transition},
     notice::Notice,
     process::ProcessState,
     script::ScriptState,
@@ -21,7 +21,7 @@ use super::{
     standing::{self, Fact, Facts},
     view::{ClaimStatus, Elections, GroupStatus, Kind, TransitionStatus},
 };
-use crate::config::{Config, Group, GroupAddress, Hooks, Protocol, VrrpVersion};
+use crate::config::{Config, Group, GroupAddress, Hooks, MAX_GROUPS, Protocol, VrrpVersion};
 
 /// Changes of role that an operator can look back on, of each group.
 const REMEMBERED: usize = 10;
@@ -32,6 +32,8 @@ const CLAIM_SHOWN: Duration = Duration::from_secs(60);
 /// All groups, and all that they track apart from services.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
+    /// Numbers of groups that an earlier daemon served, by their elections' identity.
+    found: BTreeMap<u64, u16>,
     /// Those of the configuration in force, in its order.
     list: Vec<GroupState>,
     /// Groups that a reload removed and that the election has not given up yet: their hooks are
@@ -55,6 +57,9 @@ pub(super) struct Groups {
     /// ... and how many of each run, as far as that is known.
     counts: BTreeMap<String, u32>,
     next_run: u64,
+    /// What the conversation with the peer told last: whether this host may take over from it.
+    /// Nothing if there is to be none, so that there is nothing to wait for.
+    synced: Option<bool>,
 }
 
 /// A group of the configuration in force.
@@ -102,8 +107,14 @@ pub enum CannotFailOver {
 }
 
 impl Groups {
+    /// None yet. Those with an identity that is in `found` get that number.
+    pub(super) fn new(found: BTreeMap<u64, u16>) -> Self {
+        Self { found, ..Self::default() }
+    }
+
     /// Puts a configuration in force. Groups, scripts and processes that stay keep their state.
     pub(super) fn configure(&mut self, config: &Config, now: Instant, effects: &mut Vec<Effect>) {
+        self.synced = config.sync.as_ref().map(|_| self.synced.unwrap_or(false));
         let mut before = std::mem::take(&mut self.list);
         let were: Vec<Arc<Group>> = before.iter().map(|group| group.config.clone()).collect();
         self.list = config
@@ -167,11 +178,20 @@ impl Groups {
     }
 
     /// Gives numbers to the groups that have none: those of others stay.
+    ///
+    /// One that an earlier daemon served has the same as there, and the others' are not given to
+    /// anybody else as long as there are enough.
     fn number(&mut self) {
-        let mut free = (1..).filter({
-            let taken: BTreeSet<u16> = self.list.iter().map(|group| group.number).collect();
-            move |number| !taken.contains(number)
-        });
+        for group in self.list.iter_mut().filter(|group| group.number == 0) {
+            group.number = self.found.remove(&group::identity(&group.config)).unwrap_or_default();
+        }
+        let taken: BTreeSet<u16> = self.list.iter().map(|group| group.number).collect();
+        let left: BTreeSet<u16> = self.found.values().copied().collect();
+        let all = 1..=u16::try_from(MAX_GROUPS).unwrap_or(u16::MAX);
+        let unused = all.clone().filter(|number| !left.contains(number));
+        let mut free = unused
+            .chain(all.filter(|number| left.contains(number)))
+            .filter(|number| !taken.contains(number));
         for group in self.list.iter_mut().filter(|group| group.number == 0) {
             group.number = free.next().unwrap_or_default();
         }
@@ -212,6 +232,18 @@ impl Groups {
         self.links = Some(links);
     }
 
+    /// Takes in whether this host may take over from its peer, as far as connections go. What a
+    /// conversation told that a reload has ended is not heeded.
+    pub(super) fn synced(&mut self, ready: bool) {
+        if let Some(before) = &mut self.synced
+            && *before != ready
+        {
+            *before = ready;
+            // The election does not know.
+            self.facts = None;
+        }
+    }
+
     /// Takes in how a run of a script ended.
     pub(super) fn ran(&mut self, run: RunId, outcome: &RunOutcome, now: Instant) {
         for script in &mut self.scripts {
@@ -246,7 +278,9 @@ impl Groups {
         };
         // One that nobody knows was given up before.
         let Some(config) = config else { return };
-        effects.extend(hooks(&config, &transition).map(Effect::Hook));
+        if !transition.carries_on {
+            effects.extend(hooks(&config, &transition).map(Effect::Hook));
+        }
         let group = name.to_owned();
         effects.push(Effect::Notify(Notice::Group { group, transition }));
     }
@@ -295,8 +329,9 @@ impl Groups {
             return;
         }
         effects.extend(self.news(&facts).into_iter().map(Effect::Notify));
+        let ready = self.synced.unwrap_or(true);
         for group in &mut self.list {
-            effects.extend(group.stand(&facts).map(Effect::Election));
+            effects.extend(group.stand(&facts, ready).map(Effect::Election));
         }
         self.facts = Some(facts);
     }
@@ -407,11 +442,11 @@ impl GroupState {
     /// The election of a group begins when all that it tracks is known: a host that came up to find
     /// its script failing would take the group only to give it away. In a group that has begun,
     /// something that a reload added counts for nothing until it is known.
-    fn stand(&mut self, facts: &Facts) -> Option<Command> {
+    fn stand(&mut self, facts: &Facts, ready: bool) -> Option<Command> {
         if self.told.is_none() && standing::unknown(&self.config, facts).is_some() {
             return None;
         }
-        let standing = standing::standing(&self.config, facts);
+        let standing = standing::standing(&self.config, facts, ready);
         (self.told.as_ref() != Some(&standing)).then(|| {
             self.told = Some(standing.clone());
             Command::Standing { group: self.config.name.clone(), standing }
@@ -484,7 +519,7 @@ impl GroupState {
 }
 
 /// The commands that are due after a change of role: those of the new role, then those of all.
-fn hooks(group: &Group, transition: &Transition) -> Option<HookRequest> {
+pub fn hooks(group: &Group, transition: &Transition) -> Option<HookRequest> {
     let Hooks { notify_master, notify_backup, notify_fault, notify_stop, notify, user, timeout } =
         &group.hooks;
     let (state, own) = match transition.to {

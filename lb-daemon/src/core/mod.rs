@@ -42,14 +42,16 @@ pub use self::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
         RunRequest, Slots,
     },
-    event::{Claimed, Event, Exit, Link, Outcome, ProbeId, Reason, Route, RunId, RunOutcome},
-    groups::CannotFailOver,
+    event::{
+        Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
+    },
+    groups::{CannotFailOver, hooks},
     health::{Health, Transition},
     notice::{Level, Notice},
     view::{
         AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
         Election, Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status,
-        TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
@@ -94,7 +96,7 @@ impl Core {
             generation: 0,
             configured: now,
             services: Vec::new(),
-            groups: Groups::default(),
+            groups: Groups::new(inventory.groups.clone()),
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),
@@ -145,6 +147,8 @@ impl Core {
                 let notice = self.groups.put_back(&name, address, was_missing);
                 effects.extend(notice.map(Effect::Notify));
             }
+            Event::Sync { ready } => self.groups.synced(ready),
+            Event::Peer(news) => effects.push(Effect::Notify(Notice::Peer(news))),
             Event::Tick => {}
         }
         self.start_probes(now, &mut effects);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    event::{Claimed, Outcome},
+    event::{Claimed, Outcome, PeerNews},
     group::{Role, Transition},
     view::Kind,
 };
@@ -73,6 +73,8 @@ pub enum Notice {
         /// Why they cannot be sent; nothing if they are.
         failure: Option<String>,
     },
+    /// The conversation with the peer began, ended, or cannot be had.
+    Peer(PeerNews),
 }
 
 /// How much a notice matters.
@@ -94,7 +96,8 @@ impl Notice {
             | Self::Service { up: true, .. }
             | Self::Tracked { failure: None, .. }
             | Self::Advertises { failure: None, .. }
-            | Self::PutBack { was_missing: true, .. } => Level::Info,
+            | Self::PutBack { was_missing: true, .. }
+            | Self::Peer(PeerNews::Connected { .. }) => Level::Info,
             Self::Group { transition, .. } => match transition.to {
                 Role::Fault => Level::Warn,
                 Role::Init | Role::Backup | Role::Master => Level::Info,
@@ -103,7 +106,8 @@ impl Notice {
             | Self::Tracked { failure: Some(_), .. }
             | Self::Claimed { .. }
             | Self::Advertises { failure: Some(_), .. }
-            | Self::PutBack { was_missing: false, .. } => Level::Warn,
+            | Self::PutBack { was_missing: false, .. }
+            | Self::Peer(PeerNews::Lost { .. } | PeerNews::Failed { .. }) => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
         }
     }
@@ -161,6 +165,12 @@ impl fmt::Display for Notice {
                 "adverts of group {group} cannot be sent, and without them this host does not \
                  serve it: {why}"
             ),
+            Self::Peer(PeerNews::Connected { address, node, program }) => {
+                write!(f, "connected to the peer at {address}: {node}, tandem {program}")
+            }
+            Self::Peer(PeerNews::Lost { why } | PeerNews::Failed { why }) => {
+                write!(f, "{why}; this host's connections are not kept in two places")
+            }
         }
     }
 }

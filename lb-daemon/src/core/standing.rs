@@ -64,8 +64,9 @@ pub(super) fn tracked(group: &Group) -> Vec<(Kind, &str, i16)> {
     all
 }
 
-/// This host's standing for a group.
-pub(super) fn standing(group: &Group, facts: &Facts) -> Standing {
+/// This host's standing for a group. It is `ready` if it has the connections of the group's other
+/// host, or shall not wait for them.
+pub(super) fn standing(group: &Group, facts: &Facts, ready: bool) -> Standing {
     let mut adjustment = 0;
     let mut faults = Vec::new();
     for (kind, name, weight) in tracked(group) {
@@ -78,7 +79,7 @@ pub(super) fn standing(group: &Group, facts: &Facts) -> Standing {
     if matches!(&group.protocol, Protocol::Vrrp(vrrp) if vrrp.priority == OWNER) {
         adjustment = 0;
     }
-    Standing { adjustment, faults, ready: true }
+    Standing { adjustment, faults, ready }
 }
 
 /// The first thing that a group tracks and that nobody knows about yet, if there is one.

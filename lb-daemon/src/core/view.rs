@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{event::Reason, group::Role};
+use super::{event::Reason, group::Role, sync};
 
 /// The whole daemon at one moment. Times are seconds, ages are relative to the snapshot.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Status {
     /// The groups, in the order of the file.
     #[serde(default)]
     pub groups: Vec<GroupStatus>,
+    /// How it stands between this host and its peer; none without `[sync]`.
+    #[serde(default)]
+    pub sync: Option<SyncStatus>,
     /// The services, in the order of the file.
     pub services: Vec<ServiceStatus>,
     /// Packets by verdict, all of them, also those that are zero.
@@ -73,6 +76,19 @@ pub struct TableStatus {
     pub half_open_capacity: u64,
     /// Half-open connections that had to make room for others.
     pub evicted: u64,
+}
+
+/// The conversation with the peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// This host's address and port.
+    pub listen: SocketAddr,
+    /// The peer's.
+    pub peer: SocketAddr,
+    /// Callers that were hung up on since the daemon started: not the peer, or without its key.
+    pub refused: u64,
+    /// What the two say to each other.
+    pub conversation: sync::View,
 }
 
 /// One group.

@@ -1,6 +1,7 @@
 //! The groups' leases, where the program reads them.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use aya::maps::MapData;
 use lb_common::maps::Lease;
 use nix::time::{ClockId, clock_gettime};
 
@@ -16,11 +18,16 @@ use super::{
     mapped::{Access, Mapped},
     pins::Pins,
 };
-use crate::config::Peer;
+use crate::{
+    config::Peer,
+    core::group::{self, Lost},
+};
 
 /// Writes leases. A store to memory, so that nothing can hold it up.
 pub struct Leases {
-    words: Mapped<Lease>,
+    memory: Mapped<Lease>,
+    /// What this process has written last as the end of each group's lease; nothing before it did.
+    written: Vec<Option<u64>>,
     grace: Arc<Grace>,
 }
 
@@ -49,13 +56,11 @@ impl Grace {
 }
 
 impl Leases {
-    /// Maps them, and ends all that an earlier daemon may have left: whoever had them is gone.
+    /// Maps them. What an earlier process has left stays as it is.
     pub(super) fn open(pins: &Pins, grace: Arc<Grace>) -> Result<Self> {
-        let mut this = Self { words: Mapped::open(pins, "LEASES", Access::Change)?, grace };
-        for group in 0..this.words.len() {
-            this.set(u16::try_from(group)?, None).context("no room for a lease")?;
-        }
-        Ok(this)
+        let memory = Mapped::open(pins, "LEASES", Access::Change)?;
+        let written = vec![None; memory.len()];
+        Ok(Self { memory, written, grace })
     }
 
     /// Sets until when the group with this number is served, or that it no longer is. Returns
@@ -64,17 +69,60 @@ impl Leases {
     /// Where a lease begins that had ended, so do its other times. They are written before its end:
     /// whoever finds it held finds them too.
     pub fn set(&mut self, group: u16, until: Option<Instant>) -> Option<()> {
-        let lease = Words::of(&self.words, group)?;
+        let lease = self.words(group)?;
         let end = until.map_or(0, monotonic);
-        let now = monotonic_now();
-        if end > now && lease.end.load(Ordering::SeqCst) <= now {
-            let grace = self.grace.get();
-            lease.since.store(now, Ordering::SeqCst);
-            let until = if grace == 0 { 0 } else { now.saturating_add(grace) };
-            lease.grace.store(until, Ordering::SeqCst);
-        }
+        lease.begin(lease.end.load(Ordering::SeqCst), end, self.grace.get());
         lease.end.store(end, Ordering::SeqCst);
+        *self.written.get_mut(usize::from(group))? = Some(end);
         Some(())
+    }
+
+    /// The number of each group with a lease that has not ended, by its election.
+    pub(super) fn running(&self) -> impl Iterator<Item = (u64, u16)> + '_ {
+        let groups = (0..self.memory.len()).filter_map(|group| u16::try_from(group).ok());
+        groups.filter_map(|group| {
+            let election = self.words(group)?.election.load(Ordering::SeqCst);
+            (election != 0 && self.running_end(group, election).is_some())
+                .then_some((election, group))
+        })
+    }
+
+    fn words(&self, group: u16) -> Option<Words<'_>> {
+        Words::of(&self.memory, group)
+    }
+
+    /// When the lease ends that another process has left, if that is still to come.
+    fn running_end(&self, group: u16, election: u64) -> Option<u64> {
+        let lease = self.words(group)?;
+        let end = lease.end.load(Ordering::SeqCst);
+        // Written before the end, and only while there is no lease.
+        let is_it = lease.election.load(Ordering::SeqCst) == election;
+        let is_ours = self.written.get(usize::from(group)) == Some(&Some(end));
+        (is_it && !is_ours && end > monotonic_now()).then_some(end)
+    }
+
+    fn written(&self, group: u16) -> Option<u64> {
+        self.written.get(usize::from(group)).copied().flatten()
+    }
+
+    /// Writes an end, unless another process has written one after this one had.
+    fn write(&mut self, group: u16, until: u64) -> Result<(), Lost> {
+        let Some(lease) = self.words(group) else { return Ok(()) };
+        let seen = match self.written(group) {
+            Some(written) => written,
+            None => lease.end.load(Ordering::SeqCst),
+        };
+        lease.begin(seen, until, self.grace.get());
+        if self.written(group).is_none() {
+            lease.end.store(until, Ordering::SeqCst);
+        } else {
+            lease
+                .end
+                .compare_exchange(seen, until, Ordering::SeqCst, Ordering::SeqCst)
+                .map_err(lost)?;
+        }
+        self.written[usize::from(group)] = Some(until);
+        Ok(())
     }
 }
 
@@ -106,6 +154,7 @@ struct Words<'a> {
     end: &'a AtomicU64,
     since: &'a AtomicU64,
     grace: &'a AtomicU64,
+    election: &'a AtomicU64,
 }
 
 impl<'a> Words<'a> {
@@ -118,7 +167,88 @@ impl<'a> Words<'a> {
                 end: AtomicU64::from_ptr(&raw mut (*lease).end),
                 since: AtomicU64::from_ptr(&raw mut (*lease).since),
                 grace: AtomicU64::from_ptr(&raw mut (*lease).grace),
+                election: AtomicU64::from_ptr(&raw mut (*lease).election),
             })
+        }
+    }
+
+    /// Where a lease begins that had ended, its other times begin too.
+    fn begin(&self, before: u64, end: u64, grace: u64) {
+        let now = monotonic_now();
+        if end > now && before <= now {
+            self.since.store(now, Ordering::SeqCst);
+            let until = if grace == 0 { 0 } else { now.saturating_add(grace) };
+            self.grace.store(until, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Ends all leases in the pinned map of another release. All that is known of it is that an element
+/// begins with the lease's end.
+pub(super) fn end_all(pin: &Path) -> Result<()> {
+    let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let memory = Mapped::<u64>::of(&map, Access::Change)?;
+    let words = map.info()?.value_size() as usize / size_of::<u64>();
+    for end in (0..memory.len()).step_by(words.max(1)).filter_map(|at| memory.element(at)) {
+        // SAFETY: an aligned word of a live mapping, only ever accessed atomically.
+        unsafe { AtomicU64::from_ptr(end.as_ptr()) }.store(0, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// What another process has done that has written this as the end of a lease.
+const fn lost(found: u64) -> Lost {
+    if found == 0 { Lost::Ended } else { Lost::Claimed }
+}
+
+impl group::Leases for Leases {
+    fn is_running(&self, group: u16, election: u64) -> bool {
+        self.running_end(group, election).is_some()
+    }
+
+    fn claim(&mut self, group: u16, election: u64) -> Option<Instant> {
+        // Read again if it was just renewed.
+        while let Some(end) = self.running_end(group, election) {
+            // A nanosecond less, so that the other process sees another's writing.
+            let claimed = end - 1;
+            let word = self.words(group)?.end;
+            if word.compare_exchange(end, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                self.written[usize::from(group)] = Some(claimed);
+                return Some(instant(claimed));
+            }
+        }
+        None
+    }
+
+    fn renew(&mut self, group: u16, election: u64, until: Instant) -> Result<(), Lost> {
+        if self.written(group).is_none_or(|end| end == 0)
+            && let Some(lease) = self.words(group)
+        {
+            lease.election.store(election, Ordering::SeqCst);
+        }
+        self.write(group, monotonic(until))
+    }
+
+    fn end(&mut self, group: u16) -> Result<(), Lost> {
+        self.write(group, 0)
+    }
+
+    fn check(&self, group: u16) -> Result<(), Lost> {
+        let (Some(lease), Some(written)) = (self.words(group), self.written(group)) else {
+            return Ok(());
+        };
+        let found = lease.end.load(Ordering::SeqCst);
+        if found == written { Ok(()) } else { Err(lost(found)) }
+    }
+
+    fn end_others(&mut self, groups: &[(u16, u64)]) {
+        let others: Vec<u16> = self
+            .running()
+            .filter(|(election, group)| !groups.contains(&(*group, *election)))
+            .map(|(_, group)| group)
+            .collect();
+        for group in others {
+            self.set(group, None);
         }
     }
 }
@@ -134,6 +264,13 @@ fn monotonic(when: Instant) -> u64 {
     on_clock(when, || {
         clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
     })
+}
+
+/// The same time the other way round, or earlier by as much as this takes.
+fn instant(monotonic: u64) -> Instant {
+    let start = Instant::now();
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
+    start + Duration::from_nanos(monotonic).saturating_sub(now)
 }
 
 /// The clock is read before the time that is left: who is held up between the two makes the lease

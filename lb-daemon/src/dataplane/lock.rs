@@ -1,6 +1,11 @@
 //! Who may write the maps: one daemon at a time.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -11,11 +16,28 @@ use nix::{
 /// The lock on the directory of the pins. The kernel drops it with the process, however that ends.
 ///
 /// The control socket has a lock of its own, but two daemons can have a socket each and meet here.
-pub(super) struct Lock {
+#[derive(Debug)]
+pub struct Lock {
     _directory: Flock<File>,
 }
 
+/// How long to wait for somebody who is just about to let it go: a daemon that has ended, or who
+/// looks whether there is one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Lock {
+    /// The same as [`take`](Self::take), but waits a moment for somebody who has it.
+    pub(super) fn wait(bpffs: &Path) -> Result<Option<Self>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lock = Self::take(bpffs)?;
+            if lock.is_some() || Instant::now() >= deadline {
+                return Ok(lock);
+            }
+            thread::sleep(PATIENCE / 50);
+        }
+    }
+
     /// Locks the directory; nothing if a daemon has it.
     pub(super) fn take(bpffs: &Path) -> Result<Option<Self>> {
         let directory =

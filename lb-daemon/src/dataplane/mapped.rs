@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, os::fd::AsFd as _, ptr::NonNull};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::MapData;
 use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap, munmap},
     unistd::{SysconfVar, sysconf},
@@ -31,21 +32,28 @@ impl<T> Mapped<T> {
     /// Maps the pinned map `name`, whose elements are `T`.
     pub(super) fn open(pins: &Pins, name: &str, access: Access) -> Result<Self> {
         let map = pins.data(name)?;
-        let info = map.info()?;
-        let size = info.value_size() as usize;
+        let size = map.info()?.value_size() as usize;
         ensure!(size == size_of::<T>(), "an element of the map {name} has {size} bytes");
-        let count = info.max_entries() as usize;
+        Self::of(&map, access).with_context(|| format!("cannot map {name} into memory"))
+    }
+
+    /// Maps a map whose elements are one or several `T`.
+    pub(super) fn of(map: &MapData, access: Access) -> Result<Self> {
+        let info = map.info()?;
+        let size = size_of::<T>();
+        let element = info.value_size() as usize;
+        ensure!(element.is_multiple_of(size), "its elements are of another size");
+        let count = info.max_entries() as usize * (element / size);
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
         let length = (count * size).next_multiple_of(page.context("no page size")?);
-        let length = NonZeroUsize::new(length).with_context(|| format!("{name} is empty"))?;
+        let length = NonZeroUsize::new(length).context("it is empty")?;
         let protection = match access {
             Access::Read => ProtFlags::PROT_READ,
             Access::Change => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
         };
         // SAFETY: a new mapping, wherever the kernel finds room.
         let memory =
-            unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }
-                .with_context(|| format!("cannot map {name} into memory"))?;
+            unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }?;
         Ok(Self { memory: memory.cast(), count, length })
     }
 

@@ -55,13 +55,14 @@ pub use self::{
     end::Ender,
     flows::Flows,
     leases::Leases,
+    lock::Lock,
     reap::{Reaper, Sweep},
     recount::{Count, Drift},
     replica::{FindWay, Replica},
     simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{client_hops::Turn, leases::Grace, lock::Lock, pins::Pins, reconcile::Reconciler};
+use self::{client_hops::Turn, leases::Grace, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -85,8 +86,14 @@ impl Dataplane {
     /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
     /// touched until [`attach`](Self::attach). With a peer, see [`configure`](Self::configure).
     pub fn open(global: &Global, peer: Option<&Peer>) -> Result<(Self, Inventory)> {
-        let pins = Pins::create(&global.bpffs)?;
-        let Some(lock) = Lock::take(&global.bpffs)? else {
+        let mut pins = Pins::create(&global.bpffs)?;
+        let mut lock = Lock::wait(&global.bpffs)?;
+        if lock.is_some() && !pins.are_there() {
+            // Whoever had the lock has just taken everything away.
+            pins = Pins::create(&global.bpffs)?;
+            lock = Lock::wait(&global.bpffs)?;
+        }
+        let Some(lock) = lock else {
             bail!(
                 "another tandem runs the data plane in {}: stop it first, or give this one a \
                  directory of its own ([global] bpffs)",
@@ -105,10 +112,11 @@ impl Dataplane {
                  before the next start to change it (this ends its connections)"
             );
         }
-        let (reconciler, inventory) = Reconciler::open(&pins)?;
+        let (reconciler, mut inventory) = Reconciler::open(&pins)?;
         let attached = BTreeMap::new();
         let grace = Arc::new(Grace::of(peer));
         let turn = Turn::default();
+        inventory.groups = Leases::open(&pins, grace.clone())?.running().collect();
         Ok((Self { ebpf, pins, reconciler, attached, grace, turn, _lock: lock }, inventory))
     }
 
@@ -214,7 +222,7 @@ impl Dataplane {
         CounterReader::open(&self.pins)
     }
 
-    /// Where the groups' leases are written; all have ended now.
+    /// Where the groups' leases are written. Those that an earlier process has left go on.
     pub fn leases(&self) -> Result<Leases> {
         Leases::open(&self.pins, self.grace.clone())
     }
@@ -261,6 +269,17 @@ impl Dataplane {
         }
         Replica::open(&self.pins, ebpf, self.reconciler.names(), find, self.turn.clone())
     }
+}
+
+/// The leases in the data plane of this program's layout, whoever else has it open.
+pub fn leases(bpffs: &std::path::Path) -> Result<Leases> {
+    // Whoever only goes on with leases begins none.
+    Leases::open(&Pins::of(bpffs), Arc::default())
+}
+
+/// The right to write the data plane's maps, and to take it away; nothing if a daemon has it.
+pub fn lock(bpffs: &std::path::Path) -> Result<Option<Lock>> {
+    Lock::take(bpffs)
 }
 
 /// Whether an earlier daemon left a data plane there.

@@ -11,6 +11,8 @@ use lb_common::maps::LAYOUT;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::warn;
 
+use super::leases;
+
 /// Every map of the program.
 pub(super) const MAPS: &[&str] = &[
     "SETTINGS",
@@ -48,13 +50,23 @@ impl Pins {
     /// Makes the directories.
     pub(super) fn create(bpffs: &Path) -> Result<Self> {
         check_bpffs(bpffs)?;
-        let root = bpffs.join(format!("{LAYOUT:016x}"));
+        let this = Self::of(bpffs);
         for directory in ["maps", "links"] {
-            let directory = root.join(directory);
+            let directory = this.root.join(directory);
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        Ok(Self { root })
+        Ok(this)
+    }
+
+    /// Whether the directories are still there.
+    pub(super) fn are_there(&self) -> bool {
+        self.root.join("maps").is_dir() && self.links().is_dir()
+    }
+
+    /// Where they are, or would be.
+    pub(super) fn of(bpffs: &Path) -> Self {
+        Self { root: bpffs.join(format!("{LAYOUT:016x}")) }
     }
 
     /// Whether there is a data plane, of whatever layout.
@@ -70,8 +82,7 @@ impl Pins {
                     path = %layout.display(),
                     "removing the data plane of another version; its connections end"
                 );
-                fs::remove_dir_all(&layout)
-                    .with_context(|| format!("cannot remove {}", layout.display()))?;
+                remove(&layout)?;
             }
         }
         Ok(())
@@ -87,8 +98,7 @@ impl Pins {
         let mut links = 0;
         for layout in layouts(bpffs)? {
             links += fs::read_dir(layout.join("links"))?.count();
-            fs::remove_dir_all(&layout)
-                .with_context(|| format!("cannot remove {}", layout.display()))?;
+            remove(&layout)?;
         }
         // It stays if others have pins there, or if it is where the bpffs is mounted.
         let _ = fs::remove_dir(bpffs);
@@ -121,6 +131,18 @@ impl Pins {
     pub(super) fn capacity(&self, name: &str) -> Result<u32> {
         Ok(self.data(name)?.info()?.max_entries())
     }
+}
+
+/// Removes one data plane. Whoever stands in for a daemon of it learns that from the leases: nobody
+/// serves any group by them.
+fn remove(layout: &Path) -> Result<()> {
+    let leases = layout.join("maps").join("LEASES");
+    if leases.exists()
+        && let Err(error) = leases::end_all(&leases)
+    {
+        warn!("cannot end the leases in {}: {error:#}", leases.display());
+    }
+    fs::remove_dir_all(layout).with_context(|| format!("cannot remove {}", layout.display()))
 }
 
 /// The directories of data planes. The operator may have named a directory that others use too,

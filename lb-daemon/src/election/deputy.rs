@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_common::addr::Mac;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
@@ -31,8 +32,10 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) enum Job {
     /// The addresses of this group shall be on their interfaces, and none that it had before.
     Hold(Arc<config::Group>),
-    /// None of these, nor any other of the group, shall be on an interface.
-    Release(String, Vec<GroupAddress>),
+    /// None of the group's addresses, nor any that it had before, shall be on an interface.
+    Release(Arc<config::Group>),
+    /// Another process looks after the addresses of the group from now on.
+    Forget(String),
     /// Of what an earlier daemon has put onto interfaces, none but these shall stay there.
     Tidy(Vec<GroupAddress>),
     /// Announce each of these so many times.
@@ -40,7 +43,7 @@ pub(super) enum Job {
     /// Open a group's way to the peers.
     Open(Opening),
     /// Close one that nobody needs any more: leaving a multicast group takes time as joining does.
-    Close(Channel),
+    Close(Box<Channel>),
 }
 
 /// A way to the peers that is to be opened.
@@ -165,7 +168,8 @@ impl Deputy {
             };
             match job {
                 Ok(Job::Hold(group)) => self.hold(group),
-                Ok(Job::Release(group, addresses)) => self.release(&group, &addresses),
+                Ok(Job::Release(group)) => self.release(&group),
+                Ok(Job::Forget(group)) => self.forget(&group),
                 Ok(Job::Tidy(known)) => self.tidy(&known),
                 Ok(Job::Announce(addresses, times)) => self.announce(&addresses, times),
                 Ok(Job::Open(opening)) => self.open(opening),
@@ -177,10 +181,11 @@ impl Deputy {
     }
 
     fn hold(&mut self, group: Arc<config::Group>) {
-        let wanted: BTreeSet<Place> = group.addresses.iter().map(Place::from).collect();
+        let wanted: BTreeSet<Place> = group.places().iter().map(Place::from).collect();
         for place in self.held.hold(group.name.clone(), wanted.clone()) {
             self.take_off(&place);
         }
+        self.make_vmac(&group);
         for place in &wanted {
             self.put(place);
         }
@@ -188,11 +193,33 @@ impl Deputy {
         self.look_at.get_or_insert_with(|| Instant::now() + LOOK);
     }
 
-    fn release(&mut self, group: &str, addresses: &[GroupAddress]) {
-        self.groups.remove(group);
-        for place in self.held.release(group, addresses.iter().map(Place::from).collect()) {
+    fn release(&mut self, group: &config::Group) {
+        self.groups.remove(&group.name);
+        let places = group.places().iter().map(Place::from).collect();
+        for place in self.held.release(&group.name, places) {
             self.take_off(&place);
         }
+        if let Some((name, mac)) = group.vmac()
+            && let Err(error) = self.addresses.remove_macvlan(name, Mac(mac))
+        {
+            warn!("cannot remove the interface {name}: {error:#}");
+        }
+    }
+
+    /// Makes the interface with the virtual MAC address, if the group has one that is not there.
+    fn make_vmac(&self, group: &config::Group) {
+        let Some((name, mac)) = group.vmac() else { return };
+        if if_nametoindex(name).is_ok() {
+            return;
+        }
+        if let Err(error) = self.addresses.add_macvlan(name, &group.interface, Mac(mac)) {
+            warn!("cannot make the interface {name} above {}: {error:#}", group.interface);
+        }
+    }
+
+    fn forget(&mut self, group: &str) {
+        self.groups.remove(group);
+        self.held.0.remove(group);
     }
 
     fn tidy(&mut self, known: &[GroupAddress]) {
@@ -229,8 +256,9 @@ impl Deputy {
         let groups: Vec<_> = self.groups.values().cloned().collect();
         for group in &groups {
             let mut put = Vec::new();
-            for address in &group.addresses {
-                let place = Place::from(address);
+            self.make_vmac(group);
+            for address in group.places() {
+                let place = Place::from(&address);
                 let was_missing = self.missing.contains(&place);
                 if self.put(&place) {
                     put.push(address.clone());

@@ -16,7 +16,7 @@ use nix::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Leases, Order,
+    Mastery, Order, Part,
     deputy::{self, Line, Opened},
     hands::Hands,
     schedule_first,
@@ -28,16 +28,21 @@ use crate::{
     config::GroupAddress,
     core::{
         Elections, Event,
-        group::{Command, Input, Numbered},
+        group::{Command, Input, Leases, Numbered, Role, identity},
     },
 };
 
 use std::os::fd::AsFd as _;
 
+/// How often to look whether another process has claimed a group, or ended its lease, if that is to
+/// be expected.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What the thread has.
 pub(super) struct Driver {
     orders: mpsc::Receiver<Order>,
     wake: Arc<Wake>,
+    part: Part,
     hands: Hands,
     opened: mpsc::Receiver<Opened>,
     deputy: JoinHandle<()>,
@@ -47,15 +52,17 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
+        part: Part,
         orders: mpsc::Receiver<Order>,
         wake: Arc<Wake>,
-        leases: Leases,
+        leases: Box<dyn Leases>,
         events: UnboundedSender<Event>,
     ) -> Result<Self> {
         let Line { jobs, opened, thread } = deputy::start(Arc::clone(&wake), events.clone())?;
         let sentry = Sentry::start(events.clone())?;
         let hands = Hands::new(leases, events, jobs, sentry);
-        Ok(Self { orders, wake, hands, opened, deputy: thread, seats: BTreeMap::new() })
+        let seats = BTreeMap::new();
+        Ok(Self { orders, wake, part, hands, opened, deputy: thread, seats })
     }
 
     /// Drives the machines until it is told to stop.
@@ -97,9 +104,24 @@ impl Driver {
                     // Whoever asked may have lost patience.
                     let _ = reply.try_send(Elections { groups });
                 }
+                Ok(Order::Masteries(reply)) => {
+                    let _ = reply.try_send(self.masteries());
+                }
                 Err(mpsc::TryRecvError::Empty) => return true,
             }
         }
+    }
+
+    fn masteries(&self) -> Vec<Mastery> {
+        let mastery = |(name, seat): (&String, &Seat)| {
+            (seat.role() == Role::Master).then(|| Mastery {
+                name: name.clone(),
+                number: seat.number,
+                standing: seat.standing.clone().unwrap_or_default(),
+                counter: seat.counter(),
+            })
+        };
+        self.seats.iter().filter_map(mastery).collect()
     }
 
     /// Hands out the ways to the peers that were opened.
@@ -110,13 +132,25 @@ impl Driver {
                 None => self.hands.close(result),
             }
         }
+        self.sort_out();
+    }
+
+    /// Keeps those seats whose election this process takes part in.
+    fn sort_out(&mut self) {
+        let hands = &self.hands;
+        self.seats.retain(|_, seat| {
+            if seat.is_over() {
+                seat.leave(hands);
+            }
+            !seat.is_over()
+        });
     }
 
     fn configure(&mut self, groups: Vec<Numbered>, now: Instant) {
         let mut before = std::mem::take(&mut self.seats);
         let mut kept = Vec::new();
-        let addresses = groups.iter().flat_map(|group| &group.config.addresses);
-        let addresses: Vec<GroupAddress> = addresses.cloned().collect();
+        let addresses: Vec<GroupAddress> =
+            groups.iter().flat_map(|group| group.config.places()).collect();
         let shared: Arc<BTreeSet<IpAddr>> = Arc::new(addresses.iter().map(|one| one.ip).collect());
         for Numbered { number, config } in groups {
             match before.remove(&config.name) {
@@ -130,6 +164,10 @@ impl Driver {
                         standing
                     });
                     let seat = Seat::new(number, config, Arc::clone(&shared), standing, now);
+                    let seat = match &self.part {
+                        Part::Daemon => seat,
+                        Part::StandIn(counters) => seat.stand_in(counters),
+                    };
                     // An earlier daemon may have left the addresses behind.
                     self.hands.clear(number, &seat.config);
                     self.seats.insert(seat.config.name.clone(), seat);
@@ -145,8 +183,14 @@ impl Driver {
             seat.reconfigure(config, now, &mut self.hands);
             self.seats.insert(seat.config.name.clone(), seat);
         }
-        // Groups that a daemon before this one knew, and nobody does now.
-        self.hands.tidy(addresses);
+        self.sort_out();
+        if self.part == Part::Daemon {
+            // Groups that a daemon before this one knew, and nobody does now.
+            let seats = self.seats.values();
+            let ours: Vec<_> = seats.map(|seat| (seat.number, identity(&seat.config))).collect();
+            self.hands.leases().end_others(&ours);
+            self.hands.tidy(addresses);
+        }
     }
 
     fn give_up(&mut self, mut seat: Seat, now: Instant) {
@@ -159,17 +203,27 @@ impl Driver {
         if let Some(seat) = self.seats.get_mut(group) {
             act(seat, &mut self.hands);
         }
+        self.sort_out();
     }
 
     fn each(&mut self, act: impl Fn(&mut Seat, &mut Hands)) {
         for seat in self.seats.values_mut() {
             act(seat, &mut self.hands);
         }
+        self.sort_out();
     }
 
     /// Waits for an order, an advert or a deadline.
     fn sleep(&self) {
         let due = self.seats.values().map(Seat::deadline).min();
+        let due = match self.part {
+            Part::Daemon => due,
+            // Others end or claim the leases at any time.
+            Part::StandIn(_) => {
+                let soon = Instant::now() + LOOK;
+                Some(due.map_or(soon, |due| due.min(soon)))
+            }
+        };
         let timeout = due.map(|due| {
             // Rounded up by one, lest it be woken just before the time.
             let left = due.saturating_duration_since(Instant::now());

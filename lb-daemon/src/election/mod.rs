@@ -23,20 +23,21 @@ mod sentry;
 mod wake;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use self::{driver::Driver, wake::Wake};
-use crate::core::{Elections, Event, group::Command};
-
-/// Writes the lease of the group with a number: until when the data plane serves it, or that it no
-/// longer does.
-pub type Leases = Box<dyn FnMut(u16, Option<Instant>) + Send>;
+use crate::core::{
+    Elections, Event,
+    group::{Command, Leases, Standing},
+};
 
 /// How long to wait for an answer of the thread, which has nothing to do that takes long.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -51,12 +52,37 @@ pub struct Election {
     ended: oneshot::Receiver<()>,
 }
 
+/// For whom the elections are driven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// For a daemon, which takes part in all of them.
+    Daemon,
+    /// For a daemon that has ended and shall come back: only those go on in which it was master, and
+    /// only for as long as this host stays it. Where CARP's replay counters were, by group.
+    StandIn(BTreeMap<String, u64>),
+}
+
+/// A group that this host is master of, for another process to carry on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mastery {
+    /// Its name.
+    pub name: String,
+    /// Its number in the data plane.
+    pub number: u16,
+    /// How well this host is for it.
+    pub standing: Standing,
+    /// CARP's replay counter; zero for VRRP.
+    pub counter: u64,
+}
+
 /// What the thread is told.
 #[derive(Debug)]
 enum Order {
     Command(Command),
     /// Answer with what can be seen.
     View(mpsc::SyncSender<Elections>),
+    /// Answer with the groups that this host is master of.
+    Masteries(mpsc::SyncSender<Vec<Mastery>>),
 }
 
 impl Election {
@@ -66,10 +92,14 @@ impl Election {
     /// # Errors
     ///
     /// If the kernel refuses a thread or a socket.
-    pub fn start(leases: Leases, events: UnboundedSender<Event>) -> Result<Self> {
+    pub fn start(
+        part: Part,
+        leases: Box<dyn Leases>,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self> {
         let wake = Arc::new(Wake::new()?);
         let (orders, inbox) = mpsc::channel();
-        let driver = Driver::new(inbox, Arc::clone(&wake), leases, events)?;
+        let driver = Driver::new(part, inbox, Arc::clone(&wake), leases, events)?;
         let (alive, ended) = oneshot::channel();
         let run = move || {
             let _dropped_at_the_end: oneshot::Sender<()> = alive;
@@ -98,7 +128,19 @@ impl Election {
         answer.recv_timeout(PATIENCE).context("the election thread does not answer")
     }
 
-    /// Gives all groups up, and waits until that is done. Commands that come later are not heeded.
+    /// The groups that this host is master of, not before all commands so far were heeded. This may
+    /// take a while on a busy host.
+    ///
+    /// # Errors
+    ///
+    /// If the thread does not answer.
+    pub fn masteries(&self) -> Result<Vec<Mastery>> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.order(Order::Masteries(reply));
+        answer.recv_timeout(20 * PATIENCE).context("the election thread does not answer")
+    }
+
+    /// Gives all groups up that no other process has claimed meanwhile, and waits until that is done. Commands that come later are not heeded.
     pub fn stop(&mut self) {
         self.command(Command::Stop);
         if let Some(thread) = self.thread.take() {
@@ -147,11 +189,43 @@ fn schedule_first() {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use nix::unistd::getuid;
     use tokio::{sync::mpsc::unbounded_channel, time::timeout};
 
     use super::*;
-    use crate::{config, core::group::Numbered};
+    use crate::{
+        config,
+        core::group::{Lost, Numbered},
+    };
+
+    /// A data plane that fails.
+    struct Broken;
+
+    impl Leases for Broken {
+        fn is_running(&self, _: u16, _: u64) -> bool {
+            panic!("a test wants it")
+        }
+
+        fn claim(&mut self, _: u16, _: u64) -> Option<Instant> {
+            None
+        }
+
+        fn renew(&mut self, _: u16, _: u64, _: Instant) -> Result<(), Lost> {
+            Ok(())
+        }
+
+        fn end(&mut self, _: u16) -> Result<(), Lost> {
+            Ok(())
+        }
+
+        fn check(&self, _: u16) -> Result<(), Lost> {
+            Ok(())
+        }
+
+        fn end_others(&mut self, _: &[(u16, u64)]) {}
+    }
 
     const GROUP: &str = r#"
         [global]
@@ -172,9 +246,9 @@ mod tests {
         if !getuid().is_root() {
             return;
         }
-        let leases = Box::new(|_, _| panic!("a test wants it"));
         let (events, _inbox) = unbounded_channel();
-        let mut election = Election::start(leases, events).expect("the rights of root");
+        let mut election =
+            Election::start(Part::Daemon, Box::new(Broken), events).expect("the rights of root");
         let soon = Duration::from_millis(100);
         assert!(timeout(soon, election.failed()).await.is_err(), "nothing is wrong yet");
         let groups = config::parse(GROUP, "test").expect("a group").config.groups;

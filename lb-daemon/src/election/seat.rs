@@ -1,7 +1,7 @@
 //! One group: its machine, and the way to its peers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -12,7 +12,7 @@ use crate::{
     config,
     core::{
         AdvertCounts, Election as View, Event,
-        group::{Advert, Group, Input, Output, Role, Standing},
+        group::{Advert, Group, Input, Lost, Output, Role, Standing, identity},
     },
     vrrp_io::{self, Channel},
 };
@@ -21,6 +21,10 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Adverts that are taken in one after the other, before other groups have their turn.
 const VOLLEY: usize = 64;
+
+/// By how much CARP's replay counter goes ahead of the last one that is known: more than the adverts
+/// that can have been sent since. Peers heed whatever is higher.
+const LEAP: u64 = 1 << 16;
 
 /// A group's place in the election.
 #[derive(Debug)]
@@ -44,6 +48,10 @@ pub(super) struct Seat {
     /// What went over earlier channels.
     counts: vrrp_io::Counts,
     since: Instant,
+    /// Where CARP's replay counter begins, for who stands in for a daemon; nothing for a daemon.
+    stands_in: Option<u64>,
+    /// Whether this process takes part in the election no longer.
+    is_over: bool,
 }
 
 impl Seat {
@@ -66,7 +74,28 @@ impl Seat {
             standing,
             counts: vrrp_io::Counts::default(),
             since: now,
+            stands_in: None,
+            is_over: false,
         }
+    }
+
+    /// The same for who stands in for a daemon that was the master: the election is over as soon as
+    /// this host is not. `counters` has where CARP's replay counter was, by the group's name.
+    pub(super) fn stand_in(mut self, counters: &BTreeMap<String, u64>) -> Self {
+        let last = counters.get(&self.config.name).copied().unwrap_or_default();
+        self.stands_in = Some(last.saturating_add(LEAP));
+        self
+    }
+
+    /// Whether this process takes part in the election no longer.
+    pub(super) fn is_over(&self) -> bool {
+        let has_begun = self.machine.as_ref().is_some_and(Group::has_begun);
+        self.is_over || self.stands_in.is_some() && has_begun && self.role() != Role::Master
+    }
+
+    /// Where CARP's replay counter is.
+    pub(super) fn counter(&self) -> u64 {
+        self.machine.as_ref().map_or(0, Group::counter)
     }
 
     pub(super) fn channel(&self) -> Option<&Channel> {
@@ -84,6 +113,12 @@ impl Seat {
     /// A backup that was held up hears first what has come in meanwhile, lest it take over from a
     /// master that lives. A master that was held up finds out first that it may be none any more.
     pub(super) fn turn(&mut self, now: Instant, hands: &mut Hands) {
+        if self.role() == Role::Master
+            && let Err(lost) = hands.leases().check(self.number)
+        {
+            self.lose(lost, now, hands);
+            return;
+        }
         if self.look_at <= now {
             self.look(now, hands);
         }
@@ -102,6 +137,9 @@ impl Seat {
     }
 
     pub(super) fn input(&mut self, input: Input, now: Instant, hands: &mut Hands) {
+        if self.is_over {
+            return;
+        }
         if let Some(machine) = &mut self.machine {
             let outputs = machine.handle(input, now);
             self.carry_out(outputs, now, hands);
@@ -113,9 +151,32 @@ impl Seat {
             if let Output::Send(advert) = output {
                 let result = self.send(&advert, now, hands);
                 self.input(Input::Sent(result), now, hands);
-            } else {
-                hands.carry_out(self.number, &self.config, output);
+            } else if let Err(lost) = hands.carry_out(self.number, &self.config, output) {
+                self.lose(lost, now, hands);
             }
+            if self.is_over {
+                return;
+            }
+        }
+    }
+
+    /// Ends this process's part in the election. Who has claimed the group is the master now, in the
+    /// name of this host: it is not for this process to say anything, or to touch the addresses. If
+    /// nobody shall serve the group here, it is given up.
+    fn lose(&mut self, lost: Lost, now: Instant, hands: &mut Hands) {
+        self.is_over = true;
+        match (lost, &mut self.machine) {
+            (Lost::Ended, Some(machine)) => {
+                for output in machine.handle(Input::Stop, now) {
+                    match output {
+                        Output::Lease(_) => {}
+                        // Nobody waits for the answer.
+                        Output::Send(advert) => drop(self.send(&advert, now, hands)),
+                        output => drop(hands.carry_out(self.number, &self.config, output)),
+                    }
+                }
+            }
+            _ => hands.forget(&self.config),
         }
     }
 
@@ -266,7 +327,8 @@ impl Seat {
                     machine.set_source(source);
                 } else {
                     let config = Arc::clone(&self.config);
-                    self.machine = Some(Group::new(config, source, counter(), now));
+                    let counter = self.stands_in.unwrap_or_else(counter);
+                    self.machine = Some(Group::new(config, source, counter, now));
                 }
                 self.tell_standing(now, hands);
             }
@@ -297,10 +359,22 @@ impl Seat {
     }
 
     /// Tells the machine how this host is. Who cannot hear the peers is in no state to serve.
+    ///
+    /// The first time it also learns whether there is a lease of another process of this host to go
+    /// on with.
     fn tell_standing(&mut self, now: Instant, hands: &mut Hands) {
-        if let Some(mut standing) = self.standing.clone() {
-            standing.faults.extend(self.trouble());
+        let (Some(mut standing), Some(machine)) = (self.standing.clone(), &self.machine) else {
+            return;
+        };
+        standing.faults.extend(self.trouble());
+        if machine.has_begun() {
             self.input(Input::Standing(standing), now, hands);
+            return;
+        }
+        match hands.leases().claim(self.number, identity(&self.config)) {
+            Some(lease) => self.input(Input::Resume { standing, lease }, now, hands),
+            None if self.stands_in.is_some() => self.is_over = true,
+            None => self.input(Input::Standing(standing), now, hands),
         }
     }
 }

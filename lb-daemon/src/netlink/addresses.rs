@@ -3,10 +3,12 @@
 use std::{fs, net::IpAddr};
 
 use anyhow::Context as _;
+use lb_common::addr::Mac;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
-use rtnetlink::Handle;
+use netlink_packet_route::link::MacVlanMode;
+use rtnetlink::{Handle, LinkMacVlan, LinkUnspec};
 use tokio::{runtime::Runtime, time::timeout};
 
 use super::{
@@ -59,6 +61,60 @@ impl Addresses {
         })
     }
 
+    /// Makes an interface with an Ethernet address of its own above another (a macvlan), and sets it
+    /// up, so that each of the two answers for its own addresses only, as keepalived does it:
+    ///
+    /// - Of the interface below, `arp_ignore` becomes 1 and `arp_announce` 2 if they are less: else
+    ///   it would answer and ask for the other's addresses with its own Ethernet address. This stays.
+    /// - The one above has no reverse path filter, for all routes lead by the other; nor addresses of
+    ///   its own making, which would be on two hosts.
+    ///
+    /// # Errors
+    ///
+    /// If there is no interface below, if the name is taken, or if the kernel refuses.
+    pub fn add_macvlan(&self, name: &str, below: &str, mac: Mac) -> anyhow::Result<()> {
+        let below = self.interface(below)?;
+        for (setting, least) in [("arp_ignore", 1), ("arp_announce", 2)] {
+            let path = format!("/proc/sys/net/ipv4/conf/{}/{setting}", below.name);
+            let now = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+            if now.trim().parse::<u32>().is_ok_and(|now| now < least) {
+                fs::write(&path, least.to_string())
+                    .with_context(|| format!("cannot write {path}"))?;
+            }
+        }
+        let link = LinkMacVlan::new(name, below.ifindex, MacVlanMode::Private)
+            .address(mac.0.to_vec())
+            .build();
+        self.change(self.handle.link().add(link).execute(), &[])?;
+        let settings = [
+            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "rp_filter", "0"),
+            ("ipv6", "addr_gen_mode", "1"),
+        ];
+        for (family, setting, value) in settings {
+            // Without IPv6, there is nothing to keep it from.
+            let _ = fs::write(format!("/proc/sys/net/{family}/conf/{name}/{setting}"), value);
+        }
+        let above = self.interface(name)?;
+        let up = LinkUnspec::new_with_index(above.ifindex).up().build();
+        self.change(self.handle.link().set(up).execute(), &[]).map(drop)
+    }
+
+    /// Removes such an interface, and all that is on it. Nothing happens if none of the name has this
+    /// Ethernet address.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn remove_macvlan(&self, name: &str, mac: Mac) -> anyhow::Result<()> {
+        match self.interface(name) {
+            Ok(Interface { ifindex, mac: Some(own), .. }) if own == mac => {
+                self.change(self.handle.link().del(ifindex).execute(), &[libc::ENODEV]).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Which of these addresses an interface has.
     ///
     /// # Errors
@@ -86,9 +142,10 @@ impl Addresses {
             .runtime
             .block_on(list(&self.handle, |handle| handle.address().get().execute()))
             .context("cannot list this host's addresses")?;
-        let ours = messages.iter().filter(|message| {
-            message.attributes.iter().any(|one| *one == AddressAttribute::Protocol(OURS))
-        });
+        let is_ours = |message: &&AddressMessage| {
+            message.attributes.contains(&AddressAttribute::Protocol(OURS))
+        };
+        let ours = messages.iter().filter(is_ours);
         let place = |message: &AddressMessage| {
             let AddressMessage { header, .. } = message;
             host::own(message).map(|ip| (header.index, ip, header.prefix_len))

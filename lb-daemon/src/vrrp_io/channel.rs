@@ -14,7 +14,9 @@ use nix::{
     sys::socket::SockaddrIn6,
 };
 
-use super::{Counts, Discard, format::Format, options::index_of, socket::Raw};
+use super::{
+    Counts, Discard, format::Format, options::index_of, socket::Raw, virtual_mac::VirtualMac,
+};
 use crate::{
     config::{Family, Group, Protocol},
     core::group::{Advert, Received},
@@ -34,6 +36,8 @@ const LONGEST: usize = 60 + 8 + 255 * 16;
 /// leaves it, while nobody else changes interfaces.
 pub struct Channel {
     socket: Raw,
+    /// What adverts are sent by if their Ethernet address is not the interface's.
+    virtual_mac: Option<VirtualMac>,
     interface: String,
     ifindex: u32,
     source: IpAddr,
@@ -56,8 +60,12 @@ impl Channel {
         let source = source(interface, group, shared, format.family)?;
         let socket = Raw::open(format.family, (interface, ifindex), format.id, format.multicast())
             .with_context(|| format!("cannot open a socket for adverts on {interface}"))?;
+        let virtual_mac = group.vmac().map(|(_, mac)| VirtualMac::open(mac)).transpose();
+        let virtual_mac =
+            virtual_mac.context("cannot open a socket for the virtual MAC address")?;
         Ok(Self {
             socket,
+            virtual_mac,
             interface: interface.to_owned(),
             ifindex,
             source,
@@ -99,7 +107,10 @@ impl Channel {
         let mut result = Ok(());
         for to in self.format.destinations() {
             let sent = match self.format.write(advert, self.source, to) {
-                Some(message) => self.socket.send(&message, self.source, to),
+                Some(message) => match &self.virtual_mac {
+                    Some(face) => face.send(self.ifindex, &message, self.source, to),
+                    None => self.socket.send(&message, self.source, to),
+                },
                 None => Err(io::ErrorKind::InvalidInput.into()),
             };
             result = result.and(sent);

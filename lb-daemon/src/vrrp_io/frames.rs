@@ -9,7 +9,8 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use super::{
     filter,
-    options::{check, open},
+    options::{check, open, set},
+    socket::PRIORITY,
 };
 
 /// A packet socket. Neither sending nor receiving blocks.
@@ -37,6 +38,11 @@ impl Frames {
         // SAFETY: the address lives as long as the call, and is as long as it is told.
         check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
         Ok(Self(fd))
+    }
+
+    /// Has frames go ahead of everything else in this host's queues.
+    pub(super) fn come_first(&self) -> io::Result<()> {
+        set(&self.0, libc::SOL_SOCKET, libc::SO_PRIORITY, PRIORITY)
     }
 
     /// Sends a frame, its Ethernet header included, by an interface.

@@ -30,6 +30,7 @@ mod frames;
 mod options;
 mod packet;
 mod socket;
+mod virtual_mac;
 mod vrrp;
 
 pub use announce::Announcer;

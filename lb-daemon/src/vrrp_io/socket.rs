@@ -20,9 +20,9 @@ use super::{
 use crate::config::Family;
 
 /// Type of service and traffic class: internetwork control, as keepalived's.
-const TOS: i32 = 0xc0;
+pub(super) const TOS: u8 = 0xc0;
 /// `TC_PRIO_CONTROL`: ahead of everything else in this host's queues.
-const PRIORITY: i32 = 7;
+pub(super) const PRIORITY: i32 = 7;
 /// Bytes of packets that may wait to be read: some hundred adverts. What is more is older news.
 const BUFFER: i32 = 256 << 10;
 
@@ -69,7 +69,7 @@ impl Raw {
         ip(libc::IP_MULTICAST_LOOP, 0)?;
         // Not what other programs have joined.
         ip(libc::IP_MULTICAST_ALL, 0)?;
-        ip(libc::IP_TOS, TOS)?;
+        ip(libc::IP_TOS, TOS.into())?;
         // Never "don't fragment": an advert may list more addresses than a packet has room for.
         ip(libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
         let membership = |group: Ipv4Addr| libc::ip_mreqn {
@@ -90,7 +90,7 @@ impl Raw {
         ip(libc::IPV6_MULTICAST_HOPS, HOP_LIMIT.into())?;
         ip(libc::IPV6_MULTICAST_LOOP, 0)?;
         ip(libc::IPV6_MULTICAST_ALL, 0)?;
-        ip(libc::IPV6_TCLASS, TOS)?;
+        ip(libc::IPV6_TCLASS, TOS.into())?;
         ip(libc::IPV6_RECVHOPLIMIT, 1)?;
         ip(libc::IPV6_RECVPKTINFO, 1)?;
         ip(libc::IPV6_MULTICAST_IF, self.ifindex.cast_signed())?;

@@ -146,6 +146,7 @@ fn vrrp() -> impl Strategy<Value = Vrrp> {
                 auth_pass: auth_pass.filter(|_| version == VrrpVersion::V2),
                 auth_pass_file: None,
                 pseudo_header: header,
+                vmac: None,
             }
         },
     )

@@ -188,6 +188,18 @@ impl Contest {
         Ok(())
     }
 
+    /// The longest time between two adverts of a master that are to be seen, and how many there are
+    /// of a host; fails if the other one has said anything.
+    pub fn longest_silence(&self, host: usize) -> Result<(Duration, usize)> {
+        let frames = self.capture.frames();
+        let others = frames.iter().filter(|frame| says_anything(frame, self.twin(1 - host)));
+        let others = others.count();
+        ensure!(others == 0, "{others} adverts of {}", self.twin(1 - host).name());
+        let ours: Vec<_> = frames.iter().filter(|one| is_advert(one, self.twin(host))).collect();
+        let gaps = ours.windows(2).filter_map(|two| two[1].at.duration_since(two[0].at).ok());
+        Ok((gaps.max().context("not two adverts")?, ours.len()))
+    }
+
     /// Fails unless a host has all virtual addresses, or none of them, or gets there within a
     /// second.
     pub fn has_addresses(&self, host: usize, all: bool) -> Result<()> {
@@ -212,6 +224,11 @@ impl Contest {
     pub fn settle(&self) {
         thread::sleep(self.election.advert_int + Duration::from_millis(300));
     }
+}
+
+/// Whether a host says anything by this frame about who is the master.
+fn says_anything(frame: &Frame, host: &Twin) -> bool {
+    &*frame.port == host.front.port.name() && frame.advert().is_some()
 }
 
 /// Whether a host says by this frame that it is the master.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use lb_daemon::core::{State, Status};
+use nix::sys::signal::Signal;
 
 use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
 
@@ -256,9 +257,30 @@ impl Tandem {
         self.process.kill();
     }
 
-    /// Stops the daemon by `SIGTERM` and waits up to 10 seconds for its end.
+    /// Stops the daemon for good, by `tandem stop`, and waits up to 10 seconds for its end.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.process.stop(Duration::from_secs(10)).map_err(|error| self.process.explain(&error))
+        self.verb(&["stop", "--socket"]).arg(&self.socket).run()?;
+        self.wait_for_its_end()
+    }
+
+    /// Has the daemon end by `SIGTERM`, to be started again, and waits up to 10 seconds for its end.
+    /// Then somebody stands in for it; not if it was the first process of a PID namespace
+    /// ([`Surroundings::sees_processes`]).
+    pub fn suspend(&mut self) -> Result<ExitStatus> {
+        ensure!(self.surroundings.sees_processes, "whoever stands in for it would die with it");
+        self.process.signal(Signal::SIGTERM)?;
+        self.wait_for_its_end()
+    }
+
+    /// Ends and starts the daemon as `systemctl restart` does, and waits until it answers.
+    pub fn restart(&mut self) -> Result<()> {
+        let status = self.suspend()?;
+        ensure!(status.success(), "the daemon ended with {status}");
+        self.start_again()
+    }
+
+    fn wait_for_its_end(&mut self) -> Result<ExitStatus> {
+        self.process.wait(Duration::from_secs(10)).map_err(|error| self.process.explain(&error))
     }
 
     /// Starts the daemon again, after it was stopped or killed, and waits until it answers.

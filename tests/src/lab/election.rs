@@ -22,13 +22,29 @@ pub struct Election {
     pub auth_pass: Option<&'static str>,
     /// Whether adverts go from one to the other instead of to all.
     pub unicast: bool,
+    /// Whether the addresses of the adverts' family on the clients' side have the virtual MAC address.
+    pub vmac: bool,
 }
 
 impl Election {
     /// One of this version, over IPv4 by multicast, in which nobody preempts.
     pub fn new(version: u8, advert_int: Duration) -> Self {
         let (id, family) = (51, Family::V4);
-        Self { version, id, advert_int, family, preempt: false, auth_pass: None, unicast: false }
+        Self {
+            version,
+            id,
+            advert_int,
+            family,
+            preempt: false,
+            auth_pass: None,
+            unicast: false,
+            vmac: false,
+        }
+    }
+
+    /// The virtual MAC address (RFC 9568, section 7.3).
+    pub fn virtual_mac(&self) -> [u8; 6] {
+        [0, 0, 0x5e, 0, if self.family == Family::V4 { 1 } else { 2 }, self.id]
     }
 
     /// How long a host of this priority waits for an advert before it takes over, since the last
@@ -70,6 +86,9 @@ virtual_ipaddress_excluded = [{}]
             list(&advertised).join(", "),
             list(&excluded).join(", "),
         );
+        if self.vmac {
+            group += "use_vmac = true\n";
+        }
         self.write_rest(pair, host, &mut group, |out, key, values| {
             let _ = match values {
                 [one] if key != "unicast_peer" => writeln!(out, "{key} = \"{one}\""),
@@ -82,8 +101,10 @@ virtual_ipaddress_excluded = [{}]
     /// A `keepalived.conf` for one of the hosts.
     pub fn for_keepalived(&self, pair: &Pair, host: usize, priority: u8) -> String {
         let Self { version, id, advert_int, preempt, .. } = self;
-        let address = |(address, interface): &(IpAddr, &str)| {
-            format!("    {address}/{} dev {interface}\n", bits(*address))
+        let address = |(address, interface): &(IpAddr, &str)| match *interface {
+            // Without a name, it is on the interface with the virtual MAC address if there is one.
+            "front" if self.vmac => format!("    {address}/{}\n", bits(*address)),
+            _ => format!("    {address}/{} dev {interface}\n", bits(*address)),
         };
         let (advertised, excluded) = self.addresses(pair);
         let list = |of: &[(IpAddr, &str)]| of.iter().map(address).collect::<String>();
@@ -116,6 +137,9 @@ vrrp_instance pair {{
         );
         if !preempt {
             instance += "  nopreempt\n";
+        }
+        if self.vmac {
+            instance += "  use_vmac\n";
         }
         self.write_rest(pair, host, &mut instance, |out, key, values| {
             let _ = match (key, values) {

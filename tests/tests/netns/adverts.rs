@@ -112,6 +112,7 @@ fn vrrp(version: VrrpVersion) -> Vrrp {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What operators do: reload, kill, restart, stop, look.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -11,7 +12,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lb_daemon::core::{BackendStatus, State, Status};
 use nix::sys::signal::Signal;
-use tests::lab::{Ask, Close, Family, Held, IdentServer, Lab, Settings, Tally, Tandem};
+use tests::lab::{
+    Ask, Close, Family, Held, IdentServer, Lab, Settings, Surroundings, Tally, Tandem,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -202,18 +205,81 @@ fn clients_do_not_notice_that_the_daemon_is_killed_and_started_again() -> Result
 fn a_stopped_daemon_leaves_nothing_behind() -> Result<()> {
     let lab = Lab::two_arm(2)?;
     let _servers = serve(&lab)?;
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    // SIGTERM means this only here, where it is the first process of a PID namespace.
+    for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT)] {
         let mut tandem = Tandem::start(&lab, &web(&lab))?;
         wait_for_backends(&tandem)?;
         let mut held = hold(&lab, 80, 4)?;
         assert!(lab.traces()?.len() >= 3, "two programs and the pins: {:?}", lab.traces()?);
-        tandem.process_mut().signal(signal)?;
-        let ended = tandem.process_mut().wait(PATIENCE)?;
-        assert_eq!(ended.code(), Some(0), "{signal}");
+        let ended = match signal {
+            None => tandem.stop()?,
+            Some(signal) => {
+                tandem.process_mut().signal(signal)?;
+                tandem.process_mut().wait(PATIENCE)?
+            }
+        };
+        assert_eq!(ended.code(), Some(0), "{signal:?}");
         lab.no_traces()?;
         assert!(!tandem.socket().exists(), "the control socket is still there");
         assert_eq!(held.still_work(10), 0, "who carries them?");
     }
+    Ok(())
+}
+
+#[test]
+fn a_restart_keeps_connections_and_a_daemon_that_stays_away_is_cleaned_up_after() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let environment = vec![("TANDEM_STAND_IN_SECONDS", "3".into())];
+    let surroundings = Surroundings { environment, sees_processes: true };
+    let settings = Settings { surroundings, ..Settings::new(&lab, &web(&lab)) };
+    let mut tandem = Tandem::start_with(&lab, &settings)?;
+    wait_for_backends(&tandem)?;
+    let mut held = hold(&lab, 80, 10)?;
+
+    tandem.suspend()?;
+    assert!(!tandem.socket().exists(), "the control socket is the next daemon's");
+    assert_eq!(held.still_work(100), 10);
+    ask(&lab, 80).all_answered()?;
+    tandem.start_again()?;
+    wait_for_backends(&tandem)?;
+    // Nobody takes away what the next daemon has.
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(held.still_work(100), 10);
+    ask(&lab, 80).all_answered()?;
+
+    tandem.suspend()?;
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(held.still_work(100), 10);
+    ask(&lab, 80).all_answered()?;
+    thread::sleep(Duration::from_secs(3));
+    lab.no_traces()?;
+    assert_eq!(held.still_work(100), 0, "who carries them?");
+    Ok(())
+}
+
+#[test]
+fn a_stop_asks_systemd_whether_it_is_one() -> Result<()> {
+    let lab = Lab::two_arm(0)?;
+    let mut tandem = Tandem::start(&lab, "")?;
+    let bin = lab.dir().join("bin");
+    fs::create_dir(&bin)?;
+    let systemctl = bin.join("systemctl");
+    let stop = |tandem: &Tandem, job: &str| -> Result<()> {
+        fs::write(&systemctl, format!("#!/bin/sh\necho '{job}'\n"))?;
+        fs::set_permissions(&systemctl, Permissions::from_mode(0o755))?;
+        let command = tandem.verb(&["stop", "--unless-restarting=lb.service", "--socket"]);
+        command.arg(tandem.socket()).env("PATH", &bin).run().map(drop)
+    };
+    stop(&tandem, "7 lb.service restart running")?;
+    ensure!(tandem.process_mut().is_running(), "it stopped though systemd restarts it");
+    stop(&tandem, "7 lb.service stop running")?;
+    assert_eq!(tandem.process_mut().wait(PATIENCE)?.code(), Some(0));
+    lab.no_traces()?;
+    // After a crash, systemd asks for it too.
+    stop(&tandem, "")?;
+    let other = tandem.verb(&["stop", "--socket"]).arg(tandem.socket()).output(PATIENCE)?;
+    ensure!(other.stderr.contains("no tandem answers"), "{}", other.stderr);
     Ok(())
 }
 

@@ -13,10 +13,11 @@
 //! Who sends what is in [`net`], how it looks on the wire in [`frame`], [`message`] and [`asking`],
 //! and [`verify`] judges what comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
 //! connections by sweeping, [`limits`] runs into every limit, [`table`] looks into the flow table,
-//! [`timestamps`] follows TCP's clocks, [`replication`] plays the peer, [`pair`] has two hosts, and [`random`]
-//! tries what nobody thought of.
+//! [`timestamps`] follows TCP's clocks, [`claims`] hands leases from one process to another,
+//! [`replication`] plays the peer, [`pair`] has two hosts, and [`random`] tries what nobody thought of.
 
 mod asking;
+mod claims;
 mod frame;
 mod lifetime;
 mod limits;

@@ -36,7 +36,8 @@ pub(crate) struct Order {
     pub(crate) service: u16,
     pub(crate) hop: u16,
     pub(crate) state: u8,
-    pub(crate) order: u8,
+    /// To adopt it, whether or not the peer knows better, or to forget it.
+    pub(crate) what: u8,
 }
 
 impl Net {
@@ -50,7 +51,7 @@ impl Net {
             service: 0,
             hop: NO_HOP,
             state: SYN_ACK | ESTABLISHED,
-            order: ADOPT,
+            what: ADOPT,
         }
     }
 }
@@ -200,7 +201,7 @@ fn record<A: Address>(order: &Order) -> Result<Adoption<A>> {
         service: order.service,
         hop: order.hop,
         state: order.state,
-        order: order.order,
+        order: order.what,
     })
 }
 

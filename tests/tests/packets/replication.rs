@@ -55,12 +55,12 @@ fn a_connection_is_adopted_once_and_forgotten_once() -> Result<()> {
         }
         let again = replica.adopt_one(order)?;
         ensure!(again == (ADOPT_KNOWN, place), "{again:?}");
-        let other = replica.adopt_one(Order { order: FORGET, ..n.adoption(THEIRS + 1) })?;
+        let other = replica.adopt_one(Order { what: FORGET, ..n.adoption(THEIRS + 1) })?;
         ensure!(other == (ADOPT_ABSENT, NO_PAIR), "another translation was forgotten: {other:?}");
         counts(world, n, (1, 0, 1))?;
-        let forgotten = replica.adopt_one(Order { order: FORGET, ..order })?.0;
+        let forgotten = replica.adopt_one(Order { what: FORGET, ..order })?.0;
         ensure!(forgotten == ADOPT_ENDED, "{forgotten}");
-        let again = replica.adopt_one(Order { order: FORGET, ..order })?.0;
+        let again = replica.adopt_one(Order { what: FORGET, ..order })?.0;
         ensure!(again == ADOPT_ABSENT, "{again}");
         counts(world, n, (0, 0, 0))?;
         ensure!(replica.entries(world)?.is_empty(), "an entry is left");
@@ -71,21 +71,15 @@ fn a_connection_is_adopted_once_and_forgotten_once() -> Result<()> {
 #[test]
 fn a_batch_is_adopted_as_a_whole() -> Result<()> {
     shared(|world, n, replica| {
-        let orders: Vec<Order> = (0..ADOPT_BATCH as u16)
-            .map(|i| {
-                let mut n = n.clone();
-                n.client.set_port(30_000 + i);
-                n.adoption(THEIRS + i)
-            })
-            .collect();
+        let orders = batch(n);
         let outcomes = replica.adopt(&orders)?;
         ensure!(outcomes.iter().all(|(outcome, _)| *outcome == ADOPT_NEW), "{outcomes:?}");
         counts(world, n, (ADOPT_BATCH as u64, 0, ADOPT_BATCH as u64))?;
         // Each record gets its own answer.
         let mixed = [
             orders[3],
-            Order { order: FORGET, ..orders[4] },
-            Order { order: FORGET, reverse: orders[6].reverse, ..orders[5] },
+            Order { what: FORGET, ..orders[4] },
+            Order { what: FORGET, reverse: orders[6].reverse, ..orders[5] },
             Order { reverse: orders[8].reverse, ..orders[7] },
         ];
         let outcomes: Vec<u8> = replica.adopt(&mixed)?.into_iter().map(|it| it.0).collect();
@@ -106,7 +100,7 @@ fn a_connection_of_ours_with_another_translation_stays_unless_the_peer_knows_bet
         ensure!(refused == (ADOPT_CONFLICT, NO_PAIR), "{refused:?}");
         tell(world, vec![n.server().plain().frame()])?;
         counts(world, n, (1, 0, 1))?;
-        let taken = replica.adopt_one(Order { order: ADOPT_OVER, ..order })?.0;
+        let taken = replica.adopt_one(Order { what: ADOPT_OVER, ..order })?.0;
         ensure!(taken == ADOPT_NEW, "{taken}");
         counts(world, n, (1, 0, 1))?;
         let out = world.decide(n.client().plain())?.frame;
@@ -126,7 +120,7 @@ fn a_translation_of_ours_stays_with_its_client_unless_the_peer_knows_better() ->
         let refused = replica.adopt_one(order)?;
         ensure!(refused == (ADOPT_CONFLICT, NO_PAIR), "{refused:?}");
         counts(world, n, (1, 0, 1))?;
-        let taken = replica.adopt_one(Order { order: ADOPT_OVER, ..order })?.0;
+        let taken = replica.adopt_one(Order { what: ADOPT_OVER, ..order })?.0;
         ensure!(taken == ADOPT_NEW, "{taken}");
         counts(world, n, (1, 0, 1))?;
         let ours = world.decide(n.client().plain())?.verdict;
@@ -163,7 +157,7 @@ fn a_closed_connection_is_opened_again_only_by_who_knows_better() -> Result<()> 
         let known = replica.adopt_one(order)?.0;
         ensure!(known == ADOPT_KNOWN, "{known}");
         counts(world, n, (1, 0, 0))?;
-        let new = replica.adopt_one(Order { order: ADOPT_OVER, ..order })?.0;
+        let new = replica.adopt_one(Order { what: ADOPT_OVER, ..order })?.0;
         ensure!(new == ADOPT_NEW, "{new}");
         counts(world, n, (1, 0, 1))
     })
@@ -211,7 +205,7 @@ fn nothing_of_the_peers_is_ever_half_open_or_half_removed() -> Result<()> {
             let adopted = replica.adopt_one(order)?.0;
             ensure!(adopted == ADOPT_NEW, "{state:x}: {adopted}");
             counts(world, n, (1, 0, u64::from(state == 0)))?;
-            let ended = replica.adopt_one(Order { order: FORGET, ..order })?.0;
+            let ended = replica.adopt_one(Order { what: FORGET, ..order })?.0;
             ensure!(ended == ADOPT_ENDED, "{state:x}: {ended}");
             counts(world, n, (0, 0, 0))?;
         }
@@ -237,7 +231,7 @@ fn a_full_table_takes_no_more_of_the_peers_connections() -> Result<()> {
         counts(world, n, (2, 0, 2))?;
         ensure!(replica.entries(world)?.len() == 4, "entries are left");
         // One of its own gives room to it.
-        let ended = replica.adopt_one(Order { order: FORGET, ..orders[0] })?.0;
+        let ended = replica.adopt_one(Order { what: FORGET, ..orders[0] })?.0;
         ensure!(ended == ADOPT_ENDED, "{ended}");
         let adopted = replica.adopt_one(orders[1])?.0;
         ensure!(adopted == ADOPT_NEW, "{adopted}");
@@ -428,13 +422,13 @@ fn what_the_peer_tells_is_not_reported_back() -> Result<()> {
         tell(world, n.established())?;
         replica.told()?;
         let order = n.adoption(THEIRS);
-        replica.adopt_one(Order { order: ADOPT_OVER, ..order })?;
+        replica.adopt_one(Order { what: ADOPT_OVER, ..order })?;
         replica.adopt_one(order)?;
         let closed = Order { state: order.state | RESET, ..order };
         replica.adopt_one(closed)?;
-        replica.adopt_one(Order { order: ADOPT_OVER, ..order })?;
+        replica.adopt_one(Order { what: ADOPT_OVER, ..order })?;
         tell(world, vec![n.client().plain().frame()])?;
-        replica.adopt_one(Order { order: FORGET, ..order })?;
+        replica.adopt_one(Order { what: FORGET, ..order })?;
         ensure!(replica.told()?.is_empty(), "it was reported");
         counts(world, n, (0, 0, 0))?;
         // What its packets change here is news.
@@ -451,13 +445,7 @@ fn reports_that_there_is_no_room_for_are_counted() -> Result<()> {
     // There is room for less than ninety thousand of the smaller kind.
     const REPORTS: u64 = 90_000;
     shared(|world, n, replica| {
-        let orders: Vec<Order> = (0..ADOPT_BATCH as u16)
-            .map(|i| {
-                let mut n = n.clone();
-                n.client.set_port(30_000 + i);
-                n.adoption(THEIRS + i)
-            })
-            .collect();
+        let orders = batch(n);
         let mut ended = 0;
         while ended < REPORTS {
             let outcomes = replica.adopt(&orders)?;
@@ -579,6 +567,16 @@ fn serve(world: &mut World, n: &Net, timeouts: Timeouts) -> Result<()> {
 
 fn unlimited() -> Timeouts {
     Timeouts { connect: LONG, client: LONG, server: LONG, client_fin: LONG, server_fin: LONG }
+}
+
+/// As many connections of the client's as a batch has room for.
+fn batch(n: &Net) -> Vec<Order> {
+    let connection = |i| {
+        let mut n = n.clone();
+        n.client.set_port(30_000 + i);
+        n.adoption(THEIRS + i)
+    };
+    (0..).map(connection).take(ADOPT_BATCH).collect()
 }
 
 /// Sends frames that are all forwarded.

@@ -58,6 +58,13 @@ impl Encoder<'_> {
         Ok(())
     }
 
+    /// A counter with one series.
+    pub(super) fn counter(&mut self, family: &Family, value: u64) -> fmt::Result {
+        self.0
+            .encode_descriptor(family.name, family.help, family.unit.as_ref(), MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
     /// A counter with a series for each set of labels.
     pub(super) fn counters<L: EncodeLabelSet>(
         &mut self,

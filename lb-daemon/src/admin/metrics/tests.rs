@@ -8,7 +8,13 @@ use tokio::{
 };
 
 use super::*;
-use crate::admin::sample;
+use crate::{
+    admin::sample,
+    core::{
+        SyncStatus,
+        sync::{Stage, View},
+    },
+};
 
 /// An exposition: types by family, values by series.
 #[derive(Debug, Default)]
@@ -169,6 +175,31 @@ fn a_lease_in_force_and_what_is_not_known_yet_show_in_the_metrics() {
     assert!((lease - 2.874).abs() < 1e-9, "{lease}");
     let unknown = r#"tandem_group_tracked{group="gw",kind="script",name="chk_haproxy"}"#;
     assert!(!exposition.series.contains_key(unknown), "nobody knows how it is");
+}
+
+#[test]
+fn the_peer_shows_in_the_metrics_if_there_is_one() {
+    let mut status = sample::healthy();
+    assert!(!encode(status.clone()).contains("tandem_sync"));
+    let mut conversation = View { state: Stage::InSync, ready: true, ..View::default() };
+    conversation.lag.last_seconds = Some(0.25);
+    conversation.queue.changes = 3;
+    conversation.totals.changes_sent = 5;
+    let at = |text: &str| text.parse().expect("an address");
+    let (listen, peer) = (at("10.4.4.1:5405"), at("10.4.4.2:5405"));
+    status.sync = Some(SyncStatus { listen, peer, refused: 7, conversation });
+    let text = encode(status);
+    parse(&text);
+    for line in [
+        "tandem_sync_connected 1",
+        "tandem_sync_ready 1",
+        "tandem_sync_lag_seconds{of=\"last\"} 0.25",
+        "tandem_sync_queue 3",
+        "tandem_sync_changes_total{direction=\"sent\"} 5",
+        "tandem_sync_refused_total 7",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
 }
 
 #[test]

@@ -30,6 +30,10 @@ fn runtime() -> mpsc::Sender<Handle> {
                     })
                 }
                 Request::Reload => Response::Failed("line 3: no such key".into()),
+                Request::Stop => {
+                    let _ = reply.send(Response::Stopping);
+                    return;
+                }
                 Request::Failover { group } if group == "gw" => Response::FailingOver,
                 Request::Failover { group } => Response::Failed(format!("no group {group}")),
                 Request::Flows { filter: ConnectionFilter { service: None, .. }, limit } => {

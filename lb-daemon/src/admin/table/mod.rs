@@ -6,6 +6,7 @@
 pub mod flows;
 mod grid;
 mod groups;
+mod peer;
 mod problems;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
         interfaces(status),
         tables(status),
         groups::section(status),
+        peer::section(status),
         Some(services(status, rates)),
         losses(status),
     ];
@@ -38,7 +40,12 @@ pub fn render(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
 
 /// The same without interfaces, tables and losses: for a screen too low for all of it.
 pub fn render_brief(status: &Status, colour: bool, rates: Option<&Rates>) -> String {
-    let sections = [Some(header(status)), groups::section(status), Some(services(status, rates))];
+    let sections = [
+        Some(header(status)),
+        groups::section(status),
+        peer::section(status),
+        Some(services(status, rates)),
+    ];
     join(sections.iter().flatten(), colour)
 }
 

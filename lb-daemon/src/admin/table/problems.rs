@@ -2,8 +2,8 @@
 
 use super::{grid::Tone, units};
 use crate::core::{
-    BackendStatus, ClaimStatus, GroupStatus, ServiceStatus, State, Status, TableStatus,
-    TrackedStatus, group::Role,
+    BackendStatus, ClaimStatus, GroupStatus, ServiceStatus, State, Status, SyncStatus, TableStatus,
+    TrackedStatus, group::Role, sync::Stage,
 };
 
 /// From how many per cent on a table counts as nearly full.
@@ -36,6 +36,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     }
     problems.extend(status.tables.iter().flat_map(table_filling));
     problems.extend(status.groups.iter().filter_map(group_in_fault));
+    problems.extend(status.sync.as_ref().and_then(peer_missing));
     problems.extend(status.groups.iter().flat_map(group_weakened));
     problems.extend(status.groups.iter().flat_map(group_disputed));
     problems.extend(backends().filter_map(backend_down));
@@ -72,6 +73,15 @@ fn group_in_fault(group: &GroupStatus) -> Option<Problem> {
         let since = units::duration(group.since_seconds);
         let why = if group.faults.is_empty() { &group.why } else { &group.faults.join("; ") };
         bad(format!("group {} {} for {since}: {why}", group.name, group.role))
+    })
+}
+
+/// Connections end with this host.
+fn peer_missing(sync: &SyncStatus) -> Option<Problem> {
+    let view = &sync.conversation;
+    matches!(view.state, Stage::Disconnected | Stage::Refused).then(|| {
+        let since = units::duration(view.since_seconds);
+        warn(format!("no connection to the peer at {} for {since}: {}", sync.peer, view.why))
     })
 }
 

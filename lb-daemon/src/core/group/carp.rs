@@ -126,6 +126,10 @@ impl Rules for Carp {
         Advert::Carp(CarpAdvert { vhid: self.config.vhid, advbase, advskew, demotion, counter })
     }
 
+    fn counter(&self) -> u64 {
+        self.counter
+    }
+
     fn judge(&mut self, received: &Received, source: IpAddr) -> Verdict {
         let Advert::Carp(advert) = &received.advert else {
             return Verdict::Discard(Discard::Protocol, "is of another protocol".to_owned());

@@ -124,6 +124,13 @@ impl Group {
                 return out;
             }
             Input::Standing(standing) => self.stand(standing, now, &mut out),
+            Input::Resume { standing, lease } => {
+                if matches!(self.state, State::Init) && now < lease {
+                    self.resume(standing, lease, now, &mut out);
+                } else {
+                    self.stand(standing, now, &mut out);
+                }
+            }
             Input::Failover => self.hand_over(now, &mut out),
             Input::Stop => self.stop(now, &mut out),
             Input::Sent(_) | Input::Tick => {}
@@ -153,6 +160,7 @@ impl Group {
         };
         self.config.name == config.name
             && self.config.interface == config.interface
+            && self.config.vmac() == config.vmac()
             && identity(&self.config) == identity(config)
     }
 
@@ -187,6 +195,16 @@ impl Group {
     /// The configuration in force.
     pub const fn config(&self) -> &Arc<config::Group> {
         &self.config
+    }
+
+    /// Whether the first standing is known, with which the election begins.
+    pub const fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Init)
+    }
+
+    /// Where CARP's replay counter is; for VRRP, which has none, zero.
+    pub fn counter(&self) -> u64 {
+        self.rules.counter()
     }
 
     /// Role of this host.
@@ -303,6 +321,18 @@ impl Group {
         self.record.problem = complaint.map(|(_, what)| format!("an advert of {sender} {what}"));
     }
 
+    /// Goes on as the master that a process before this one was. If this host must not be master,
+    /// it gives the group up as any master does: who had it says nothing more.
+    fn resume(&mut self, standing: Standing, lease: Instant, now: Instant, out: &mut Vec<Output>) {
+        let is_well = standing.faults.is_empty();
+        self.rules.adjust(standing.adjustment);
+        self.standing = standing;
+        self.carry_on(lease, is_well, now, out);
+        if !is_well {
+            self.fail(now, out);
+        }
+    }
+
     fn stand(&mut self, standing: Standing, now: Instant, out: &mut Vec<Output>) {
         let priority = self.rules.priority();
         self.rules.adjust(standing.adjustment);
@@ -399,7 +429,8 @@ impl Group {
     }
 
     pub(super) fn report(&mut self, from: Role, why: String, now: Instant, out: &mut Vec<Output>) {
-        let transition = Transition { from, to: self.role(), priority: self.priority(), why };
+        let (to, priority) = (self.role(), self.priority());
+        let transition = Transition { from, to, priority, why, carries_on: false };
         self.record.note(transition.clone(), now);
         out.push(Output::Changed(transition));
     }

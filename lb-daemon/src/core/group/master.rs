@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Output, Role,
+    Output, Role, Transition,
     announcements::Announcements,
     backup::Until,
     machine::{Group, State},
@@ -62,6 +62,34 @@ impl Group {
     pub(super) fn take_over(&mut self, why: String, now: Instant, out: &mut Vec<Output>) {
         self.bid = Some(Bid { sent: now, why });
         self.put_out(out);
+    }
+
+    /// Becomes the master that a process before this one was, without anybody noticing: the
+    /// addresses are on their interfaces, and the neighbours know where they are. With `begins`, it
+    /// advertises at once, lest the change of processes makes an advert late.
+    pub(super) fn carry_on(
+        &mut self,
+        lease: Instant,
+        begins: bool,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let mut announcements = Announcements::default();
+        announcements.begin(&self.config.announce, now);
+        let mastery = Mastery { since: now, sent: now, lease, announcements, conflict: None };
+        let why = "carries on from the daemon before".to_owned();
+        let mut changed = Vec::new();
+        self.change(State::Master(mastery), why, now, &mut changed);
+        if begins {
+            self.send_advert(now, out);
+            out.push(Output::Hold(true));
+            out.extend(changed.into_iter().map(|output| match output {
+                Output::Changed(change) => {
+                    Output::Changed(Transition { carries_on: true, ..change })
+                }
+                other => other,
+            }));
+        }
     }
 
     pub(super) fn send_advert(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -206,12 +234,11 @@ impl Group {
     pub(super) fn notice_lapse(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Master(mastery) = &self.state else { return };
         if now >= mastery.lease {
-            let why = match &self.unsent {
-                Some(why) => format!("cannot advertise, so another may serve: {why}"),
-                None => {
-                    let held_up = now.saturating_duration_since(mastery.sent).as_millis();
-                    format!("was held up for {held_up} ms: another may serve")
-                }
+            let why = if let Some(why) = &self.unsent {
+                format!("cannot advertise, so another may serve: {why}")
+            } else {
+                let held_up = now.saturating_duration_since(mastery.sent).as_millis();
+                format!("was held up for {held_up} ms: another may serve")
             };
             out.extend([Output::Lease(None), Output::Hold(false)]);
             self.become_backup(Until::Down, why, now, out);

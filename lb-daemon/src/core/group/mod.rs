@@ -13,7 +13,9 @@ use crate::config::{self, VrrpVersion};
 mod announcements;
 mod backup;
 mod carp;
+mod identity;
 mod lease;
+mod leases;
 mod machine;
 mod master;
 mod record;
@@ -23,6 +25,8 @@ mod rules;
 mod tests;
 mod vrrp;
 
+pub use identity::identity;
+pub use leases::{Leases, Lost};
 pub use machine::Group;
 pub use record::{Counts, Discard, Past};
 
@@ -110,7 +114,7 @@ pub struct Received {
 
 /// How well this host is, as far as a group is concerned: worked out by the daemon's loop from all
 /// that is tracked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// What is added to the configured priority (VRRP) or taken from it: the sum of the weights.
     /// For CARP, its negation is the demotion.
@@ -160,6 +164,14 @@ pub enum Input {
     Advert(Received),
     /// The host's standing is this now. The first one starts the election.
     Standing(Standing),
+    /// The same, where a lease was found that a process before this one has left, and that this one
+    /// has claimed: if it runs until a time to come, the election starts with this host as master.
+    Resume {
+        /// The first standing.
+        standing: Standing,
+        /// Until when the lease runs.
+        lease: Instant,
+    },
     /// The operator has this host hand over: it gives the group up as if it stopped, and does not
     /// preempt its successor; it takes over again only if that one is gone.
     Failover,
@@ -203,4 +215,7 @@ pub struct Transition {
     pub priority: u8,
     /// Why, for people.
     pub why: String,
+    /// Whether this host only goes on in the role that the daemon before had: for everybody else
+    /// nothing has changed, so no hooks are due.
+    pub carries_on: bool,
 }

@@ -48,6 +48,11 @@ pub(super) trait Rules: fmt::Debug + Send {
     /// The advert that says that nobody is master now.
     fn farewell(&mut self) -> Advert;
 
+    /// The replay counter of the last advert; zero if the protocol has none.
+    fn counter(&self) -> u64 {
+        0
+    }
+
     /// What an advert means for a host with this address.
     fn judge(&mut self, received: &Received, source: IpAddr) -> Verdict;
 }

@@ -11,12 +11,17 @@
 //! each host finds its own.
 
 mod message;
+mod session;
 mod tables;
 
 use std::net::SocketAddr;
 
 pub use self::{
     message::{Ends, Hello, Message, Scope},
+    session::{
+        LagView, NotReady, PEER_GONE, PeerView, Refusal, Session, Settings, Stage, Totals,
+        VERSIONS, View, Waiting,
+    },
     tables::{Adopted, Conflict, Cursor, Digest, Tables},
 };
 

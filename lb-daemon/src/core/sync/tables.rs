@@ -1,6 +1,6 @@
 //! What a conversation with the peer needs of this host's tables.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Result;
 
@@ -102,6 +102,10 @@ pub trait Tables {
 
     /// Names of the groups that this host serves now: that it has a lease on.
     fn serving(&self) -> BTreeSet<String>;
+
+    /// Name of the group that has the virtual address and port, if it is one that is known here. Called
+    /// often: a lookup in memory.
+    fn group(&self, bind: SocketAddr) -> Option<String>;
 
     /// The tables are whole: packets of this group without a flow need not be dropped any longer.
     fn end_grace(&mut self, group: &str);

@@ -1,5 +1,7 @@
 //! Groups: when the election begins, what it is told, whose hooks are run, what an operator sees.
 
+use std::collections::BTreeMap;
+
 use super::{
     group::{Command, Numbered, Role, Standing, Transition},
     *,
@@ -21,6 +23,7 @@ pub(super) fn vrrp(priority: u8) -> Protocol {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     })
 }
 
@@ -92,7 +95,11 @@ fn process(name: &str, quorum: u32, delay: Duration) -> Arc<Process> {
 }
 
 /// A configuration with one service, `db`, and these.
-fn with(groups: &[Group], scripts: &[Arc<Script>], processes: &[Arc<Process>]) -> Arc<Config> {
+pub(super) fn with(
+    groups: &[Group],
+    scripts: &[Arc<Script>],
+    processes: &[Arc<Process>],
+) -> Arc<Config> {
     let mut config = two().as_ref().clone();
     config.groups = groups.iter().cloned().map(Arc::new).collect();
     config.scripts = scripts.to_vec();
@@ -107,7 +114,7 @@ fn tracking(all: &[(Kind, &str, i16)]) -> Group {
 
 impl Bench {
     /// All of these interfaces, and no others.
-    fn links(&mut self, links: &[(&str, bool)]) {
+    pub(super) fn links(&mut self, links: &[(&str, bool)]) {
         let links = links.iter().zip(2..);
         let links =
             links.map(|((name, up), ifindex)| ((*name).to_owned(), Link { ifindex, up: *up }));
@@ -129,12 +136,13 @@ impl Bench {
     }
 
     fn role(&mut self, name: &str, from: Role, to: Role) {
-        let transition = Transition { from, to, priority: 101, why: "because".to_owned() };
+        let why = "because".to_owned();
+        let transition = Transition { from, to, priority: 101, why, carries_on: false };
         self.event(Event::Group { name: name.to_owned(), transition });
     }
 
     /// What the election was told by the last event of the standing of `gw`.
-    fn standing(&self) -> Option<&Standing> {
+    pub(super) fn standing(&self) -> Option<&Standing> {
         let mut told = self.commands.iter().filter_map(|command| match command {
             Command::Standing { group, standing } if group == "gw" => Some(standing),
             _ => None,
@@ -172,6 +180,35 @@ fn configure(config: &Config) -> Command {
     let numbered =
         |(number, config): (u16, &Arc<Group>)| Numbered { number, config: config.clone() };
     Command::Configure(groups.map(numbered).collect())
+}
+
+/// The numbers that the election was told, by name.
+fn told_numbers(bench: &Bench) -> BTreeMap<&str, u16> {
+    let [Command::Configure(groups)] = bench.commands.as_slice() else {
+        panic!("{:?}", bench.commands)
+    };
+    groups.iter().map(|one| (one.config.name.as_str(), one.number)).collect()
+}
+
+#[test]
+fn groups_that_an_earlier_daemon_served_keep_their_numbers() {
+    let (old, gone) = (group::identity(&group("gw")), group::identity(&group("gone")));
+    let groups = [(old, 3), (gone, 1)].into();
+    let inventory = Inventory { groups, ..Inventory::default() };
+    let config = with(&[group("new"), group("gw"), group("newer")], &[], &[]);
+    let mut bench = Bench::restart(&inventory, &config);
+    // Number one is nobody's yet: a process may still serve that group, and is to be told.
+    assert_eq!(told_numbers(&bench), [("new", 2), ("gw", 3), ("newer", 4)].into());
+    bench.reload(&with(&[group("gone"), group("gw")], &[], &[]));
+    assert_eq!(told_numbers(&bench), [("gone", 1), ("gw", 3)].into());
+}
+
+#[test]
+fn numbers_of_groups_that_are_gone_are_given_away_rather_than_none() {
+    let gone = (1..=63).map(|number| (u64::from(number), number)).collect();
+    let inventory = Inventory { groups: gone, ..Inventory::default() };
+    let bench = Bench::restart(&inventory, &with(&[group("a"), group("b")], &[], &[]));
+    assert_eq!(told_numbers(&bench), [("a", 1), ("b", 2)].into());
 }
 
 #[test]
@@ -501,6 +538,20 @@ fn each_role_has_its_hook_and_then_the_one_of_all_with_keepalived_s_arguments() 
         assert_eq!((request.group.as_str(), request.user.as_str()), ("gw", "nobody"));
         assert_eq!(request.timeout, Duration::from_secs(3));
     }
+}
+
+#[test]
+fn a_master_that_carries_on_runs_no_hooks_but_says_so() {
+    let mut bench = Bench::start(&with(&[hooked()], &[], &[]));
+    let why = "carries on".to_owned();
+    let (from, to) = (Role::Init, Role::Master);
+    let transition = Transition { from, to, priority: 101, why, carries_on: true };
+    bench.event(Event::Group { name: "gw".to_owned(), transition });
+    assert!(bench.hooks.is_empty(), "{:?}", bench.hooks);
+    assert_eq!(bench.said(), "Info: group gw is MASTER, was INIT; priority 101: carries on\n");
+    assert_eq!(bench.group().role, Role::Master);
+    bench.role("gw", Role::Master, Role::Backup);
+    assert_eq!(bench.hooks.len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod groups;
 mod numbers;
+mod peer;
 mod probes;
 mod properties;
 mod reach;

@@ -27,7 +27,8 @@ fn go_down(bench: &mut Bench, backend: &str) {
 }
 
 fn take(bench: &mut Bench, from: Role, to: Role) {
-    let transition = Transition { from, to, priority: 100, why: "test".to_owned() };
+    let why = "test".to_owned();
+    let transition = Transition { from, to, priority: 100, why, carries_on: false };
     bench.event(Event::Group { name: "g".to_owned(), transition });
 }
 

@@ -45,7 +45,7 @@ fn each_weight_does_what_keepalived_has_it_do() {
                 [(Fact::Well, when_well), (failed(), when_failed), (Fact::Unknown, when_unknown)]
             {
                 let row = format!("{kind} {weight} {fact:?}");
-                let found = standing(&group, &facts(&[(kind, "x", fact.clone())]));
+                let found = standing(&group, &facts(&[(kind, "x", fact.clone())]), true);
                 assert_eq!(found.adjustment, adjustment, "{row}");
                 let faults = if is_fault && fact == failed() {
                     vec![format!("{kind} x: broken")]
@@ -67,12 +67,12 @@ fn in_carp_a_failure_demotes_by_the_amount_of_its_weight() {
             for (fact, adjustment) in
                 [(Fact::Well, 0), (failed(), -i32::from(weight).abs()), (Fact::Unknown, 0)]
             {
-                let found = standing(&group, &facts(&[(kind, "x", fact)]));
+                let found = standing(&group, &facts(&[(kind, "x", fact)]), true);
                 assert_eq!((found.adjustment, found.faults.len()), (adjustment, 0), "{weight}");
             }
         }
         let group = Group { protocol: carp(), ..tracking(kind, 0) };
-        let found = standing(&group, &facts(&[(kind, "x", failed())]));
+        let found = standing(&group, &facts(&[(kind, "x", failed())]), true);
         assert_eq!((found.adjustment, found.faults.len()), (0, 1));
     }
 }
@@ -82,11 +82,11 @@ fn the_owner_of_the_addresses_is_not_adjusted_but_has_faults() {
     for weight in [-20, 20] {
         for fact in [Fact::Well, failed()] {
             let group = Group { protocol: vrrp(255), ..tracking(Kind::Script, weight) };
-            assert_eq!(standing(&group, &facts(&[(Kind::Script, "x", fact)])).adjustment, 0);
+            assert_eq!(standing(&group, &facts(&[(Kind::Script, "x", fact)]), true).adjustment, 0);
         }
     }
     let group = Group { protocol: vrrp(255), ..tracking(Kind::Script, 0) };
-    assert_eq!(standing(&group, &facts(&[(Kind::Script, "x", failed())])).faults.len(), 1);
+    assert_eq!(standing(&group, &facts(&[(Kind::Script, "x", failed())]), true).faults.len(), 1);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn weights_add_up() {
         (Kind::Service, "s", Fact::Well),
         (Kind::Interface, "eth5", failed()),
     ]);
-    let found = standing(&group, &facts);
+    let found = standing(&group, &facts, true);
     assert_eq!((found.adjustment, found.faults), (10 - 20 - 7 + 253 - 40, vec![]));
 }
 
@@ -119,7 +119,7 @@ fn the_interfaces_of_a_group_and_its_addresses_are_always_a_matter_of_fault() {
     group.addresses.push(groups::address("10.3.3.5", "eth1"));
     let interface = |name, weight| (Kind::Interface, name, weight);
     assert_eq!(tracked(&group), [interface("eth0", 0), interface("eth1", 0), interface("eth9", 3)]);
-    let found = standing(&group, &facts(&[(Kind::Interface, "eth1", failed())]));
+    let found = standing(&group, &facts(&[(Kind::Interface, "eth1", failed())]), true);
     assert_eq!(found.faults, ["interface eth1: broken"]);
 }
 
@@ -159,11 +159,11 @@ proptest! {
                 (*kind, *name, fact)
             })
             .collect();
-        let before = standing(&group, &facts(&given));
+        let before = standing(&group, &facts(&given), true);
         if let Some(at) = at.checked_rem(given.len()) {
             let mut worse = given.clone();
             worse[at].2 = failed();
-            let after = standing(&group, &facts(&worse));
+            let after = standing(&group, &facts(&worse), true);
             prop_assert!(after.adjustment <= before.adjustment);
             prop_assert!(after.faults.len() >= before.faults.len());
         }

@@ -22,6 +22,7 @@ mod ways;
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -206,6 +207,12 @@ impl Tables for Replica {
         if let Some(number) = self.names.get().group(group) {
             self.leases.end_grace(number);
         }
+    }
+
+    fn group(&self, bind: SocketAddr) -> Option<String> {
+        let names = self.names.get();
+        let number = names.service(bind).and_then(|service| names.group_of(service))?;
+        names.groups().find(|(_, other)| *other == number).map(|(name, _)| name.clone())
     }
 }
 

@@ -77,6 +77,7 @@ fn vrrp(version: VrrpVersion, family: Family, unicast_peers: Vec<IpAddr>) -> Cas
         auth_pass: (version == VrrpVersion::V2).then(|| "secret".to_owned()),
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     })));
     let (ip, source) = match family {
         Family::V4 => ("10.0.0.100", PEER),

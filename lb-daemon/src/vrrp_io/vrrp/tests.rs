@@ -36,6 +36,7 @@ fn config(version: VrrpVersion, id: u8) -> Vrrp {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     }
 }
 

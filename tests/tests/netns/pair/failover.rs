@@ -74,7 +74,7 @@ fn a_master_that_stops_hands_over_at_once() -> Result<()> {
     let mut contest = tandems(election())?;
     let knocks = contest.knocks(PERIOD)?;
     let (at, start) = (SystemTime::now(), Instant::now());
-    contest.member(0).elector().signal(Signal::SIGTERM)?;
+    contest.member(0).elector().signal(Signal::SIGINT)?;
     contest.advert_since(at, 1)?;
     goes_on(&knocks, start, election().skew(PRIORITIES[1]))?;
     contest.member(0).elector().wait(10_000 * MS)?;

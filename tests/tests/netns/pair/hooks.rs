@@ -50,7 +50,7 @@ fn hooks_run_in_order_as_nobody_and_again_after_a_healed_conflict() -> Result<()
     for (host, expected) in
         [(0, first + &expect(101, &["stop"])), (1, second + &expect(100, &["master", "stop"]))]
     {
-        contest.member(host).elector().signal(Signal::SIGTERM)?;
+        contest.member(host).elector().signal(Signal::SIGINT)?;
         contest.member(host).elector().wait(PATIENCE)?;
         said(&logs[host], &expected)?;
         if host == 0 {

@@ -133,7 +133,7 @@ fn one_then_the_other(contest: &mut Contest, limits: &Limits) -> Result<()> {
     }
     contest.only_master(0)?;
     let at = SystemTime::now();
-    contest.member(0).elector().signal(Signal::SIGTERM)?;
+    contest.member(0).elector().signal(Signal::SIGINT)?;
     let after = contest.advert_since(at, 1)?;
     ensure!(
         after <= limits.farewell + SLACK,

@@ -12,12 +12,14 @@ mod operation;
 mod partition;
 mod renumbering;
 mod replication;
+mod restart;
 mod stall;
 mod strangers;
 mod survival;
 mod tracking;
 mod unsent;
 mod upkeep;
+mod vmac;
 
 use std::time::{Duration, Instant};
 
@@ -77,6 +79,11 @@ fn carp_on(contest: &Contest, host: usize, advskew: u8) -> Result<Tandem> {
 
 /// The same with further lines of the group.
 fn carp_with(contest: &Contest, host: usize, advskew: u8, lines: &str) -> Result<Tandem> {
+    Tandem::start_on(contest.twin(host), &carp_settings(contest, advskew, lines))
+}
+
+/// What it is told.
+fn carp_settings(contest: &Contest, advskew: u8, lines: &str) -> Settings {
     let vip = contest.pair().vip(Family::V4);
     let group = format!(
         "\
@@ -91,5 +98,5 @@ advskew = {advskew}
 virtual_ipaddress = [\"{vip}/32\"]
 {lines}"
     );
-    Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))
+    Settings::of_pair(&group)
 }

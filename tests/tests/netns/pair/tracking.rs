@@ -101,9 +101,9 @@ fn an_interface_with_a_weight_demotes_a_host_of_carp() -> Result<()> {
     for (is_demoted, role, advskew) in [(true, Role::Backup, 160), (false, Role::Master, 10)] {
         let at = SystemTime::now();
         if is_demoted {
-            port.down()?
+            port.down()?;
         } else {
-            port.up()?
+            port.up()?;
         }
         contest.advert_since(at, usize::from(is_demoted))?;
         contest.settle();

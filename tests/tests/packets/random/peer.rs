@@ -58,7 +58,7 @@ fn order(nets: &[Net; 2], which: usize, random: &mut Random) -> Order {
     order.key.1.set_port(SERVICES[usize::from(service)].0);
     order.service = of_family * 4 + service;
     order.state = below(128).to_be_bytes()[1];
-    order.order = [ADOPT, ADOPT, ADOPT_OVER, ADOPT_OVER, FORGET][usize::from(below(5))];
+    order.what = [ADOPT, ADOPT, ADOPT_OVER, ADOPT_OVER, FORGET][usize::from(below(5))];
     if below(4) == 0 {
         order.reverse.1.set_ip(net.elsewhere());
     }

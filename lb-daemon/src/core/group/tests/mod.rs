@@ -14,6 +14,7 @@ mod bench;
 mod carp_table;
 mod lease;
 mod pair;
+mod resume;
 mod rfc3768;
 mod rfc9568;
 mod standing;
@@ -77,6 +78,7 @@ fn vrrp(version: VrrpVersion, priority: u8, interval: Duration) -> Protocol {
         auth_pass: None,
         auth_pass_file: None,
         pseudo_header: true,
+        vmac: None,
     })
 }
 

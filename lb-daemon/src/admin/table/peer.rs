@@ -1,0 +1,113 @@
+//! The peer in `tandem status`: whether the two keep their connections equal.
+
+use super::{
+    grid::{Cell, Grid, Tone},
+    units,
+};
+use crate::core::{
+    Status, SyncStatus,
+    sync::{Stage, Totals},
+};
+
+/// The conversation with the peer, if there is to be one.
+pub(super) fn section(status: &Status) -> Option<Grid> {
+    let SyncStatus { peer, conversation: view, .. } = status.sync.as_ref()?;
+    let (state, tone) = match view.state {
+        Stage::Disconnected => ("not connected", Tone::Bad),
+        Stage::Greeting => ("greeting", Tone::Warn),
+        Stage::Transferring => ("transferring", Tone::Warn),
+        Stage::InSync => ("in sync", Tone::Good),
+        Stage::Refused => ("refused", Tone::Bad),
+    };
+    let node = view.peer.as_ref().map(|peer| format!(" ({})", peer.node)).unwrap_or_default();
+    let since = units::duration(view.since_seconds);
+    let mut grid = Grid::new(&[]);
+    grid.free([
+        Cell::new("PEER", Tone::Bold),
+        Cell::from(format!("  {peer}{node}  ")),
+        Cell::new(state, tone),
+        Cell::from(format!(" {since}")),
+    ]);
+    let Totals { changes_sent, changes_received, transfers_sent, transfers_received, .. } =
+        view.totals;
+    let lag = view.lag.last_seconds.map_or_else(
+        || "no change yet".to_owned(),
+        |seconds| format!("lag {:.1} ms", seconds * 1000.0),
+    );
+    grid.free([Cell::from(format!(
+        "  {lag}, {} changes wait; told {} changes and {} transfers, heard {} and {}",
+        units::exact(view.queue.changes),
+        units::exact(changes_sent),
+        transfers_sent,
+        units::exact(changes_received),
+        transfers_received,
+    ))]);
+    if !view.why.is_empty() {
+        grid.free([Cell::from(format!("  └ {}", view.why))]);
+    }
+    if let Some(not_ready) = &view.not_ready {
+        let at_most = units::duration(not_ready.at_most_seconds);
+        let text = format!("  └ takes over from no working master for {at_most} at most");
+        grid.free([Cell::new(&text, Tone::Warn)]);
+    }
+    for notice in &view.notices {
+        grid.free([Cell::new(format!("  └ {notice}"), Tone::Warn)]);
+    }
+    Some(grid)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        admin::{sample, table::render},
+        core::{
+            SyncStatus,
+            sync::{NotReady, PeerView, Stage, View},
+        },
+    };
+
+    fn shown(conversation: View) -> String {
+        let mut status = sample::healthy();
+        status.sync = Some(SyncStatus {
+            listen: "10.4.4.1:5405".parse().expect("an address"),
+            peer: "10.4.4.2:5405".parse().expect("an address"),
+            refused: 0,
+            conversation,
+        });
+        render(&status, false, None)
+    }
+
+    #[test]
+    fn the_peer_is_there_or_it_says_why_not() {
+        assert!(!render(&sample::healthy(), false, None).contains("PEER"));
+
+        let peer = PeerView { node: "lb2".to_owned(), ..PeerView::default() };
+        let mut view = View { state: Stage::InSync, peer: Some(peer), ..View::default() };
+        view.ready = true;
+        view.since_seconds = 7;
+        view.lag.last_seconds = Some(0.001_25);
+        view.queue.changes = 3;
+        view.totals.changes_sent = 12_345;
+        view.notices = vec!["only this host has the groups b".to_owned()];
+        let text = shown(view.clone());
+        for expected in [
+            "PEER  10.4.4.2:5405 (lb2)  in sync 7s\n",
+            "lag 1.2 ms, 3 changes wait; told 12,345 changes and 0 transfers, heard 0 and 0\n",
+            "only this host has the groups b",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+
+        view.state = Stage::Disconnected;
+        view.ready = false;
+        let why = "the peer at 10.4.4.2:5405 has another key ([sync] key)";
+        why.clone_into(&mut view.why);
+        view.not_ready = Some(NotReady { why: String::new(), at_most_seconds: 42 });
+        let text = shown(view);
+        assert!(
+            text.contains("not connected 7s\n") && text.contains(&format!("  └ {why}\n")),
+            "{text}"
+        );
+        assert!(text.contains("for 42s at most"), "{text}");
+    }
+}

@@ -1,0 +1,33 @@
+//! How much of anything there may be.
+
+/// Bounds of a conversation. Tests have smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most changes that wait to be sent. When there are more, telling all anew costs less.
+    pub(super) queue: usize,
+    /// Most changes or connections of one message, which stays below 64 KiB by that.
+    pub(super) batch: usize,
+    /// Most places of the tables that are looked at for one message: changes wait meanwhile.
+    pub(super) places: usize,
+    /// Most messages of a transfer in one go, for the same reason.
+    pub(super) transfer: usize,
+    /// Most changes that are read from the program in one go, ...
+    pub(super) drain: usize,
+    /// ... and how often in a row.
+    pub(super) drains: usize,
+    /// Most messages that the peer has not acknowledged: then it is waited for.
+    pub(super) unacked: usize,
+}
+
+impl Limits {
+    /// Of two real hosts.
+    pub(super) const REAL: Self = Self {
+        queue: 200_000,
+        batch: 512,
+        places: 1 << 16,
+        transfer: 32,
+        drain: 4096,
+        drains: 16,
+        unacked: 1024,
+    };
+}

@@ -1,0 +1,170 @@
+//! What the peer tells, and what this host does about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::{
+    super::{Change, Conflict, Connection, Scope, Tables},
+    Totals,
+    digests::Suspicions,
+};
+
+/// The half of a conversation that the peer speaks.
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    /// Messages received that are counted.
+    pub(super) received: u64,
+    /// How many of them were acknowledged.
+    pub(super) acknowledged: u64,
+    /// The groups that the peer serves, once it has said so.
+    pub(super) serving: Option<BTreeSet<String>>,
+    pub(super) suspicions: Suspicions,
+    incoming: Option<Incoming>,
+}
+
+/// A transfer that is coming in.
+#[derive(Debug)]
+struct Incoming {
+    id: u32,
+    scope: Scope,
+    /// Groups of it that the peer alone has served since it began: what the peer does not have is no
+    /// more.
+    theirs: BTreeSet<String>,
+}
+
+impl Receiver {
+    pub(super) fn is_served_by_peer(&self, group: &str) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.contains(group))
+    }
+
+    /// Whether all of a group is being transferred.
+    pub(super) fn is_hearing_all_of(&self, group: &str) -> bool {
+        let scope = self.incoming.as_ref().map(|incoming| &incoming.scope);
+        scope.is_some_and(|scope| scope.buckets.is_empty() && scope.groups.contains(group))
+    }
+
+    /// Whether a part of a group is being transferred, or all of it.
+    pub(super) fn is_hearing_of(&self, group: &str) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| incoming.scope.groups.contains(group))
+    }
+
+    /// Whether a transfer is coming in.
+    pub(super) const fn is_hearing(&self) -> bool {
+        self.incoming.is_some()
+    }
+
+    /// This host serves these groups now.
+    pub(super) fn serves(&mut self, serving: &BTreeSet<String>) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.theirs.retain(|group| !serving.contains(group));
+        }
+    }
+
+    /// The peer says what it serves.
+    pub(super) fn peer_serves(&mut self, groups: BTreeSet<String>) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.theirs.retain(|group| groups.contains(group));
+        }
+        self.serving = Some(groups);
+    }
+
+    /// A transfer begins. `owed` are groups that this host has connections of that the peer does not
+    /// have yet: nothing of them is forgotten.
+    pub(super) fn begin(
+        &mut self,
+        id: u32,
+        scope: Scope,
+        owed: &BTreeSet<String>,
+        tables: &mut dyn Tables,
+    ) {
+        let ours = tables.serving();
+        let is_theirs = |group: &&String| {
+            !ours.contains(*group) && !owed.contains(*group) && self.is_served_by_peer(group)
+        };
+        let theirs = scope.groups.iter().filter(is_theirs).cloned().collect();
+        for group in &scope.groups {
+            self.suspicions.forget(group);
+        }
+        tables.mark();
+        self.incoming = Some(Incoming { id, scope, theirs });
+    }
+
+    /// A part of a transfer. Returns whether there is one.
+    pub(super) fn part(
+        &mut self,
+        connections: Vec<Connection>,
+        tables: &mut dyn Tables,
+        totals: &mut Totals,
+    ) -> Result<bool> {
+        if self.incoming.is_none() {
+            return Ok(false);
+        }
+        totals.connections_received += connections.len() as u64;
+        self.adopt(connections.into_iter().map(Change::Is), tables, totals)?;
+        Ok(true)
+    }
+
+    /// A transfer ends. Returns what it covered, or nothing if there is no such transfer.
+    pub(super) fn end(
+        &mut self,
+        id: u32,
+        owed: &BTreeSet<String>,
+        tables: &mut dyn Tables,
+        totals: &mut Totals,
+    ) -> Result<Option<Scope>> {
+        let Some(incoming) = self.incoming.take_if(|incoming| incoming.id == id) else {
+            return Ok(None);
+        };
+        let ours = tables.serving();
+        let mut groups = incoming.theirs;
+        groups.retain(|group| !ours.contains(group) && !owed.contains(group));
+        if !groups.is_empty() {
+            let scope = Scope { groups, buckets: incoming.scope.buckets.clone() };
+            totals.forgotten += tables.forget_unmarked(&scope)?;
+        }
+        totals.transfers_received += 1;
+        Ok(Some(incoming.scope))
+    }
+
+    /// Does to the tables what the peer tells.
+    ///
+    /// For a group that only the peer serves the peer is right. What this host serves it knows better:
+    /// its own connections stay, and what has become silent at the peer has not become silent here.
+    pub(super) fn adopt(
+        &self,
+        changes: impl Iterator<Item = Change>,
+        tables: &mut dyn Tables,
+        totals: &mut Totals,
+    ) -> Result<()> {
+        let ours = tables.serving();
+        let mut owners = BTreeMap::new();
+        let (mut take, mut keep) = (Vec::new(), Vec::new());
+        for change in changes {
+            let bind = change.tuple().bind;
+            let (is_ours, is_theirs) = *owners.entry(bind).or_insert_with(|| {
+                let group = tables.group(bind);
+                group.map_or((false, false), |group| {
+                    (ours.contains(&group), self.is_served_by_peer(&group))
+                })
+            });
+            match change {
+                Change::Gone(_) if is_ours => {}
+                _ if is_theirs && !is_ours => take.push(change),
+                _ => keep.push(change),
+            }
+        }
+        for (changes, conflict) in [(take, Conflict::TakeTheirs), (keep, Conflict::KeepOurs)] {
+            if changes.is_empty() {
+                continue;
+            }
+            let adopted = tables.adopt(&changes, conflict)?;
+            totals.adopted += adopted.new;
+            totals.forgotten += adopted.ended;
+            totals.conflicts += adopted.conflicts;
+            totals.full += adopted.full;
+            totals.unknown += adopted.unknown;
+        }
+        Ok(())
+    }
+}

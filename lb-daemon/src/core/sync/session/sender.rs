@@ -1,0 +1,124 @@
+//! What this host tells the peer, and what of that the peer has.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::Message,
+    Refusal, Waiting,
+    lag::Lag,
+    queue::{Batch, Queue},
+    transfers::Transfers,
+};
+
+/// A peer that acknowledges nothing for this long is taken for stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// The half of a conversation that this host speaks.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Messages sent that are counted.
+    sent: u64,
+    unacked: VecDeque<Unacked>,
+    /// Changes among them.
+    unacked_changes: usize,
+    pub(super) queue: Queue,
+    pub(super) transfers: Transfers,
+    /// The groups that the peer was told to be served here.
+    pub(super) said: Option<BTreeSet<String>>,
+    /// When the last message was sent, of any kind.
+    pub(super) last: Instant,
+    /// When digests are next due.
+    pub(super) digests: Instant,
+}
+
+#[derive(Debug)]
+struct Unacked {
+    number: u64,
+    /// When it was sent, ...
+    at: Instant,
+    /// ... when the first of its changes was read, ...
+    read: Instant,
+    /// ... and how many these are.
+    changes: usize,
+}
+
+impl Sender {
+    pub(super) fn new(now: Instant, digests: Instant) -> Self {
+        Self {
+            sent: 0,
+            unacked: VecDeque::new(),
+            unacked_changes: 0,
+            queue: Queue::default(),
+            transfers: Transfers::default(),
+            said: None,
+            last: now,
+            digests,
+        }
+    }
+
+    /// Says something that is counted.
+    pub(super) fn say(&mut self, message: Message, now: Instant, out: &mut Vec<Message>) {
+        self.count(0, now, now);
+        out.push(message);
+    }
+
+    /// Tells changes.
+    pub(super) fn tell(&mut self, batch: Batch, now: Instant, out: &mut Vec<Message>) {
+        self.count(batch.changes.len(), batch.read, now);
+        out.push(Message::Changes(batch.changes));
+    }
+
+    fn count(&mut self, changes: usize, read: Instant, now: Instant) {
+        self.sent += 1;
+        self.last = now;
+        self.unacked_changes += changes;
+        self.unacked.push_back(Unacked { number: self.sent, at: now, read, changes });
+    }
+
+    /// How many messages the peer has not acknowledged.
+    pub(super) fn unacked(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Whether the peer has every change that was read, and nothing is to be transferred.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.unacked_changes == 0 && self.transfers.is_idle()
+    }
+
+    /// The peer has everything up to this message.
+    pub(super) fn acknowledged(
+        &mut self,
+        number: u64,
+        lag: &mut Lag,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if number > self.sent {
+            let sent = self.sent;
+            let why = format!("it acknowledges message {number}, and was sent {sent}");
+            return Err(Refusal { why });
+        }
+        while self.unacked.front().is_some_and(|message| message.number <= number) {
+            let Some(message) = self.unacked.pop_front() else { break };
+            self.unacked_changes -= message.changes;
+            if message.changes > 0 {
+                lag.note(now.saturating_duration_since(message.read), message.changes, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the peer is to be taken for stuck, if it acknowledges nothing until then.
+    pub(super) fn stuck_at(&self) -> Option<Instant> {
+        self.unacked.front().map(|message| message.at + STUCK)
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting {
+            messages: self.unacked.len() as u64,
+            changes: (self.unacked_changes + self.queue.len()) as u64,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A conversation that has come beyond the greeting.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    super::{Message, Scope, Tables},
+    ALIVE, PEER_GONE, Totals,
+    limits::Limits,
+    receiver::Receiver,
+    sender::Sender,
+};
+
+/// How often the digests of the groups that are served are told.
+pub(super) const DIGESTS: Duration = Duration::from_secs(10);
+
+/// Both halves of a conversation.
+#[derive(Debug)]
+pub(super) struct Talk {
+    limits: Limits,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    /// Groups that either host has told the other all of.
+    pub(super) agreed: BTreeSet<String>,
+    /// When the peer was last heard of.
+    pub(super) heard: Instant,
+    /// Whether this host said something of itself that is not so any more.
+    pub(super) is_outdated: bool,
+    /// Whether there is something to be said for which there was room.
+    has_more: bool,
+}
+
+/// What of the session a conversation looks at.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) serving: &'a BTreeSet<String>,
+    pub(super) recent: &'a BTreeSet<String>,
+    pub(super) owed: &'a mut BTreeSet<String>,
+    pub(super) totals: &'a mut Totals,
+}
+
+impl Talk {
+    /// Begins with telling all of what is owed.
+    pub(super) fn new(owed: &BTreeSet<String>, limits: Limits, now: Instant) -> Self {
+        let mut sender = Sender::new(now, now + DIGESTS);
+        sender.transfers.want(Scope { groups: owed.clone(), buckets: BTreeSet::new() });
+        Self {
+            limits,
+            sender,
+            receiver: Receiver::default(),
+            agreed: BTreeSet::new(),
+            heard: now,
+            is_outdated: false,
+            has_more: true,
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        mut told: Told<'_>,
+        tables: &mut dyn Tables,
+        room: usize,
+        now: Instant,
+        out: &mut Vec<Message>,
+    ) -> Result<()> {
+        if self.is_outdated {
+            bail!("the configuration has changed");
+        }
+        if now >= self.heard + PEER_GONE {
+            bail!("the peer has said nothing for {} s", PEER_GONE.as_secs());
+        }
+        if self.sender.stuck_at().is_some_and(|stuck| now >= stuck) {
+            bail!("the peer acknowledges nothing");
+        }
+        self.receiver.serves(told.serving);
+        let is_drained = self.drain(&mut told, tables, now)?;
+        self.acknowledge(now, out);
+
+        let end = out.len() + room.min(self.window());
+        while out.len() < end {
+            let Some(batch) = self.sender.queue.pop() else { break };
+            told.totals.changes_sent += batch.changes.len() as u64;
+            self.sender.tell(batch, now, out);
+        }
+        if is_drained && self.sender.queue.is_empty() && out.len() < end {
+            self.say_serving(&mut told, now, out);
+            self.transfer(told.totals, tables, end, now, out);
+            self.digest(told.serving, tables, end, now, out);
+        }
+        if room > 0 && now >= self.sender.last + ALIVE {
+            self.sender.say(Message::Alive, now, out);
+        }
+        self.has_more = room > 0
+            && self.window() > 0
+            && (!is_drained || !self.sender.queue.is_empty() || self.sender.transfers.has_work());
+        Ok(())
+    }
+
+    /// Reads changes. Returns whether that were all.
+    fn drain(
+        &mut self,
+        told: &mut Told<'_>,
+        tables: &mut dyn Tables,
+        now: Instant,
+    ) -> Result<bool> {
+        let mut changes = Vec::new();
+        let mut has_lost = false;
+        let mut is_drained = false;
+        for _ in 0..self.limits.drains {
+            changes.clear();
+            tables.changes(self.limits.drain, &mut changes)?;
+            has_lost |= self.sender.queue.push(&changes, self.limits, now).is_err();
+            if changes.len() < self.limits.drain {
+                is_drained = true;
+                break;
+            }
+        }
+        if tables.has_lost_changes() || has_lost {
+            told.totals.lost += 1;
+            self.sender.queue.clear();
+            told.owed.extend(told.recent.iter().cloned());
+            self.sender.transfers.start_over(told.recent.clone());
+        }
+        Ok(is_drained)
+    }
+
+    /// Says what is in the tables.
+    pub(super) fn acknowledge(&mut self, now: Instant, out: &mut Vec<Message>) {
+        if self.receiver.acknowledged < self.receiver.received {
+            self.receiver.acknowledged = self.receiver.received;
+            self.sender.last = now;
+            out.push(Message::Ack(self.receiver.received));
+        }
+    }
+
+    /// Says which groups are served, after all changes of those that are no longer.
+    fn say_serving(&mut self, told: &mut Told<'_>, now: Instant, out: &mut Vec<Message>) {
+        if self.sender.said.as_ref() == Some(told.serving) {
+            return;
+        }
+        let before = self.sender.said.replace(told.serving.clone()).unwrap_or_default();
+        self.sender.say(Message::Serving(told.serving.clone()), now, out);
+        let groups: BTreeSet<_> = told
+            .serving
+            .difference(&before)
+            .filter(|group| !self.agreed.contains(*group))
+            .cloned()
+            .collect();
+        if !groups.is_empty() {
+            // Of these the peer knows what it had by chance.
+            told.owed.extend(groups.iter().cloned());
+            self.sender.transfers.want(Scope { groups, buckets: BTreeSet::new() });
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        totals: &mut Totals,
+        tables: &mut dyn Tables,
+        end: usize,
+        now: Instant,
+        out: &mut Vec<Message>,
+    ) {
+        for _ in 0..self.limits.transfer {
+            if out.len() >= end {
+                return;
+            }
+            let Some(message) = self.sender.transfers.next(self.limits, tables) else { return };
+            if let Message::Transfer(connections) = &message {
+                totals.connections_sent += connections.len() as u64;
+            }
+            self.sender.say(message, now, out);
+        }
+    }
+
+    fn digest(
+        &mut self,
+        serving: &BTreeSet<String>,
+        tables: &mut dyn Tables,
+        end: usize,
+        now: Instant,
+        out: &mut Vec<Message>,
+    ) {
+        if now < self.sender.digests || end - out.len() < serving.len() {
+            return;
+        }
+        self.sender.digests = now + DIGESTS;
+        if !self.sender.transfers.is_idle() {
+            return;
+        }
+        for group in serving {
+            let digest = Box::new(tables.digest(group));
+            self.sender.say(Message::Digest { group: group.clone(), digest }, now, out);
+        }
+    }
+
+    /// How many messages may be sent before the peer has to acknowledge some.
+    fn window(&self) -> usize {
+        self.limits.unacked.saturating_sub(self.sender.unacked())
+    }
+
+    /// Whether this host has all that the peer serves.
+    pub(super) fn is_whole(&self) -> bool {
+        self.receiver.serving.as_ref().is_some_and(|serving| {
+            serving
+                .iter()
+                .all(|group| self.agreed.contains(group) && !self.receiver.is_hearing_all_of(group))
+        })
+    }
+
+    /// Whether both have the same, but for what is under way.
+    pub(super) fn is_in_sync(&self) -> bool {
+        self.is_whole()
+            && !self.receiver.is_hearing()
+            && self.sender.said.is_some()
+            && self.sender.transfers.is_idle()
+    }
+
+    /// Whether nothing more of a group that this host serves is to come from the peer.
+    pub(super) fn has_all_of(&self, group: &str) -> bool {
+        self.agreed.contains(group)
+            && self.receiver.serving.is_some()
+            && !self.receiver.is_served_by_peer(group)
+            && !self.receiver.is_hearing_of(group)
+    }
+
+    pub(super) fn next_deadline(&self, polled: Instant) -> Instant {
+        if self.has_more || self.is_outdated || self.receiver.acknowledged < self.receiver.received
+        {
+            return polled;
+        }
+        let due = (self.sender.last + ALIVE).min(self.heard + PEER_GONE).min(self.sender.digests);
+        self.sender.stuck_at().map_or(due, |stuck| due.min(stuck))
+    }
+}

@@ -1,0 +1,256 @@
+//! A host's tables, as simple as they can be and still have the rules of the real ones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+};
+
+use anyhow::Result;
+use lb_common::flow::is_closed;
+
+use super::super::super::{
+    Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables, Tuple,
+};
+
+/// Key of a connection: client and virtual address.
+pub(super) type Key = (SocketAddr, SocketAddr);
+
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    /// Connections by their places: closed ones linger until they are purged.
+    pub(super) places: Vec<Option<Connection>>,
+    pub(super) index: BTreeMap<Key, usize>,
+    /// By backend and source.
+    reverse: BTreeMap<(SocketAddr, SocketAddr), Key>,
+    ring: VecDeque<Change>,
+    ring_size: usize,
+    has_lost: bool,
+    /// What was there when the mark was set, and has not been adopted since.
+    unmarked: BTreeSet<Tuple>,
+    pub(super) serving: BTreeSet<String>,
+    /// Groups whose grace has not ended.
+    pub(super) grace: BTreeSet<String>,
+    /// What was entered since this was last looked at.
+    pub(super) entered: Vec<Tuple>,
+    /// Whether what is adopted in a conflict is told apart. A broken one shows that the tests see it.
+    pub(super) conflicts: u64,
+}
+
+impl Model {
+    pub(super) fn new(places: usize, ring_size: usize) -> Self {
+        Self { places: vec![None; places], ring_size, ..Self::default() }
+    }
+
+    /// The tables after the power was off.
+    pub(super) fn wiped(&self) -> Self {
+        Self::new(self.places.len(), self.ring_size)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Connection> {
+        self.index.get(&key).and_then(|&place| self.places[place].as_ref())
+    }
+
+    /// Whether exactly this connection is here and open.
+    pub(super) fn has(&self, tuple: &Tuple) -> bool {
+        self.get(key(tuple)).is_some_and(|found| found.tuple == *tuple && is_open(found))
+    }
+
+    /// Whether the way back from a backend to a source is taken by an open connection.
+    pub(super) fn is_taken(&self, backend: SocketAddr, source: SocketAddr) -> bool {
+        let key = self.reverse.get(&(backend, source));
+        key.is_some_and(|&key| self.get(key).is_some_and(is_open))
+    }
+
+    /// All connections that are open.
+    pub(super) fn open(&self) -> BTreeSet<Tuple> {
+        self.places
+            .iter()
+            .flatten()
+            .filter(|found| is_open(found))
+            .map(|found| found.tuple)
+            .collect()
+    }
+
+    /// What the program does with a packet: a connection is established or closed, and reported.
+    pub(super) fn happens(&mut self, change: Change) {
+        match change {
+            Change::Is(connection) => drop(self.enter(connection, Conflict::TakeTheirs, false)),
+            Change::Gone(tuple) => drop(self.remove(key(&tuple))),
+        }
+        if self.ring.len() < self.ring_size {
+            self.ring.push_back(change);
+        } else {
+            self.has_lost = true;
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Connection> {
+        let place = self.index.remove(&key)?;
+        let found = self.places[place].take()?;
+        self.reverse.remove(&(found.tuple.backend, found.tuple.source));
+        Some(found)
+    }
+
+    /// Enters a connection, and says what became of that.
+    fn enter(&mut self, new: Connection, conflict: Conflict, marks: bool) -> Adopted {
+        let mut adopted = Adopted::default();
+        let tuple = new.tuple;
+        if marks {
+            self.unmarked.remove(&tuple);
+        }
+        if let Some(&place) = self.index.get(&key(&tuple))
+            && let Some(found) = &mut self.places[place]
+            && found.tuple == tuple
+            && (is_open(found) || is_closed(new.state) || conflict == Conflict::KeepOurs)
+        {
+            found.state |= new.state;
+            adopted.known = 1;
+            return adopted;
+        }
+        if marks
+            && is_closed(new.state)
+            && self.get(key(&tuple)).is_none_or(|old| old.tuple != tuple)
+        {
+            adopted.known = 1;
+            return adopted;
+        }
+        let other = self.reverse.get(&(tuple.backend, tuple.source)).copied();
+        let others = [Some(key(&tuple)), other];
+        for other in others.into_iter().flatten() {
+            let Some(found) = self.get(other) else { continue };
+            if is_open(found) && conflict == Conflict::KeepOurs {
+                adopted.conflicts = 1;
+                return adopted;
+            }
+        }
+        for other in others.into_iter().flatten() {
+            self.remove(other);
+        }
+        let Some(place) = self.places.iter().position(Option::is_none) else {
+            adopted.full = 1;
+            return adopted;
+        };
+        self.places[place] = Some(new);
+        self.index.insert(key(&tuple), place);
+        self.reverse.insert((tuple.backend, tuple.source), key(&tuple));
+        self.entered.push(tuple);
+        adopted.new = 1;
+        adopted
+    }
+}
+
+impl Tables for Model {
+    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
+        let count = limit.min(self.ring.len());
+        into.extend(self.ring.drain(..count));
+        Ok(())
+    }
+
+    fn has_lost_changes(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost)
+    }
+
+    fn scan(
+        &mut self,
+        scope: &Scope,
+        cursor: Cursor,
+        places: usize,
+        into: &mut Vec<Connection>,
+    ) -> Option<Cursor> {
+        let from = usize::try_from(cursor.position).unwrap();
+        let end = (from + places).min(self.places.len());
+        let found = self.places[from..end].iter().flatten();
+        into.extend(found.filter(|found| is_open(found) && is_in(&found.tuple, scope)).copied());
+        (end < self.places.len()).then_some(Cursor { position: end as u64 })
+    }
+
+    fn digest(&mut self, group: &str) -> Digest {
+        let mut digest = Digest([0; 256]);
+        for found in self.places.iter().flatten() {
+            if is_open(found) && group_of(found.tuple.bind) == group {
+                let hash = hash(&found.tuple);
+                let bucket = &mut digest.0[usize::from(bucket(&found.tuple))];
+                *bucket = bucket.wrapping_add(hash);
+            }
+        }
+        digest
+    }
+
+    fn adopt(&mut self, changes: &[Change], conflict: Conflict) -> Result<Adopted> {
+        let mut all = Adopted::default();
+        for change in changes {
+            match change {
+                Change::Is(connection) => {
+                    let one = self.enter(*connection, conflict, true);
+                    all.new += one.new;
+                    all.known += one.known;
+                    all.conflicts += one.conflicts;
+                    all.full += one.full;
+                }
+                Change::Gone(tuple) => {
+                    if self.get(key(tuple)).is_some_and(|found| found.tuple == *tuple) {
+                        self.remove(key(tuple));
+                        all.ended += 1;
+                    }
+                }
+            }
+        }
+        self.conflicts += all.conflicts;
+        Ok(all)
+    }
+
+    fn mark(&mut self) {
+        self.unmarked = self.places.iter().flatten().map(|found| found.tuple).collect();
+    }
+
+    fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64> {
+        let mut count = 0;
+        for tuple in std::mem::take(&mut self.unmarked) {
+            if is_in(&tuple, scope) && self.has(&tuple) {
+                self.remove(key(&tuple));
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    fn serving(&self) -> BTreeSet<String> {
+        self.serving.clone()
+    }
+
+    fn group(&self, bind: SocketAddr) -> Option<String> {
+        Some(group_of(bind).to_owned())
+    }
+
+    fn end_grace(&mut self, group: &str) {
+        self.grace.remove(group);
+    }
+}
+
+pub(super) const fn key(tuple: &Tuple) -> Key {
+    (tuple.client, tuple.bind)
+}
+
+pub(super) fn group_of(bind: SocketAddr) -> &'static str {
+    if bind.port() == 1 { "a" } else { "b" }
+}
+
+const fn is_open(connection: &Connection) -> bool {
+    !is_closed(connection.state)
+}
+
+fn hash(tuple: &Tuple) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tuple.hash(&mut hasher);
+    hasher.finish()
+}
+
+pub(super) fn bucket(tuple: &Tuple) -> u8 {
+    hash(tuple).to_le_bytes()[0]
+}
+
+fn is_in(tuple: &Tuple, scope: &Scope) -> bool {
+    scope.groups.contains(group_of(tuple.bind))
+        && (scope.buckets.is_empty() || scope.buckets.contains(&bucket(tuple)))
+}

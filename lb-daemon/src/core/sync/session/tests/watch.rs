@@ -1,0 +1,175 @@
+//! What must hold in the simulated world.
+
+use std::{collections::BTreeSet, thread, time::Instant};
+
+use super::{
+    super::super::{Message, Tuple},
+    model::group_of,
+    settings,
+    world::{Host, Live, World},
+};
+
+/// How often things happened: a run in which they didn't has shown nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) steps: u64,
+    pub(super) opened: u64,
+    pub(super) takeovers: u64,
+    pub(super) survivors: u64,
+    pub(super) lost: u64,
+    pub(super) splits: u64,
+    pub(super) doubles: u64,
+    pub(super) graces: u64,
+    pub(super) zombies: u64,
+    pub(super) timeouts: u64,
+    pub(super) conversations: u64,
+    pub(super) transfers: u64,
+    pub(super) cut_transfers: u64,
+    pub(super) repaired: u64,
+    pub(super) overflows: u64,
+    pub(super) conflicts: u64,
+    pub(super) full: u64,
+    pub(super) settled: u64,
+    pub(super) waits: u64,
+}
+
+/// The watcher.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) seed: u64,
+    pub(super) tally: Tally,
+    said: Vec<String>,
+    /// Tables in which there is room for all.
+    is_large: bool,
+    /// Since when each host has not been ready.
+    unready: [Option<Instant>; 2],
+    /// Whether a transfer is coming in.
+    hearing: [bool; 2],
+}
+
+impl Watch {
+    pub(super) fn new(seed: u64, places: [usize; 2]) -> Self {
+        let mut watch = Self::default();
+        watch.seed = seed;
+        watch.is_large = places.iter().all(|&places| places >= 300);
+        watch
+    }
+
+    pub(super) fn say(&mut self, what: String) {
+        self.said.push(what);
+    }
+
+    pub(super) fn starts(&mut self, number: usize, now: Instant) {
+        self.unready[number] = Some(now);
+    }
+
+    pub(super) fn dies(&mut self, number: usize) {
+        self.unready[number] = None;
+        self.tally.cut_transfers += u64::from(std::mem::take(&mut self.hearing[number]));
+    }
+
+    pub(super) fn hears(&mut self, number: usize, message: &Message) {
+        match message {
+            Message::Hello(_) => self.tally.conversations += 1,
+            Message::TransferBegins { .. } => {
+                self.tally.cut_transfers += u64::from(self.hearing[number]);
+                self.hearing[number] = true;
+                self.tally.transfers += 1;
+            }
+            Message::TransferEnds { .. } => self.hearing[number] = false,
+            _ => {}
+        }
+    }
+
+    /// A client's connection has come to an end: this host does not know it.
+    pub(super) fn loses(&mut self, number: usize, live: &Live, hosts: &[Host; 2]) {
+        self.tally.lost += 1;
+        let tuple = &live.connection.tuple;
+        let was_known = hosts[number].known.contains(tuple);
+        assert!(!was_known || !self.is_large, "{number} has lost {tuple:?}");
+    }
+
+    pub(super) fn look(&mut self, world: &World) {
+        self.tally.steps += 1;
+        for (number, host) in world.hosts.iter().enumerate() {
+            for live in world.live.values() {
+                let tuple = &live.connection.tuple;
+                let found = host.tables.get((tuple.client, tuple.bind));
+                let is_serving = host.tables.serving.contains(group_of(tuple.bind));
+                // No flow is ever translated two ways.
+                if live.at == number
+                    && is_serving
+                    && !world.is_split()
+                    && let Some(found) = found
+                    && host.tables.has(&found.tuple)
+                    && found.tuple != *tuple
+                    && host.known.contains(tuple)
+                {
+                    panic!("{number} translates {tuple:?} as {found:?}");
+                }
+                // What was there once stays until it is over.
+                if self.is_large && host.known.contains(tuple) && !host.tables.has(tuple) {
+                    panic!("{number} has no longer {tuple:?}, but {found:?}");
+                }
+            }
+            let Some(session) = &host.session else { continue };
+            // Every wait to be ready has an end.
+            if session.is_ready(world.now) {
+                self.tally.waits += u64::from(self.unready[number].take().is_some());
+            } else {
+                let since = *self.unready[number].get_or_insert(world.now);
+                let waited = world.now.duration_since(since);
+                assert!(waited <= settings().preempt_wait, "{number} is not ready for {waited:?}");
+                let left = session.view(world.now).not_ready.expect("it is not").at_most_seconds;
+                assert!(left <= settings().preempt_wait.as_secs());
+            }
+        }
+    }
+
+    /// Nothing happens any more.
+    pub(super) fn compare(&mut self, hosts: &[Host; 2]) {
+        self.tally.settled += 1;
+        for host in hosts {
+            let totals = host.session.as_ref().expect("all are alive").view(Instant::now()).totals;
+            self.tally.repaired += totals.repaired;
+            self.tally.overflows += totals.lost;
+            self.tally.conflicts += totals.conflicts;
+            self.tally.full += totals.full;
+        }
+        let [ours, theirs] = [hosts[0].tables.open(), hosts[1].tables.open()];
+        if self.is_large {
+            let differ: BTreeSet<&Tuple> = ours.symmetric_difference(&theirs).collect();
+            assert!(differ.is_empty(), "differ in {differ:?}");
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.said.is_empty() {
+            for said in self.said.iter().rev().take(60).rev() {
+                eprintln!("{said}");
+            }
+            eprintln!("TANDEM_REPLICA_SEED={} has failed", self.seed);
+        }
+    }
+}
+
+impl Tally {
+    pub(super) fn expect_everything(&self) {
+        let counts = [
+            self.takeovers,
+            self.splits,
+            self.graces,
+            self.conversations,
+            self.transfers,
+            self.cut_transfers,
+            self.repaired,
+            self.overflows,
+            self.conflicts,
+            self.full,
+            self.waits,
+        ];
+        assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");
+    }
+}
