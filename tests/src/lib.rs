@@ -38,7 +38,8 @@
 //!
 //! [`Pair`](lab::Pair) has two balancers instead, between two switches. Their cables can be
 //! [pulled](lab::Leg::pull) one by one, and a host be [cut off](lab::Twin::cut_off), be
-//! [switched off](lab::Twin::power_off), or be [kept from hearing the other](lab::Pair::divide).
+//! [switched off](lab::Twin::power_off), or be [kept from hearing the other](lab::Pair::divide), also
+//! by the way [between them alone](lab::Pair::part).
 //!
 //! **Who answers.** [`IdentServer`](lab::IdentServer) says its host's name and echoes; it can be
 //! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
@@ -58,6 +59,12 @@
 //! [`http_get`](lab::http_get) and [`MariaDb::query`](lab::MariaDb::query) speak for themselves.
 //! They end a connection by FIN or RST ([`Close`](lab::Close)) and can come from many addresses
 //! ([`Lab::crowd`](lab::Lab::crowd)).
+//!
+//! [`Sessions`](lab::Sessions) are thousands of connections to a
+//! [`SessionServer`](lab::SessionServer), on which something is said now and then and every byte is
+//! checked; [`Openings`](lab::Openings) are new all the time; [`MariaDb::session`](lab::MariaDb::session)
+//! is a session with a real database. A [`Survival`](lab::Survival) is a pair with sessions, one host of
+//! which has a [`Fault`](lab::Fault).
 //!
 //! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees,
 //! [`Capture`](lab::Capture) what comes into a switch and when, and [`Knocks`](lab::Knocks) for how
@@ -86,7 +93,8 @@
 //! - `tandem` is taken from beside the test program (`cargo build --package lb-daemon` puts it
 //!   there; `cargo test` alone does not) or from `TANDEM_BIN`.
 //! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a
-//!   [`Held`](lab::Held) of 9,000 is about the most.
+//!   [`Held`](lab::Held) of 9,000 is about the most. For more, a
+//!   [`SessionServer`](lab::SessionServer::process) is a process of its own.
 
 pub mod bench;
 pub mod lab;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    pair::{Fault, Stage, Timers, V2_1S, V3_10MS, V3_100MS},
+    pair::{self, Stage, Timers, V2_1S, V3_10MS, V3_100MS},
     report::Row,
 };
-use crate::lab::member::System;
+use crate::lab::{Fault, member::System};
 
 const GROUP: &str = "blackout";
 const TIMERS: [(Timers, usize); 3] = [(V2_1S, 5), (V3_100MS, 10), (V3_10MS, 10)];
@@ -35,8 +35,8 @@ fn gaps(system: System) -> Result<Vec<(String, Vec<f64>)>> {
     let mut all = Vec::new();
     for (timers, count) in TIMERS {
         let mut stage = Stage::new(system, timers)?;
-        for fault in Fault::ALL {
-            let name = format!("{}/{}", timers.name, fault.name());
+        for fault in Fault::HEALING {
+            let name = format!("{}/{}", timers.name, pair::name(fault));
             let what = format!("{GROUP}: {system:?} {name}");
             let samples = stage.series(&what, fault, PERIOD, count)?;
             all.push((name, samples.iter().map(|sample| sample.gap).collect()));

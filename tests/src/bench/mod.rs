@@ -3,7 +3,7 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`.
+//! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`, `sync`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -22,6 +22,8 @@ mod range;
 mod reap;
 mod replica;
 mod report;
+mod survival;
+mod sync;
 mod takeover;
 
 use std::path::Path;
@@ -48,12 +50,18 @@ pub enum Group {
     Replica,
     /// What the balancer adds to real TCP, beside a router, nftables and HAProxy.
     Path,
-    /// How soon the other host of a pair takes over.
+    /// How soon the other host of a pair takes over, by VRRP version 3.
     Takeover,
+    /// The same by version 2, whose interval is a second.
+    TakeoverV2,
     /// How long a client sees nobody when a host of a pair fails.
     Blackout,
     /// Whether a host whose daemon was killed answers for what is another's.
     Fence,
+    /// How many sessions are lost when a host of a pair fails.
+    Survival,
+    /// What it takes to tell the other host of connections.
+    Sync,
 }
 
 impl Group {
@@ -71,8 +79,11 @@ impl Group {
             Self::Replica => on_one_processor(|_| replica::measure()),
             Self::Path => on_one_processor(|_| path::measure()),
             Self::Takeover => on_all_processors(takeover::measure),
+            Self::TakeoverV2 => on_all_processors(takeover::measure_v2),
             Self::Blackout => on_all_processors(blackout::measure),
             Self::Fence => on_all_processors(fence::measure),
+            Self::Survival => on_all_processors(survival::measure),
+            Self::Sync => on_all_processors(|| sync::measure(&object()?)),
         }
     }
 }

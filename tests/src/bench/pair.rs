@@ -6,24 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
 
 use super::report::median;
 use crate::lab::{
-    Contest, Election, fence,
+    Contest, Election, Fault, fence,
     member::{PORT, System},
 };
-
-/// What happens to the host that holds the addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// Its daemon is killed by `SIGKILL`.
-    Kill,
-    /// The cable on the client's side, where the adverts are, is pulled at the switch.
-    Link,
-    /// Its daemon is stopped for good, by `SIGINT`.
-    Stop,
-}
 
 /// Timers of an election, and what rows call them.
 #[derive(Clone, Copy, Debug)]
@@ -59,16 +47,13 @@ pub(super) struct Stage(Contest);
 
 const PRIORITY: u8 = 100;
 
-impl Fault {
-    pub(super) const ALL: [Self; 3] = [Self::Kill, Self::Link, Self::Stop];
-
-    /// How rows call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::Link => "link",
-            Self::Stop => "stop",
-        }
+/// How rows call a fault.
+pub(super) fn name(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Kill => "kill",
+        Fault::Link => "link",
+        Fault::PowerOff => "power-off",
+        Fault::Stop => "stop",
     }
 }
 
@@ -77,12 +62,12 @@ impl Timers {
     pub(super) fn by_the_protocol(self, fault: Fault) -> f64 {
         let election = self.election();
         milliseconds(match fault {
-            Fault::Kill | Fault::Link => election.down_after(PRIORITY),
+            Fault::Kill | Fault::Link | Fault::PowerOff => election.down_after(PRIORITY),
             Fault::Stop => election.skew(PRIORITY),
         })
     }
 
-    fn election(self) -> Election {
+    pub(super) fn election(self) -> Election {
         Election::new(self.version, self.advert_int)
     }
 }
@@ -122,28 +107,14 @@ impl Stage {
         let knocks = self.0.knocks(period)?;
         let master = self.0.master()?;
         let (at, started) = (SystemTime::now(), Instant::now());
-        match fault {
-            Fault::Kill => self.0.member(master).elector().kill(),
-            Fault::Link => self.0.twin(master).front.pull()?,
-            Fault::Stop => self.0.member(master).elector().signal(Signal::SIGINT)?,
-        }
+        fault.strike(&mut self.0, master)?;
         let advert = self.0.advert_since(at, 1 - master)?;
         let forwarded = self.0.forwarding_since(at, 1 - master)?;
         knocks.wait_for(20, PATIENCE).context("after the takeover")?;
         let gap = knocks.longest_gap(started)?;
         drop(knocks);
 
-        match fault {
-            Fault::Link => {
-                self.0.twin(master).front.plug()?;
-                self.0.settle();
-            }
-            Fault::Kill => self.0.start_again(master)?,
-            Fault::Stop => {
-                self.0.member(master).elector().wait(PATIENCE)?;
-                self.0.start_again(master)?;
-            }
-        }
+        fault.heal(&mut self.0, master)?;
         Ok(Sample {
             advert: milliseconds(advert),
             forwarding: milliseconds(forwarded.saturating_sub(advert)),

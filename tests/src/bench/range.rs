@@ -8,7 +8,7 @@
 //!
 //! The kernel runs the generator on live frames and sends them through a veth, at whose other end
 //! the measured program runs in the driver. Frames it sends back are dropped by a program at the
-//! near end. All of it happens on one processor, in batches that no queue is too short for.
+//! near end. (`handshake` answers them there instead.) All of it happens on one processor, in batches that no queue is too short for.
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -90,6 +90,22 @@ impl Range {
         let lane = Lane { near: index(&near)?, far: index(&far)?, name: far };
         let sink = xdp(&mut self.programs, "sink")?;
         sink.attach_to_if_index(lane.near, XdpMode::Driver).context("cannot attach sink")?;
+        Ok(lane)
+    }
+
+    /// Lays a cable from `here`, the namespace that the calling thread is in, to another one, and has
+    /// clients and servers at the near end that complete every handshake.
+    pub(super) fn cable(&mut self, here: &Namespace, there: (&Namespace, &str)) -> Result<Lane> {
+        let near = format!("bench-a{}", self.lanes);
+        self.lanes += 1;
+        veth((here, &near), there)?;
+        let far = there.0.enter(|| index(there.1))?;
+        let lane = Lane { near: index(&near)?, far, name: there.1.to_owned() };
+        let handshake = xdp(&mut self.programs, "handshake")?;
+        if self.lanes == 1 {
+            handshake.load().context("cannot load handshake")?;
+        }
+        handshake.attach_to_if_index(lane.near, XdpMode::Driver).context("cannot attach it")?;
         Ok(lane)
     }
 

@@ -44,7 +44,8 @@ impl Row {
         }
     }
 
-    /// A figure beside a peer's. `rounds` has a value and the peer's for each round, at least one.
+    /// A figure beside a peer's. `rounds` has a value and the peer's for each round, at least one. Two
+    /// that are equal have the ratio one, though both be zero.
     pub fn against(
         group: &'static str,
         name: &str,
@@ -53,7 +54,10 @@ impl Row {
         rounds: &[(f64, f64)],
     ) -> Self {
         let (values, peers): (Vec<f64>, Vec<f64>) = rounds.iter().copied().unzip();
-        let ratios: Vec<f64> = rounds.iter().map(|(value, peer)| value / peer).collect();
+        let ratio = |(value, peer): &(f64, f64)| {
+            if value.total_cmp(peer).is_eq() { 1.0 } else { value / peer }
+        };
+        let ratios: Vec<f64> = rounds.iter().map(ratio).collect();
         Self {
             peer: Some(peer),
             peer_value: Some(median(&peers)),

@@ -68,8 +68,18 @@ pub struct AdvertSeen {
 impl Capture {
     /// Listens in on the ports that a switch has now.
     pub fn on(switch: &Namespace) -> Result<Self> {
-        let (socket, ports) =
-            switch.enter(open).with_context(|| format!("cannot capture on {}", switch.name()))?;
+        Self::filtered(switch, &[])
+    }
+
+    /// The same without any TCP over IPv4, where there is too much of that to be taken down.
+    pub fn without_tcp(switch: &Namespace) -> Result<Self> {
+        Self::filtered(switch, &NO_TCP)
+    }
+
+    fn filtered(switch: &Namespace, filter: &[libc::sock_filter]) -> Result<Self> {
+        let (socket, ports) = switch
+            .enter(|| open(filter))
+            .with_context(|| format!("cannot capture on {}", switch.name()))?;
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let thread = thread::spawn(move || theirs.listen(&socket, &ports));
@@ -199,9 +209,29 @@ const SNAP: usize = 128;
 /// Bytes, room for tens of thousands of frames.
 const BUFFER: usize = 64 << 20;
 
-/// A socket for all frames of the namespace that this thread is in, and the names of those of its
-/// interfaces that are ports of a bridge.
-fn open() -> Result<(OwnedFd, HashMap<usize, Arc<str>>)> {
+/// Everything but TCP over IPv4, in the kernel's classic language of filters.
+const NO_TCP: [libc::sock_filter; 6] = {
+    // Load a half-word and a byte from a place in the frame, jump if equal, return a number of bytes.
+    const LDH: u16 = 0x28;
+    const LDB: u16 = 0x30;
+    const JEQ: u16 = 0x15;
+    const RET: u16 = 0x06;
+    const fn line(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code, jt, jf, k }
+    }
+    [
+        line(LDH, 0, 0, 12),
+        line(JEQ, 0, 3, IPV4 as u32),
+        line(LDB, 0, 0, 23),
+        line(JEQ, 0, 1, libc::IPPROTO_TCP.cast_unsigned()),
+        line(RET, 0, 0, 0),
+        line(RET, 0, 0, u32::MAX),
+    ]
+};
+
+/// A socket for all frames of the namespace that this thread is in that pass a filter, and the names
+/// of those of its interfaces that are ports of a bridge.
+fn open(filter: &[libc::sock_filter]) -> Result<(OwnedFd, HashMap<usize, Arc<str>>)> {
     // Before the socket sees the first frame.
     let mut ports = HashMap::new();
     for interface in &nix::net::if_::if_nameindex()? {
@@ -212,10 +242,32 @@ fn open() -> Result<(OwnedFd, HashMap<usize, Arc<str>>)> {
     }
     let all = SockProtocol::EthAll;
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all)?;
+    attach(&socket, filter).context("cannot attach a filter")?;
     setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000))?;
     Ok((socket, ports))
+}
+
+/// Has a socket receive only what passes a filter; everything if that is empty.
+fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> Result<()> {
+    if filter.is_empty() {
+        return Ok(());
+    }
+    let program =
+        libc::sock_fprog { len: u16::try_from(filter.len())?, filter: filter.as_ptr().cast_mut() };
+    let length = libc::socklen_t::try_from(size_of_val(&program))?;
+    // SAFETY: the kernel reads a `sock_fprog`, and as many instructions as that says there are.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            length,
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
 }
 
 /// The next frame, if it came in by a port.

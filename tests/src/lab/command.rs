@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::{
         OnceLock,
@@ -22,7 +22,7 @@ use nix::{
     unistd::{Gid, Uid, User, setgid, setgroups, setuid},
 };
 
-use super::{Namespace, Process, wait::until};
+use super::{Conversation, Namespace, Process, wait::until};
 
 /// A command that runs inside a namespace, and dies with this process however that ends.
 ///
@@ -100,15 +100,20 @@ impl Command {
     /// Starts it in the background, in a process group of its own (so that the Ctrl-C of a
     /// terminal is ours to handle), with its output in the file `<namespace>-<program>.log`.
     pub fn spawn(mut self) -> Result<Process> {
-        let name = format!("{}-{}", self.namespace.name(), self.program);
-        let log = self.namespace.dir().join(format!("{name}.log"));
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .with_context(|| format!("cannot write {}", log.display()))?;
+        let (name, log, file) = self.log()?;
         self.inner.stdout(file.try_clone()?).stderr(file).process_group(0);
         Ok(Process::new(name, self.start()?, log))
+    }
+
+    /// Starts it in the background, to be told lines and to say lines. What it writes to its standard
+    /// error goes to the file that [`spawn`](Self::spawn) names.
+    pub fn converse(mut self) -> Result<Conversation> {
+        let (name, log, file) = self.log()?;
+        self.inner.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).process_group(0);
+        let mut child = self.start()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (input, output) = input.zip(output).context("a pipe that was asked for is missing")?;
+        Ok(Conversation::new(Process::new(name, child, log), input, output))
     }
 
     /// Runs it on our own terminal, in the foreground, until it ends: a shell for a person.
@@ -151,6 +156,15 @@ impl Command {
             output.stderr
         );
         Ok(output.stdout)
+    }
+
+    /// Its name among others, and the file for what it prints.
+    fn log(&self) -> Result<(String, PathBuf, File)> {
+        let name = format!("{}-{}", self.namespace.name(), self.program);
+        let log = self.namespace.dir().join(format!("{name}.log"));
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+        Ok((name, log, file))
     }
 
     fn start(self) -> Result<Child> {

@@ -14,8 +14,8 @@ use super::{
     wait::until,
 };
 
-/// A [`Pair`] with servers on [`PORT`], all that is said in it, and what runs on its two hosts, at
-/// first nothing.
+/// A [`Pair`] with [`IdentServer`]s on [`PORT`], all that is said in it, and what runs on its two
+/// hosts, at first nothing.
 ///
 /// Who is master is told by the wire: whoever sends adverts with a priority.
 pub struct Contest {
@@ -23,6 +23,7 @@ pub struct Contest {
     members: [Option<Box<dyn Member>>; 2],
     _servers: Vec<IdentServer>,
     election: Election,
+    ports: Vec<u16>,
     capture: Capture,
     pair: Pair,
 }
@@ -31,10 +32,23 @@ impl Contest {
     /// The place, with so many servers.
     pub fn new(election: Election, servers: u8) -> Result<Self> {
         let pair = Pair::new(servers)?;
+        let capture = Capture::on(pair.switch())?;
+        Self::with(election, pair, &[PORT], capture)
+    }
+
+    /// A place for sessions: the hosts are to serve this port as well, where nobody listens yet, and
+    /// TCP is not taken down.
+    pub fn for_sessions(election: Election, servers: u8, port: u16) -> Result<Self> {
+        let pair = Pair::new(servers)?;
+        let capture = Capture::without_tcp(pair.switch())?;
+        Self::with(election, pair, &[PORT, port], capture)
+    }
+
+    fn with(election: Election, pair: Pair, ports: &[u16], capture: Capture) -> Result<Self> {
         let servers = pair.servers().iter().map(|server| IdentServer::start(server, PORT));
         let servers = servers.collect::<Result<_>>()?;
-        let capture = Capture::on(pair.switch())?;
-        Ok(Self { members: [None, None], _servers: servers, election, capture, pair })
+        let ports = ports.to_vec();
+        Ok(Self { members: [None, None], _servers: servers, election, ports, capture, pair })
     }
 
     /// Both hosts with the same system and these priorities, the first of which is the master.
@@ -49,7 +63,7 @@ impl Contest {
     /// alone, until it can have heard an advert if it is not.
     pub fn enter(&mut self, host: usize, system: System, priority: u8) -> Result<()> {
         let member = system
-            .start(&self.pair, host, &self.election, priority)
+            .start(&self.pair, &self.ports, host, &self.election, priority)
             .with_context(|| format!("{system:?} on {}", self.twin(host).name()))?;
         self.enter_as(host, member)
     }
@@ -72,10 +86,16 @@ impl Contest {
         self.enter_as(host, Box::new(tandem))
     }
 
+    /// Waits until both hosts, which are [replicating](System::Replicating), say that they know of the
+    /// same connections.
+    pub fn wait_until_in_sync(&mut self) -> Result<()> {
+        (0..2).try_for_each(|host| self.tandem(host).wait_until_in_sync(3 * PATIENCE))
+    }
+
     /// What [`enter_with`](Self::enter_with) tells it.
     pub fn settings(&self, host: usize, priority: u8, lines: &str) -> Settings {
         let group = self.election.for_tandem(&self.pair, host, priority);
-        member::settings(&self.pair, &format!("{group}{lines}"))
+        member::settings(&self.pair, &self.ports, &format!("{group}{lines}"))
     }
 
     /// The product that was started on a host.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lb_daemon::core::{State, Status};
 use nix::sys::signal::Signal;
 
@@ -192,6 +192,22 @@ impl Tandem {
             .with_context(|| format!("the status is not what it should be: {answer}"))
     }
 
+    /// The same as it stands there, for parts that only some daemons have.
+    pub fn status_json(&self) -> Result<serde_json::Value> {
+        let answer = self.verb(&["status", "--json", "--socket"]).arg(&self.socket).run()?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Waits until both hosts have the same connections, by its own account.
+    pub fn wait_until_in_sync(&self, timeout: Duration) -> Result<()> {
+        until("both hosts in sync", timeout, || {
+            let sync = &self.status_json()?["sync"]["conversation"];
+            ensure!(sync["state"] == "in_sync", "the conversation is at {sync}");
+            Ok(())
+        })
+        .map_err(|error| self.process.explain(&error))
+    }
+
     /// Waits until the status is as wanted and hands it back; fails with the last status and the
     /// end of the log.
     pub fn wait_until(
@@ -309,17 +325,16 @@ fn binary() -> Result<PathBuf> {
             fs::canonicalize(&path).with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
         return Ok(path);
     }
+    beside("tandem")?.with_context(|| {
+        "there is no tandem binary beside this program; run `cargo build --package lb-daemon`, or \
+         name one in TANDEM_BIN"
+    })
+}
+
+/// A program that was built together with this one, if it was.
+pub(super) fn beside(name: &str) -> Result<Option<PathBuf>> {
     let program = env::current_exe()?;
     // Test executables are in `target/debug/deps`, others in `target/debug`.
-    for place in program.ancestors().skip(1).take(2) {
-        let binary = place.join("tandem");
-        if binary.is_file() {
-            return Ok(binary);
-        }
-    }
-    bail!(
-        "there is no tandem binary beside {}; run `cargo build --package lb-daemon`, or name one \
-         in TANDEM_BIN",
-        program.display()
-    )
+    let places = program.ancestors().skip(1).take(2);
+    Ok(places.map(|place| place.join(name)).find(|file| file.is_file()))
 }

@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Read},
+    io::Read,
     net::{SocketAddr, TcpStream},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,16 +14,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::{
-    errno::Errno,
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
-        socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket},
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
-    },
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
 
-use super::{Namespace, socket::close_by_reset, wait::until};
+use super::{
+    Namespace,
+    socket::{begin, close_by_reset},
+    wait::until,
+};
 
 /// A new connection to an address every few milliseconds, each given up before its SYN would be
 /// sent again, so that each tells whether the service is there at its time. Whoever answers must
@@ -136,16 +136,5 @@ impl Knocking {
         }
         // Leaves no TIME_WAIT, of which there would be thousands.
         let _ = close_by_reset(&stream);
-    }
-}
-
-/// Sends a SYN without waiting for what comes of it.
-fn begin(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
-        Err(error) => Err(error.into()),
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, os::unix, path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use nix::unistd::User;
 
-use super::{Namespace, Process, wait::until};
+use super::{Conversation, Namespace, Process, wait::until};
 
 /// A `MariaDB` server of its own data on a host. Dropping it kills it; the data goes with the lab.
 ///
@@ -77,12 +77,55 @@ impl MariaDb {
             .arg(format!("--port={}", server.port()))
     }
 
+    /// A session of the `mariadb` client on a host, which lasts until it is dropped. It is not opened
+    /// again if it is lost.
+    pub fn session(client: &Namespace, server: SocketAddr) -> Result<MariaSession> {
+        let command = Self::client(client, server).args(["--unbuffered", "--skip-reconnect"]);
+        let mut session = MariaSession { conversation: command.converse()?, asked: 0 };
+        session.ask("SELECT 1").context("a session with MariaDB")?;
+        Ok(session)
+    }
+
     fn wait_until_it_answers(&self) -> Result<()> {
         let what = format!("an answer of MariaDB on {}", self.host.name());
         let local = SocketAddr::new([127, 0, 0, 1].into(), self.port);
         until(&what, Duration::from_secs(30), || Self::query(&self.host, local, "SELECT 1"))
             .map(drop)
             .map_err(|error| self.process.explain(&error))
+    }
+}
+
+/// One session with a server, on one connection.
+#[derive(Debug)]
+pub struct MariaSession {
+    conversation: Conversation,
+    asked: u32,
+}
+
+impl MariaSession {
+    /// Runs a statement, and hands back the rows: a line each, columns apart by tabs. Fails if that
+    /// takes longer than 30 seconds, or the session is over.
+    pub fn ask(&mut self, sql: &str) -> Result<String> {
+        self.asked += 1;
+        let end = format!("-- end of {}", self.asked);
+        self.conversation.tell(&format!("{sql}; SELECT '{end}';"))?;
+        let mut rows = String::new();
+        loop {
+            let row = self.conversation.line(Duration::from_secs(30)).with_context(|| {
+                let said = self.conversation.process().log_tail(5);
+                format!("no end of the answer to {sql}: {rows}{said}")
+            })?;
+            if row == end {
+                return Ok(rows);
+            }
+            rows += &row;
+            rows.push('\n');
+        }
+    }
+
+    /// The number that the server has given the session.
+    pub fn id(&mut self) -> Result<u64> {
+        Ok(self.ask("SELECT CONNECTION_ID()")?.trim_end().parse()?)
     }
 }
 

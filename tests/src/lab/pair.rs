@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!              ┌── front▐lb1▌back ──┐
-//! client ── front                  back ══ servers        front and back: bridges of the switch
+//! client ── front        sync      back ══ servers        front, back, sync: bridges of the switch
 //!              └── front▐lb2▌back ──┘
 //! ```
+//!
+//! By `sync` the balancers talk to each other alone: of their connections, not of who is master.
 //!
 //! The addresses are in the [plan](super::plan). The virtual ones (one on each side and of each
 //! family) are nobody's until a daemon puts them on its interfaces; the servers' way to everywhere
@@ -16,7 +18,7 @@ use anyhow::Result;
 
 use super::{
     Attached, Dir, EveryFrame, Family, Host, Interface, Namespace, bridge,
-    plan::{BEFORE, BEFORE_BACKENDS, BEHIND, CLIENT, PAIR, VIRTUAL, add, mac},
+    plan::{BEFORE, BEFORE_BACKENDS, BEHIND, BETWEEN, CLIENT, PAIR, VIRTUAL, add, mac},
     topology::to_switch,
 };
 
@@ -31,7 +33,7 @@ pub struct Pair {
     _programs: Vec<Attached>,
 }
 
-/// One of the two balancers: a namespace with the interfaces `front` and `back`.
+/// One of the two balancers: a namespace with the interfaces `front`, `back` and `sync`.
 #[derive(Debug)]
 pub struct Twin {
     namespace: Namespace,
@@ -40,6 +42,8 @@ pub struct Twin {
     pub front: Leg,
     /// Its leg on the servers' side.
     pub back: Leg,
+    /// Its leg on the other balancer's side.
+    pub sync: Leg,
 }
 
 /// A cable from a balancer to the switch.
@@ -63,21 +67,19 @@ impl Pair {
         assert!(servers.len() <= 200, "there are addresses for 200 servers");
         let dir = Dir::new()?;
         let switch = Namespace::new("switch", &dir)?;
-        let (front, back) = (bridge(&switch, FRONT)?, bridge(&switch, BACK)?);
+        let sides = [bridge(&switch, FRONT)?, bridge(&switch, BACK)?, bridge(&switch, SYNC)?];
+        let [front, back, _] = &sides;
         let client = Namespace::new("client", &dir)?;
-        let cable = to_switch((&client, "eth0"), &front)?;
+        let cable = to_switch((&client, "eth0"), front)?;
         let client = Host::settle(client, cable, (BEFORE, CLIENT), VIRTUAL)?;
         let servers = (1..).zip(servers).map(|(nth, name)| {
             let server = Namespace::new(name.as_ref(), &dir)?;
-            let cable = to_switch((&server, "eth0"), &back)?;
+            let cable = to_switch((&server, "eth0"), back)?;
             Host::settle(server, cable, (BEHIND, BEFORE_BACKENDS + nth), VIRTUAL)
         });
         let servers = servers.collect::<Result<_>>()?;
         let [lb1, lb2] = PAIR;
-        let twins = [
-            Twin::new("lb1", lb1, &dir, &front, &back)?,
-            Twin::new("lb2", lb2, &dir, &front, &back)?,
-        ];
+        let twins = [Twin::new("lb1", lb1, &dir, &sides)?, Twin::new("lb2", lb2, &dir, &sides)?];
         // A veth only wakes up for frames that come by `XDP_TX` if there is a program at its end.
         let ports = twins.iter().flat_map(|twin| [&twin.front.port, &twin.back.port]);
         let programs = ports.map(|port| Attached::new(port, EveryFrame::Passes));
@@ -126,7 +128,8 @@ impl Pair {
         family.address(BEHIND, VIRTUAL)
     }
 
-    /// Has the balancers hear nothing of each other, while everybody else hears both.
+    /// Has the balancers hear nothing of each other where the others are, while everybody else hears
+    /// both. What is between the two alone [stays](Self::part).
     pub fn divide(&self) -> Result<()> {
         self.twins.iter().flat_map(Twin::legs).try_for_each(|leg| leg.set_port("isolated on"))
     }
@@ -135,15 +138,29 @@ impl Pair {
     pub fn unite(&self) -> Result<()> {
         self.twins.iter().flat_map(Twin::legs).try_for_each(|leg| leg.set_port("isolated off"))
     }
+
+    /// Has the switch carry nothing between the two balancers alone, without any interface losing its
+    /// carrier.
+    pub fn part(&self) -> Result<()> {
+        self.twins.iter().try_for_each(|twin| twin.sync.set_port("state 0"))
+    }
+
+    /// Has it carry that again.
+    pub fn rejoin(&self) -> Result<()> {
+        self.twins.iter().try_for_each(|twin| twin.sync.set_port("state 3"))
+    }
 }
 
 /// The bridge on the client's side, and the balancers' interfaces there.
 const FRONT: &str = "front";
 /// The bridge on the servers' side, and the balancers' interfaces there.
 const BACK: &str = "back";
+/// The bridge between the balancers, and their interfaces there.
+const SYNC: &str = "sync";
 
 impl Twin {
-    fn new(name: &str, number: u8, dir: &Dir, front: &Interface, back: &Interface) -> Result<Self> {
+    /// `sides` are the bridges of the three legs.
+    fn new(name: &str, number: u8, dir: &Dir, sides: &[Interface; 3]) -> Result<Self> {
         let namespace = Namespace::new(name, dir)?;
         let lay = |side: &Interface, net| {
             let port = format!("{name}-{}", side.name());
@@ -153,8 +170,10 @@ impl Twin {
             add(&near, net, number)?;
             anyhow::Ok(Leg { near, port })
         };
+        let [front, back, sync] = sides;
         let (front, back) = (lay(front, BEFORE)?, lay(back, BEHIND)?);
-        Ok(Self { namespace, number, front, back })
+        let sync = lay(sync, BETWEEN)?;
+        Ok(Self { namespace, number, front, back, sync })
     }
 
     /// Its own address on the client's side.
@@ -167,25 +186,34 @@ impl Twin {
         [2, 0, 0, 0, BEFORE, self.number]
     }
 
-    /// Both legs.
+    /// Its address on the other balancer's side.
+    pub fn between(&self, family: Family) -> IpAddr {
+        family.address(BETWEEN, self.number)
+    }
+
+    /// Both legs towards the others.
     pub fn legs(&self) -> [&Leg; 2] {
         [&self.front, &self.back]
     }
 
     /// Cuts it off from everybody, without any interface losing its carrier: a switch that fails.
     pub fn cut_off(&self) -> Result<()> {
-        self.legs().into_iter().try_for_each(|leg| leg.set_port("state 0"))
+        self.all_legs().into_iter().try_for_each(|leg| leg.set_port("state 0"))
     }
 
     /// Has the switch carry its frames again.
     pub fn reconnect(&self) -> Result<()> {
-        self.legs().into_iter().try_for_each(|leg| leg.set_port("state 3"))
+        self.all_legs().into_iter().try_for_each(|leg| leg.set_port("state 3"))
     }
 
     /// Makes it vanish from the network as if it had lost its power. It does not come back: its
     /// interfaces are gone.
     pub fn power_off(&self) -> Result<()> {
-        self.legs().into_iter().try_for_each(|leg| leg.port.remove())
+        self.all_legs().into_iter().try_for_each(|leg| leg.port.remove())
+    }
+
+    fn all_legs(&self) -> [&Leg; 3] {
+        [&self.front, &self.back, &self.sync]
     }
 }
 

@@ -9,6 +9,7 @@
 //! | 2 | behind the balancer | 1 balancer, 2 and 3 a pair of them, 11 and up backends, 100 the pair's virtual address, 240 and up further addresses of the balancer, 250 nobody, 254 router |
 //! | 3 | the client's, if routed | 10 client, 254 router |
 //! | 4 | the backends', if routed | 11 and up backends, 250 nobody, 254 router |
+//! | 5 | between the two balancers of a pair, without the others | 2 and 3 |
 //! | 8 | a crowd: every address is the client's as well, to be many clients | |
 //! | 9 | nowhere: routed to the client, who drops it, to be a client that never answers | |
 
@@ -31,6 +32,8 @@ pub(super) const BEFORE: u8 = 1;
 pub(super) const BEHIND: u8 = 2;
 pub(super) const CLIENT_NET: u8 = 3;
 pub(super) const BACKEND_NET: u8 = 4;
+/// Between the hosts of a pair.
+pub(super) const BETWEEN: u8 = 5;
 pub(super) const CROWD: u8 = 8;
 pub(super) const NOWHERE: u8 = 9;
 

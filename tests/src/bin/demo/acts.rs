@@ -113,7 +113,11 @@ impl Act {
                 shell(stage, stage.twin(host), terminal, hints, &functions)
             }
             Self::Mysql => {
-                let hint = "SELECT @@report_host; tells which server it is, exit leads back";
+                let pid = stage.tandem(stage.master().unwrap_or_default()).process().pid();
+                let hint = format!(
+                    "SELECT @@report_host, CONNECTION_ID(); tells which server and session it is, \
+                     \\! kill -9 {pid} kills the master under it, exit leads back"
+                );
                 // An interactive shell gives it a process group, and so a Ctrl-C, of its own.
                 let script = format!("echo '{hint}'; {}; :", mariadb(stage));
                 let bash = stage.pair.client().command("bash").args(["--norc", "-ic", &script]);
@@ -176,8 +180,8 @@ fn kill_master(stage: &mut Stage) -> String {
         return format!("Killed tandem on {name}, too: nobody serves now. r starts both again.");
     }
     format!(
-        "Killed tandem on {name} by kill -9. The other host takes over new connections; those \
-         that were open are lost, they do not survive that yet. r starts {name} again."
+        "Killed tandem on {name} by kill -9. The other host takes over, and knows the connections \
+         that were open: they go on. r starts {name} again."
     )
 }
 
@@ -222,8 +226,8 @@ fn hand_over(stage: &mut Stage) -> Result<String> {
     stage.hand_over(master)?;
     let name = stage.twin(master).name();
     Ok(format!(
-        "Ran `tandem failover {GROUP}` on {name}: the other host takes over at once. Connections \
-         that were open are lost, for now. f hands it back."
+        "Ran `tandem failover {GROUP}` on {name}: the other host takes over at once, and connections \
+         that were open go on. f hands it back."
     ))
 }
 

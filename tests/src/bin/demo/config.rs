@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use tests::lab::{Family, Pair, Settings};
+use tests::lab::{Family, Pair, Settings, member};
 
 /// The port of the web service and its backends.
 pub(crate) const WEB: u16 = 80;
@@ -18,10 +18,6 @@ pub(crate) const WEBSERVERS: [&str; 2] = ["web1", "web2"];
 pub(crate) const GROUP: &str = "web";
 /// Priorities of the balancers in it.
 pub(crate) const PRIORITIES: [u8; 2] = [101, 100];
-/// Ports that each of them translates clients to. Both have the same address towards the backends: a
-/// backend that still has the connections of the one that was lost must not take a new one of the
-/// other for one of them.
-const SOURCE_PORTS: [&str; 2] = ["1024-16895", "16896-32767"];
 /// Time between adverts.
 pub(crate) const ADVERT_INT: Duration = Duration::from_millis(100);
 /// How long the first balancer waits before it takes the group back from the second: its backends
@@ -37,11 +33,11 @@ pub(crate) struct Wishes {
     pub(crate) mistaken: bool,
 }
 
-/// What is in the file of one of the balancers. They differ by name, priority and ports only.
+/// What is in the file of one of the balancers. They differ by name, priority and place only.
 pub(crate) fn settings(pair: &Pair, host: usize, wishes: &Wishes) -> Settings {
-    let toml = group(pair, PRIORITIES[host]) + &services(pair, wishes);
-    let ports = format!("source_ports = \"{}\"", SOURCE_PORTS[host]);
-    Settings::of_pair(&toml).node(pair.twins()[host].name()).global(&ports)
+    let sync = member::sync(pair, host, member::SYNC_KEY);
+    let toml = group(pair, PRIORITIES[host]) + &services(pair, wishes) + &sync;
+    Settings::of_pair(&toml).node(pair.twins()[host].name())
 }
 
 fn group(pair: &Pair, priority: u8) -> String {

@@ -8,6 +8,7 @@ mod acts;
 mod config;
 mod cut;
 mod hosts;
+mod lasting;
 mod relay;
 mod stage;
 mod story;

@@ -14,7 +14,10 @@ use lb_daemon::{
 };
 use tests::lab::{Family, Host, MariaDb, Nginx, Pair, Tandem, Twin, wait::until};
 
-use crate::config::{self, DATABASES, GROUP, MYSQL, WEB, WEBSERVERS, Wishes};
+use crate::{
+    config::{self, DATABASES, GROUP, MYSQL, WEB, WEBSERVERS, Wishes},
+    lasting::Lasting,
+};
 
 /// How long a balancer may take to see what happened, to a backend or to the other balancer: many
 /// times what the settings of [`config`] need, for slow machines.
@@ -28,6 +31,8 @@ pub(crate) struct Stage {
     /// The balancer whose cable on the clients' side is pulled.
     unplugged: Option<usize>,
     pub(crate) wishes: Wishes,
+    /// The session that outlives the balancers, once it is open.
+    pub(crate) lasting: Option<Lasting>,
     pub(crate) pair: Pair,
 }
 
@@ -58,7 +63,7 @@ impl Stage {
         let what = "the first balancer is the master";
         first.wait_until(what, PATIENCE, |status| has_role(status, Role::Master))?;
         let tandems = [first, start(1)?];
-        let stage = Self { tandems, servers, unplugged: None, wishes, pair };
+        let stage = Self { tandems, servers, unplugged: None, wishes, lasting: None, pair };
         for host in BALANCERS {
             stage.wait_for_all(host)?;
         }

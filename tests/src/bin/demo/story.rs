@@ -36,7 +36,10 @@ const STEPS: [(&str, Step); 11] = [
     ("an invalid file is refused, and the old one stays in force", refuse),
     ("a drained web server gets no new connections", drain),
     ("all connection counters return to zero", return_to_zero),
-    ("kill -9 of the master: the other balancer takes over", takeover::kill_the_master),
+    (
+        "kill -9 of the master: the other balancer takes over, and a MySQL session goes on",
+        takeover::kill_the_master,
+    ),
     ("the killed balancer starts again, and takes the group back", takeover::take_back),
     ("`tandem failover web` hands the group over on purpose", takeover::hand_over),
 ];

@@ -12,6 +12,7 @@ use tests::lab::{Family, Knocks, fence, wait::stretched};
 
 use crate::{
     config::{PREEMPT_DELAY, PRIORITIES, WEB},
+    lasting::Lasting,
     stage::{BALANCERS, Stage, group},
     story::{REQUESTS, ask, list},
 };
@@ -48,6 +49,8 @@ pub(crate) fn kill_the_master(stage: &mut Stage) -> Result<String> {
     let before = fence::answers_of(&stage.pair, stage.twin(old), WEB, ROUNDS)?;
     ensure!(before > 0, "the master does not answer for its addresses");
     let open = open_connections(stage)?;
+    let mut lasting = Lasting::open(stage)?;
+    lasting.go_on()?;
 
     let gap = blackout(stage, new, |stage| {
         stage.kill_tandem(old);
@@ -60,16 +63,20 @@ pub(crate) fn kill_the_master(stage: &mut Stage) -> Result<String> {
     let after = fence::answers_of(&stage.pair, stage.twin(old), WEB, ROUNDS)?;
     ensure!(after == 0, "the killed balancer still answers, {after} times");
     let alive = open.into_iter().filter_map(|stream| goes_on(stream).ok()).count();
+    ensure!(alive == OPEN, "of {OPEN} connections that were open, only {alive} went on");
+    lasting.go_on().context("the MySQL session")?;
+    let session = same(&lasting);
+    stage.lasting = Some(lasting);
     let [old, new] = [old, new].map(|host| stage.twin(host).name().to_owned());
     Ok(format!(
         "{old} killed, {new} is the master: no answer to new connections for {} ms\n\
          {REQUESTS} requests, none failed: {}\n\
          {old} still has the addresses, but answers nothing: by ARP and TCP {after} times, {before} \
          times before\n\
-         of {OPEN} connections that were open, {alive} went on{}",
+         of {OPEN} connections that were open, {alive} went on\n\
+         {session}",
         gap.as_millis(),
         list(&answers),
-        if alive < OPEN { ": they do not survive the loss of their host yet" } else { "" }
     ))
 }
 
@@ -86,11 +93,13 @@ pub(crate) fn take_back(stage: &mut Stage) -> Result<String> {
     stage.wait_for_role(1, Role::Backup)?;
     stage.wait_for_all(0)?;
     let answers = ask(stage)?;
+    let session = session_goes_on(stage)?;
     let [first, second] = BALANCERS.map(|host| stage.twin(host).name());
     Ok(format!(
         "{first} is the master again after {:.1} s (preempt_delay {} s), {second} stands by: no \
          answer for {} ms\n\
-         {REQUESTS} requests, none failed: {}",
+         {REQUESTS} requests, none failed: {}\n\
+         {session}",
         took.as_secs_f64(),
         PREEMPT_DELAY.as_secs(),
         gap.as_millis(),
@@ -107,13 +116,29 @@ pub(crate) fn hand_over(stage: &mut Stage) -> Result<String> {
     // Whoever was told to give it up leaves it where it is, for all its priority.
     std::thread::sleep(PREEMPT_DELAY + Duration::from_millis(500));
     ensure!(stage.master()? == new, "the group did not stay where it was moved");
+    let session = session_goes_on(stage)?;
     let [old, new] = [old, new].map(|host| stage.twin(host).name());
     Ok(format!(
         "{new} is the master and stays it, {old} stands by: no answer for {} ms\n\
-         {REQUESTS} requests, none failed: {}",
+         {REQUESTS} requests, none failed: {}\n\
+         {session}",
         gap.as_millis(),
         list(&answers)
     ))
+}
+
+/// The MySQL session that was opened before the kill is the same as ever.
+fn session_goes_on(stage: &mut Stage) -> Result<String> {
+    let lasting = stage.lasting.as_mut().context("there is no session")?;
+    lasting.go_on().context("the MySQL session")?;
+    Ok(same(lasting))
+}
+
+fn same(lasting: &Lasting) -> String {
+    let Lasting { id, server, count, .. } = lasting;
+    format!(
+        "the MySQL session goes on: number {id} on {server}, its temporary table counts {count}"
+    )
 }
 
 /// The master and the other one.

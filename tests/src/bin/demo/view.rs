@@ -18,6 +18,7 @@ use crate::{
     acts::Act,
     cut::cut,
     hosts::{self, Seen},
+    lasting::Counting,
     relay,
     stage::{BALANCERS, Stage},
     terminal::{Input, Terminal},
@@ -31,7 +32,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const WEB_RELAY: u16 = 8080;
 const MYSQL_RELAY: u16 = 13306;
 
-const WELCOME: &str = "Try k: it kills the master. Watch who is master, and who answers; then r. Or 1: it kills web1.";
+const WELCOME: &str = "Try k: it kills the master, and the MySQL session below goes on. Watch who is master, and who answers; then r. Or 1: it kills web1.";
 
 /// Brings everything up and shows it until a person has seen enough.
 pub(crate) fn show() -> Result<()> {
@@ -39,8 +40,9 @@ pub(crate) fn show() -> Result<()> {
     let mut stage = Stage::set(|step| tell(&format!("  {step} ...")))?;
     let doors = Doors::open(&stage)?;
     let traffic = Traffic::start(&stage);
+    let counting = Counting::start(&stage);
     let terminal = Terminal::take()?;
-    let mut view = View::new(&stage, doors);
+    let mut view = View::new(&stage, doors, counting);
     // Without a parent there is nobody to tidy up after a kill, so it is time to go.
     while parent_id() == parent {
         view.look(&stage, &traffic);
@@ -97,6 +99,8 @@ impl Doors {
 
 struct View {
     doors: Doors,
+    /// The session that is to outlive the balancers.
+    counting: Counting,
     message: String,
     looked: Option<Look>,
     names: [String; 2],
@@ -114,9 +118,10 @@ struct Look {
 }
 
 impl View {
-    fn new(stage: &Stage, doors: Doors) -> Self {
+    fn new(stage: &Stage, doors: Doors, counting: Counting) -> Self {
         Self {
             doors,
+            counting,
             message: WELCOME.into(),
             looked: None,
             names: BALANCERS.map(|host| stage.twin(host).name().to_owned()),
@@ -180,7 +185,7 @@ impl View {
     /// The lines of the screen: balancers and table, cut to what room there is, above what must be
     /// seen; how to get in from outside if there is room for that, too.
     fn compose(&self, status: &mut Status, columns: usize, rows: usize) -> Vec<String> {
-        let mut below = vec![String::new(), self.answers_line()];
+        let mut below = vec![String::new(), self.answers_line(), self.counting.line()];
         below.extend(wrap(&self.message, columns).into_iter().map(|line| bold(&line)));
         below.extend(keys());
         let outside = self.outside();

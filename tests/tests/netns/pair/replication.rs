@@ -1,0 +1,258 @@
+//! What goes wrong between two hosts that tell each other of their connections.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use tests::lab::{
+    Ask, Contest, Fault, IdentServer, Load, SessionServer, Sessions, Survival, Tandem,
+    member::{self, System},
+    survival::{PATIENCE, SESSIONS},
+    wait::until,
+};
+
+use super::{
+    MS, PRIORITIES, election,
+    survival::{LOAD, replicating},
+};
+
+/// More sessions than fit into one message.
+const MANY: Load = Load { active: 1_000, period: Duration::from_secs(1), ..LOAD };
+
+#[test]
+fn a_slow_peer_keeps_nobody_waiting_and_catches_up() -> Result<()> {
+    let mut survival = replicating()?;
+    survival.contest.tandem(1).process_mut().signal(Signal::SIGSTOP)?;
+    let more = open(&survival, &MANY)?;
+    let churned = Ask::at(survival.contest.vip()).times(500).at_once(10);
+    churned.from(survival.contest.pair().client()).all_answered()?;
+    // Longer than the peer is waited for.
+    thread::sleep(8_000 * MS);
+    survival.contest.only_master(0)?;
+    survival.sessions().verify(PATIENCE)?.none_lost()?;
+    survival.contest.tandem(1).process_mut().signal(Signal::SIGCONT)?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()?;
+    more.verify(PATIENCE)?.none_lost()
+}
+
+#[test]
+fn a_peer_that_is_restarted_in_the_midst_of_all_that_it_is_told_is_told_again() -> Result<()> {
+    let mut survival = Survival::new(System::Replicating, &election(), MANY)?;
+    for pause in [0, 50, 100, 200, 400] {
+        survival.contest.member(1).crash();
+        survival.contest.member(1).start_again()?;
+        thread::sleep(pause * MS);
+    }
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()
+}
+
+#[test]
+fn a_peer_with_another_key_is_told_nothing_and_nothing_else_suffers() -> Result<()> {
+    let mut contest = Contest::for_sessions(election(), 1, SESSIONS)?;
+    let _server = SessionServer::start(&contest.pair().servers()[0], SESSIONS)?;
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        let key = format!("the key of host {host}, which the other one does not have");
+        let sync = member::sync(contest.pair(), host, &key);
+        contest.enter_with(host, priority, &sync)?;
+    }
+    let to = (contest.vip().ip(), SESSIONS).into();
+    let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
+    for host in 0..2 {
+        let status = contest.tandem(host).status_json()?["sync"].to_string();
+        ensure!(status.contains("another key"), "{status}");
+        let metrics = contest.tandem(host).scrape_metrics()?;
+        ensure!(metrics.contains("tandem_sync_connected 0\n"), "{metrics}");
+    }
+    contest.only_master(0)?;
+    sessions.verify(PATIENCE)?.none_lost()?;
+    let at = SystemTime::now();
+    contest.member(0).crash();
+    contest.advert_since(at, 1)?;
+    Ask::at(contest.vip()).times(20).from(contest.pair().client()).all_answered()
+}
+
+#[test]
+fn hosts_that_only_lost_the_cable_between_them_make_up_for_it() -> Result<()> {
+    let mut survival = replicating()?;
+    survival.contest.pair().part()?;
+    let more = open(&survival, &MANY)?;
+    // Long enough that both take the other for gone.
+    thread::sleep(8_000 * MS);
+    survival.contest.only_master(0)?;
+    survival.contest.pair().rejoin()?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()?;
+    more.verify(PATIENCE)?.none_lost()
+}
+
+#[test]
+fn hosts_that_only_hear_each_other_by_the_cable_between_them_lose_no_session() -> Result<()> {
+    let mut survival = replicating()?;
+    let at = SystemTime::now();
+    survival.contest.pair().divide()?;
+    survival.contest.advert_since(at, 1)?;
+    thread::sleep(3_000 * MS);
+    survival.contest.pair().unite()?;
+    survival.contest.settle();
+    survival.contest.only_master(0)?;
+    survival.verify()?.none_lost()?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()
+}
+
+#[test]
+fn sessions_survive_both_hosts_one_after_the_other() -> Result<()> {
+    let mut survival = replicating()?;
+    // The backup first, as one does.
+    survival.contest.member(1).crash();
+    survival.contest.start_again(1)?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Stop)?.none_lost()?;
+    survival.heal(Fault::Stop)?.none_lost()?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()
+}
+
+#[test]
+fn a_survivor_with_too_small_a_table_keeps_what_fits() -> Result<()> {
+    /// The smallest table that there is.
+    const ROOM: usize = 1024;
+    const LOAD: Load = Load { active: 1_400, ..MANY };
+
+    let mut contest = Contest::for_sessions(election(), 1, SESSIONS)?;
+    let _server = SessionServer::start(&contest.pair().servers()[0], SESSIONS)?;
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        let sync = member::sync(contest.pair(), host, member::SYNC_KEY);
+        let settings = contest.settings(host, priority, &sync);
+        let room = format!("maxconn = {}", if host == 0 { 10_000 } else { ROOM });
+        let tandem = Tandem::start_on(contest.twin(host), &settings.global(&room))?;
+        contest.enter_as(host, Box::new(tandem))?;
+    }
+    contest.wait_until_in_sync()?;
+    let to = (contest.vip().ip(), SESSIONS).into();
+    let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
+    thread::sleep(1_000 * MS);
+    let at = SystemTime::now();
+    contest.member(0).crash();
+    contest.advert_since(at, 1)?;
+    let outcome = sessions.verify(PATIENCE)?;
+    let kept = LOAD.total() - outcome.lost();
+    assert_eq!((kept, outcome.corrupted), (ROOM, 0), "{:?}", outcome.lost);
+    contest.only_master(1)?;
+
+    // There is room again as soon as the others are gone.
+    drop(sessions);
+    until("room for new connections", PATIENCE, || {
+        Ask::at(contest.vip()).times(20).from(contest.pair().client()).all_answered()
+    })
+}
+
+#[test]
+fn a_port_that_a_client_uses_again_right_after_a_takeover_is_a_new_connection() -> Result<()> {
+    let mut contest = Contest::for_sessions(election(), 1, SESSIONS)?;
+    let _server = IdentServer::start(&contest.pair().servers()[0], SESSIONS)?;
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        contest.enter(host, System::Replicating, priority)?;
+    }
+    contest.wait_until_in_sync()?;
+    let to = (contest.vip().ip(), SESSIONS).into();
+    let client = contest.pair().client().clone();
+    let ports = 30_000..30_020;
+    let first = ports.clone().map(|port| client.enter(|| dial_from(port, to)));
+    let first: Vec<_> = first.collect::<Result<_>>()?;
+    thread::sleep(1_000 * MS);
+    let at = SystemTime::now();
+    contest.member(0).crash();
+    // Nobody hears of their end.
+    drop(first);
+    contest.advert_since(at, 1)?;
+    for port in ports {
+        let stream = client.enter(|| dial_from(port, to));
+        echoes(stream.with_context(|| format!("from port {port}"))?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn after_ten_seconds_apart_sessions_go_on_or_are_reset() -> Result<()> {
+    let survival = replicating()?;
+    let contest = &survival.contest;
+    let at = SystemTime::now();
+    contest.pair().part()?;
+    contest.pair().divide()?;
+    contest.advert_since(at, 1)?;
+    // Through whichever host the client's neighbour table says.
+    let meanwhile = open(&survival, &LOAD);
+    thread::sleep(10_000 * MS);
+    contest.pair().rejoin()?;
+    contest.pair().unite()?;
+    contest.settle();
+    contest.only_master(0)?;
+    let before = survival.sessions().verify(PATIENCE)?;
+    let during = meanwhile?.verify(PATIENCE)?;
+    for outcome in [&before, &during] {
+        println!(
+            "of {} sessions {} were lost: {:?}",
+            outcome.sessions,
+            outcome.lost(),
+            outcome.lost
+        );
+        assert_eq!(outcome.corrupted, 0);
+        // A client that never says anything is told nothing; its server is.
+        let silent = outcome.lost.get("Silent").copied().unwrap_or_default();
+        ensure!(silent <= LOAD.pushed, "some hang: {:?}", outcome.lost);
+    }
+    // And from now on all is well again.
+    let mut survival = survival;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.verify()?;
+    survival.strike(Fault::Kill)?.none_lost()
+}
+
+/// Further sessions.
+fn open(survival: &Survival, load: &Load) -> Result<Sessions> {
+    Sessions::open(survival.contest.pair().client(), survival.vip(), load)
+}
+
+/// Connects from a port.
+fn dial_from(port: u16, to: SocketAddr) -> Result<TcpStream> {
+    use std::os::fd::{AsRawFd as _, OwnedFd};
+
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt,
+    };
+
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    // Nothing is left of it at its end.
+    setsockopt(&socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+    let from = SocketAddr::from(([0, 0, 0, 0], port));
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Whether a connection to an [`IdentServer`] works.
+fn echoes(mut stream: TcpStream) -> Result<()> {
+    let (text, mut came) = (b"s1\nhello", Vec::new());
+    stream.write_all(b"hello")?;
+    while came.len() < text.len() {
+        let mut buffer = [0; 64];
+        let length = stream.read(&mut buffer)?;
+        ensure!(length > 0, "it ended after {came:?}");
+        came.extend_from_slice(&buffer[..length]);
+    }
+    ensure!(came == text, "{came:?} came");
+    Ok(())
+}
