@@ -65,8 +65,11 @@ fn a_peer_with_another_key_is_told_nothing_and_nothing_else_suffers() -> Result<
     let to = (contest.vip().ip(), SESSIONS).into();
     let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
     for host in 0..2 {
-        let status = contest.tandem(host).status_json()?["sync"].to_string();
-        ensure!(status.contains("another key"), "{status}");
+        until("the other key to be told of", PATIENCE, || {
+            let status = contest.tandem(host).status_json()?["sync"].to_string();
+            ensure!(status.contains("another key"), "{status}");
+            Ok(())
+        })?;
         let metrics = contest.tandem(host).scrape_metrics()?;
         ensure!(metrics.contains("tandem_sync_connected 0\n"), "{metrics}");
     }
