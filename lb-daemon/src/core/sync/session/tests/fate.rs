@@ -287,6 +287,10 @@ impl World {
             }
             self.wake(loser);
             self.hosts[loser].tables.serving.remove(group);
+            // What the winner still has to say of a client that has come to both may take away what
+            // the loser made for it, until the next repair.
+            let made = |tuple: &Tuple| usize::from(tuple.source.port() / 1000) == loser + 1;
+            self.hosts[loser].known.retain(|tuple| group_of(tuple.bind) != group || !made(tuple));
             let tables = &self.hosts[winner].tables;
             self.live.retain(|&key, live| {
                 if group_of(key.1) != group || live.at == winner {

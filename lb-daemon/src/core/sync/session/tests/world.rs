@@ -149,6 +149,12 @@ impl World {
         if self.linked {
             self.say(format_args!("unlinked: {why}"));
         }
+        // What was under way to a new master does not come in time.
+        for (number, group) in [(0, "a"), (0, "b"), (1, "a"), (1, "b")] {
+            if self.split.is_none() && self.hosts[number].tables.serving.contains(group) {
+                self.drop_unknown(number, group);
+            }
+        }
         self.linked = false;
         self.links_at = self.now + milli(200 + self.random.below(1800));
     }
