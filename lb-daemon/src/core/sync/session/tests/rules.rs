@@ -93,10 +93,40 @@ fn the_loser_of_a_split_brain_tells_what_it_has_before_it_forgets() {
     pair.open(1, tuple(2, 1, 2001));
     pair.serve(1, &[]);
     pair.connect();
+    // The winner tells all it has while the loser cannot say a word.
+    for _ in 0..10 {
+        pair.poll(0, 10);
+        assert_eq!(pair.hear(1), None);
+        pair.poll(1, 0);
+        assert_eq!(pair.hear(0), None);
+    }
+    assert!(pair.tables[1].has(&tuple(1, 1, 2000)));
     pair.settle();
     let both = BTreeSet::from([tuple(1, 1, 2000), tuple(2, 1, 1000)]);
     assert_eq!(pair.tables[0].open(), both);
     assert_eq!(pair.tables[1].open(), both);
+}
+
+#[test]
+fn what_was_not_acknowledged_before_a_cut_is_told_after_it_by_who_serves_no_longer() {
+    let mut pair = in_sync();
+    pair.open(0, tuple(1, 1, 1000));
+    pair.poll(0, 10);
+    pair.serve(0, &[]);
+    pair.poll(0, 10);
+    pair.disconnect();
+    pair.serve(1, &["a", "b"]);
+    pair.poll(1, 0);
+    pair.connect();
+    pair.settle();
+    assert!(pair.tables[1].has(&tuple(1, 1, 1000)));
+    // But it is not told for ever.
+    pair.disconnect();
+    pair.said = [vec![], vec![]];
+    pair.connect();
+    pair.settle();
+    let is_transfer = |message: &Message| matches!(message, Message::TransferBegins { .. });
+    assert!(!pair.said[0].iter().any(is_transfer));
 }
 
 #[test]
