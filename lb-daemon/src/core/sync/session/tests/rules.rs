@@ -197,7 +197,7 @@ fn silence_is_broken_every_second_and_ends_a_conversation_after_five() {
     assert_eq!(pair.poll(0, 1), None);
     assert_eq!(pair.said[0], [Message::Alive]);
     let due = pair.sessions[0].next_deadline();
-    assert_eq!(due, pair.now + Duration::from_secs(1));
+    assert!(due <= pair.now + Duration::from_secs(1), "{due:?} is later than a second from now");
     pair.now += Duration::from_secs(4);
     assert_eq!(pair.poll(0, 1).as_deref(), Some("the peer has said nothing for 5 s"));
 }
