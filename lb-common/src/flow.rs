@@ -11,7 +11,7 @@
 use crate::{
     addr::{Address, Port},
     checksum::{TTL_DECREMENT, address_delta, combine, port_delta},
-    maps::Lease,
+    maps::{Lease, Settings},
 };
 
 /// The exact tuple of a packet as it arrives. Its order of source and destination tells the
@@ -342,6 +342,14 @@ pub const fn heard(group: u32, lease: &Lease, now: u64) -> u32 {
     // Longer than the clock of ticks goes round, perhaps.
     let ticks = (now - lease.since) >> 20;
     if ticks < ALWAYS as u64 { ticks as u32 } else { ALWAYS }
+}
+
+/// Whose lease says for how long a service's clients and backends have been [`heard`]: that of its group,
+/// if another host serves the group's connections when this one does not. Without a peer that is told
+/// of connections, nobody goes on with them, and what is silent here is over: zero.
+#[inline(always)]
+pub const fn heard_group(settings: &Settings, terms: &Terms) -> u32 {
+    if settings.report == 1 { terms.group } else { 0 }
 }
 
 /// What [`heard`] says of addresses that this host has always had: no silence is longer.

@@ -36,7 +36,7 @@ use crate::{
     hooks::{self, Hooks},
     netlink::{Netlink, Ways},
     probe, stand_in,
-    sync::Sync,
+    sync::{Sync, ready_after},
     tracking::{self, ProcessWatcher},
 };
 
@@ -347,7 +347,7 @@ impl Runtime {
         status.uptime_seconds = self.started.elapsed().as_secs();
         status.config.path = self.path.display().to_string();
         status.config.last_error.clone_from(&self.last_error);
-        status.sync = self.sync.as_ref().map(Sync::view).transpose()?;
+        status.sync = self.sync.as_ref().map(Sync::view);
         status.interfaces = self
             .dataplane
             .attached()
@@ -424,9 +424,12 @@ impl Runtime {
         let hello = hello(config);
         match &self.sync {
             Some(sync) => sync.configure(peer, hello),
-            None => match self.start_sync(peer, hello) {
+            None => match self.start_sync(Arc::clone(&peer), hello) {
                 Ok(sync) => self.sync = Some(sync),
-                Err(error) => error!("connections are not kept on the peer, too: {error:#}"),
+                Err(error) => {
+                    error!("connections are not kept on the peer, too: {error:#}");
+                    ready_after(peer.preempt_wait, self.events.clone());
+                }
             },
         }
     }

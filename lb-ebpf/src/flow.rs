@@ -7,7 +7,7 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET,
-        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, is_closed, is_expired,
+        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, heard_group, is_closed, is_expired,
         is_half_open, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
@@ -150,9 +150,11 @@ pub fn reap<F: Family>(number: u32) -> bool {
         let client = silence(&*this, now_ticks);
         let server = pair.map_or(client, |pair| silence(&*pair, now_ticks));
         let Some(terms) = maps::TERMS.get((*this).service.into()) else { return false };
-        let Some(lease) = maps::LEASES.get(terms.group) else { return false };
+        let Some(settings) = maps::SETTINGS.get(0) else { return false };
+        let group = heard_group(settings, terms);
+        let Some(lease) = maps::LEASES.get(group) else { return false };
         let age = age(now_ticks, created(life));
-        let heard = heard(terms.group, lease, now);
+        let heard = heard(group, lease, now);
         let is_over =
             number & REAP_ANYWAY != 0 || is_expired(state(life), age, client, server, terms, heard);
         is_over && end_and_tell::<F>(this, life)

@@ -21,9 +21,12 @@ use aya::{
 use lb_common::{
     addr::{V4, V6},
     flow::{
-        DEAD, Flow, Silence, Terms, age, born, created, heard, is_expired, limits, state, ticks,
+        DEAD, Flow, Silence, Terms, age, born, created, heard, heard_group, is_expired, limits,
+        state, ticks,
     },
-    maps::{Lease, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK},
+    maps::{
+        Lease, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK, Settings,
+    },
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -42,6 +45,7 @@ pub struct Reaper {
     v6: Table<V6>,
     terms: Array<MapData, Terms>,
     leases: Array<MapData, Lease>,
+    settings: Array<MapData, Settings>,
     hops: ClientHops,
     counts: Counts,
 }
@@ -132,6 +136,7 @@ impl Reaper {
             v6: Table::open(pins)?,
             terms: pins.open("TERMS")?,
             leases: pins.open("LEASES")?,
+            settings: pins.open("SETTINGS")?,
             hops: ClientHops::open(pins, turn)?,
             counts: Counts::open(pins)?,
         })
@@ -146,7 +151,9 @@ impl Reaper {
     pub fn sweep(&mut self) -> Result<Sweep> {
         let (start, processor) = (Instant::now(), processor()?);
         let now = monotonic()?;
-        let rules = (0..MAX_SERVICES).map(|n| self.rules(n, now)).collect::<Result<Vec<_>, _>>()?;
+        let settings = self.settings.get(&0, 0)?;
+        let rules = (0..MAX_SERVICES).map(|n| self.rules(n, &settings, now));
+        let rules = rules.collect::<Result<Vec<_>, _>>()?;
         let mut seen = Seen {
             entries: 0,
             backends: Marks::new(MAX_BACKENDS),
@@ -169,10 +176,11 @@ impl Reaper {
 
     /// What the connections of a service are judged by at the time `now`. A takeover meanwhile changes
     /// what the program finds, and it is the program that decides.
-    fn rules(&self, service: u32, now: u64) -> Result<Rules> {
+    fn rules(&self, service: u32, settings: &Settings, now: u64) -> Result<Rules> {
         let terms = self.terms.get(&service, 0)?;
-        let lease = self.leases.get(&terms.group, 0)?;
-        Ok(Rules { terms, heard: heard(terms.group, &lease, now) })
+        let group = heard_group(settings, &terms);
+        let lease = self.leases.get(&group, 0)?;
+        Ok(Rules { terms, heard: heard(group, &lease, now) })
     }
 }
 

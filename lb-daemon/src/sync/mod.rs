@@ -28,7 +28,10 @@ mod tests;
 use std::{
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{RecvTimeoutError, SyncSender},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -45,7 +48,7 @@ use crate::{
     config::Peer,
     core::{
         Event, PeerNews, SyncStatus,
-        sync::{Ends, Hello, Settings, Tables},
+        sync::{Ends, Hello, Settings, Tables, View},
     },
 };
 
@@ -53,13 +56,17 @@ use crate::{
 /// middle of a walk of the tables.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What people read when the thread has ended that nobody told to.
+const PANIC: &str = "the conversation with the peer has ended by a panic, which is on the standard \
+                     error output: only a new start helps";
+
 /// The sync thread. Dropping it [stops](Self::stop) the conversation.
 #[derive(Debug)]
 pub struct Sync {
     orders: UnboundedSender<Order>,
     thread: Option<JoinHandle<()>>,
-    /// What it answered last.
-    seen: Mutex<Option<SyncStatus>>,
+    /// What it answered last, or before that what everybody knows.
+    seen: Mutex<SyncStatus>,
 }
 
 /// What the thread is told.
@@ -104,6 +111,8 @@ impl Sync {
                 return Err(error).context("cannot wait for changes of the flow tables");
             }
         };
+        let seen = Mutex::new(not_begun(&peer));
+        let wait = peer.preempt_wait;
         let driver = {
             let _inside = runtime.enter();
             Driver::new(peer, hello, tables, wake, inbox, News::new(events.clone()))
@@ -111,16 +120,15 @@ impl Sync {
         let run = move || {
             let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(driver.run())));
             if result.is_err() {
-                let why = "the conversation with the peer has ended by a panic, which is on the \
-                           standard error output: only a new start helps";
-                let _ = events.send(Event::Peer(PeerNews::Failed { why: why.to_owned() }));
+                let _ = events.send(Event::Peer(PeerNews::Failed { why: PANIC.to_owned() }));
+                ready_after(wait, events);
             }
         };
         let thread = std::thread::Builder::new()
             .name("sync".to_owned())
             .spawn(run)
             .context("cannot start the sync thread")?;
-        Ok(Self { orders, thread: Some(thread), seen: Mutex::new(None) })
+        Ok(Self { orders, thread: Some(thread), seen })
     }
 
     /// Puts another configuration in force. The conversation goes on if nothing changed that both
@@ -130,18 +138,20 @@ impl Sync {
     }
 
     /// How it stands; if the thread is busy, how it stood when this was asked last.
-    ///
-    /// # Errors
-    ///
-    /// If the thread does not answer and never did.
-    pub fn view(&self) -> Result<SyncStatus> {
+    pub fn view(&self) -> SyncStatus {
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
         self.order(Order::View(reply));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(status) = answer.recv_timeout(PATIENCE) {
-            *seen = Some(status);
+        match answer.recv_timeout(PATIENCE) {
+            Ok(status) => *seen = status,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                let View { lag, totals, ready, .. } = std::mem::take(&mut seen.conversation);
+                let why = PANIC.to_owned();
+                seen.conversation = View { why, lag, totals, ready, ..View::default() };
+            }
         }
-        seen.clone().context("the sync thread does not answer")
+        seen.clone()
     }
 
     /// Tells the peer what it does not know yet, as far as it takes that within half a second, and
@@ -164,6 +174,25 @@ impl Drop for Sync {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Has this host wait no longer than that for connections of the peer's which nobody takes in: it may
+/// take over from a master that works then, as if the peer were not there.
+pub fn ready_after(wait: Duration, events: UnboundedSender<Event>) {
+    let run = move || {
+        std::thread::sleep(wait);
+        // The daemon's loop may end before.
+        let _ = events.send(Event::Sync { ready: true });
+    };
+    // Without a thread it goes on waiting, and serves only when there is no master.
+    let _ = std::thread::Builder::new().name("sync wait".to_owned()).spawn(run);
+}
+
+/// How it stands before the thread has said so.
+fn not_begun(peer: &Peer) -> SyncStatus {
+    let why = "it has only just begun".to_owned();
+    let conversation = View { why, ..View::default() };
+    SyncStatus { listen: peer.listen, peer: peer.peer, refused: 0, conversation }
 }
 
 /// Between which addresses the two talk.

@@ -493,6 +493,18 @@ fn nothing_expires_by_a_silence_that_was_not_heard() -> Result<()> {
 }
 
 #[test]
+fn what_is_silent_expires_without_a_lease_if_no_peer_goes_on_with_it() -> Result<()> {
+    shared(|world, n, replica| {
+        serve(world, n, Timeouts { client: SHORT, ..unlimited() })?;
+        tell(world, n.established())?;
+        replica.report(false)?;
+        world.lease(GROUP, None)?;
+        sweeps_away(world, 1)?;
+        counts(world, n, (0, 0, 0))
+    })
+}
+
+#[test]
 fn what_is_half_open_or_closed_goes_without_a_lease_too() -> Result<()> {
     shared(|world, n, replica| {
         serve(world, n, Timeouts { connect: SHORT, ..unlimited() })?;

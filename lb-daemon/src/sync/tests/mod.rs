@@ -200,6 +200,27 @@ fn a_reload_ends_the_conversation_only_if_it_must() {
     high.is_connected();
 }
 
+#[test]
+fn a_host_whose_conversation_ends_by_a_panic_says_so_and_does_not_wait_for_ever() {
+    let [low, high] = addresses();
+    let (tables, others) = (Shared::default(), Shared::default());
+    tables.get().serves = true;
+    tables.open(0..100);
+    others.get().dies_after = Some(50);
+    let _host = Host::start(low, high, &tables);
+    let impatient = Peer { preempt_wait: Duration::from_millis(300), ..config(high, low) };
+    let mut peer = Host::start_with(impatient, hello(high, low), &others);
+    peer.fails("ended by a panic");
+    wait("being ready", || {
+        peer.listen();
+        peer.ready == Some(true)
+    });
+    // Nobody has asked before.
+    let SyncStatus { listen, conversation, .. } = peer.view();
+    assert_eq!((listen, conversation.state), (high, Stage::Disconnected));
+    assert!(conversation.why.contains("ended by a panic"), "{}", conversation.why);
+}
+
 /// It may have been asked before there was an answer.
 #[test]
 fn the_view_says_why_there_is_no_conversation() {

@@ -17,6 +17,9 @@ use super::{
 
 /// How often the digests of the groups that are served are told.
 pub(super) const DIGESTS: Duration = Duration::from_secs(10);
+/// Room for so many messages is enough for the digests of however many groups: less than a link has
+/// that nothing waits on.
+const DIGEST_ROOM: usize = 8;
 
 /// Both halves of a conversation.
 #[derive(Debug)]
@@ -185,7 +188,8 @@ impl Talk {
         now: Instant,
         out: &mut Vec<Message>,
     ) {
-        if now < self.sender.digests || end - out.len() < serving.len() {
+        // They are short: where there is room for some messages, there is for those of all groups.
+        if now < self.sender.digests || end - out.len() < serving.len().min(DIGEST_ROOM) {
             return;
         }
         self.sender.digests = now + DIGESTS;

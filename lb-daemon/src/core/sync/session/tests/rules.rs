@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     super::super::{Change, Conflict, Message, Scope, Tables},
-    super::{Stage, limits::Limits},
+    super::{PEER_GONE, Stage, limits::Limits, talk::DIGESTS},
     limits, milli,
     pair::{Pair, connection, tuple},
     settings,
@@ -220,6 +220,21 @@ fn a_difference_is_found_and_repaired() {
     pair.pass(Duration::from_secs(11));
     assert_eq!(pair.view(1).totals.repaired, 2);
     assert_eq!(pair.tables[0].open(), pair.tables[1].open());
+}
+
+#[test]
+fn digests_of_more_groups_than_messages_go_at_a_time_are_told_when_they_are_due() {
+    let mut pair = in_sync();
+    let names: Vec<String> = (0..20).map(|number| format!("group {number}")).collect();
+    pair.serve(0, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    pair.settle();
+    pair.now += DIGESTS;
+    pair.hand(0, Message::Alive);
+    pair.said = [vec![], vec![]];
+    assert_eq!(pair.poll(0, limits().unacked), None);
+    let is_digest = |message: &&Message| matches!(message, Message::Digest { .. });
+    assert_eq!(pair.said[0].iter().filter(is_digest).count(), names.len());
+    assert!(pair.sessions[0].next_deadline() > pair.now, "it asks to be called all the time");
 }
 
 #[test]
