@@ -113,7 +113,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("waits 42s more"), "{text}");
-        let problem = "connections are on this host only, and would end with it, for 7s:";
+        let problem = "connections are on one host only, and would end with it, for 7s:";
         assert!(text.contains(&format!(" ! {problem}\n     {why}\n")), "{text}");
     }
 }

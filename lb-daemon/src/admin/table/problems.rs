@@ -83,9 +83,7 @@ fn peer_missing(sync: &SyncStatus) -> Option<Problem> {
         let since = units::duration(view.since_seconds);
         Problem {
             details: vec![view.why.clone()],
-            ..warn(format!(
-                "connections are on this host only, and would end with it, for {since}:"
-            ))
+            ..warn(format!("connections are on one host only, and would end with it, for {since}:"))
         }
     })
 }
