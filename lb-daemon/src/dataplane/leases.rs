@@ -177,9 +177,13 @@ impl<'a> Words<'a> {
         let now = monotonic_now();
         if end > now && before <= now {
             self.since.store(now, Ordering::SeqCst);
-            let until = if grace == 0 { 0 } else { now.saturating_add(grace) };
-            self.grace.store(until, Ordering::SeqCst);
+            self.begin_grace(now, grace);
         }
+    }
+
+    fn begin_grace(&self, now: u64, grace: u64) {
+        let until = if grace == 0 { 0 } else { now.saturating_add(grace) };
+        self.grace.store(until, Ordering::SeqCst);
     }
 }
 
@@ -239,6 +243,12 @@ impl group::Leases for Leases {
         };
         let found = lease.end.load(Ordering::SeqCst);
         if found == written { Ok(()) } else { Err(lost(found)) }
+    }
+
+    fn doubt(&mut self, group: u16) {
+        if let Some(lease) = self.words(group) {
+            lease.begin_grace(monotonic_now(), self.grace.get());
+        }
     }
 
     fn end_others(&mut self, groups: &[(u16, u64)]) {

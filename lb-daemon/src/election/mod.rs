@@ -224,6 +224,8 @@ mod tests {
             Ok(())
         }
 
+        fn doubt(&mut self, _: u16) {}
+
         fn end_others(&mut self, _: &[(u16, u64)]) {}
     }
 

@@ -281,7 +281,12 @@ impl Seat {
             match channel.receive() {
                 // Discarded and counted there.
                 Ok(Some(Err(_))) => {}
-                Ok(Some(Ok(received))) => self.input(Input::Advert(received), now, hands),
+                Ok(Some(Ok(received))) => {
+                    self.input(Input::Advert(received), now, hands);
+                    if self.machine.as_ref().is_some_and(Group::is_disputed) {
+                        hands.leases().doubt(self.number);
+                    }
+                }
                 Ok(None) => return,
                 Err(_) => {
                     self.look_at = now;

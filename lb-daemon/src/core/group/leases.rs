@@ -36,6 +36,11 @@ pub trait Leases: Send {
     /// If it does not.
     fn check(&self, group: u16) -> Result<(), Lost>;
 
+    /// Has packets that belong to no connection of the group dropped for a while, rather than
+    /// answered: another host has served it too, and may have connections that this one does not
+    /// know yet. As after every takeover.
+    fn doubt(&mut self, group: u16);
+
     /// Ends all leases but those of these groups, each with its election.
     fn end_others(&mut self, groups: &[(u16, u64)]);
 }

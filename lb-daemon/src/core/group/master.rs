@@ -140,6 +140,11 @@ impl Group {
         out.push(Output::Lease(Some(mastery.lease)));
     }
 
+    /// Whether this host is master, and hears another one that is master too.
+    pub const fn is_disputed(&self) -> bool {
+        matches!(&self.state, State::Master(mastery) if mastery.conflict.is_some())
+    }
+
     /// Has a master stop serving and say so (RFC 9568, 6.4.3: priority 0).
     pub(super) fn bid_farewell(&mut self, out: &mut Vec<Output>) {
         if matches!(self.state, State::Master(_)) {

@@ -26,8 +26,8 @@ use crate::{
     dataplane::{family::Family, leases::monotonic_now, pins::Pins, table::FlowTable},
 };
 
-/// Connections whose way to the client is looked for once more in one go.
-const REPAIRS: usize = 1024;
+/// Connections whose way to the client is looked for once more in one go: a tenth of a second's work.
+const REPAIRS: usize = 1 << 16;
 
 /// A family's table, and what is to be known of its places.
 pub(super) struct Side<A: Family> {
@@ -243,8 +243,14 @@ impl<A: Family> Side<A> {
                 orders.push(orders::enter(&Keys::of(&flow), &connection, numbers, hop, ADOPT));
             }
         }
+        let result = orders::carry_out(desk.programs, &mut orders);
+        if result.is_ok() {
+            for order in orders.iter().filter(|order| order.order == ADOPT_KNOWN) {
+                astray.remove(&order.place);
+            }
+        }
         self.astray = Some(astray);
-        orders::carry_out(desk.programs, &mut orders)
+        result
     }
 
     /// Whether the way to this forward entry's client is not known.

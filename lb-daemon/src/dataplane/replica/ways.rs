@@ -20,7 +20,7 @@ pub type FindWay = Box<dyn FnMut(IpAddr) -> Option<NextHop> + Send>;
 /// How long a way is taken for granted. A client's first packet shows the right one anyway.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// How long to wait before the kernel is asked again for one that it did not know.
-const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+const UNKNOWN_FOR: Duration = Duration::from_millis(200);
 /// Clients whose ways are remembered.
 const REMEMBERED: usize = 1 << 16;
 /// How long the kernel is asked in one go: nobody waits for long, and numbers that were found stay

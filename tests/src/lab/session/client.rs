@@ -59,9 +59,8 @@ impl Sessions {
             turns(load.active, load.bulk, BULK, BULK_PERIOD),
         ];
         let (orders, taken) = mpsc::channel();
-        let active = load.active;
         let talking =
-            Talking { epoll, talks, turns, active, began: Instant::now(), record: vec![] };
+            Talking { epoll, talks, turns, load: *load, began: Instant::now(), record: vec![] };
         let thread = Some(thread::spawn(move || talking.go_on(&taken)));
         Ok(Self { orders: Some(orders), thread, count: load.total() })
     }
@@ -119,7 +118,7 @@ struct Talking {
     /// The active ones first, then bulk, idle, and pushed.
     talks: Vec<Talk>,
     turns: [Turns; 2],
-    active: usize,
+    load: Load,
     began: Instant,
     record: Vec<u8>,
 }
@@ -202,8 +201,11 @@ impl Talking {
             outcome.corrupted += talk.corrupted;
             let longest = std::mem::take(&mut talk.longest);
             match &talk.lost {
-                Some(why) => *outcome.lost.entry(why.clone()).or_default() += 1,
-                None if nth < self.active => outcome.stalls.push(longest),
+                Some(why) => {
+                    let kind = self.load.kind(nth);
+                    *outcome.lost.entry(format!("{why} ({kind})")).or_default() += 1;
+                }
+                None if nth < self.load.active => outcome.stalls.push(longest),
                 None => {}
             }
         }

@@ -38,6 +38,19 @@ impl Load {
     pub const fn total(&self) -> usize {
         self.active + self.idle + self.pushed + self.bulk
     }
+
+    /// The kind of one of them: the active ones come first.
+    fn kind(&self, nth: usize) -> &'static str {
+        let counts = [self.active, self.bulk, self.idle, self.pushed];
+        let mut left = nth;
+        for (kind, count) in ["active", "bulk", "idle", "pushed"].into_iter().zip(counts) {
+            if left < count {
+                return kind;
+            }
+            left -= count;
+        }
+        "of no kind"
+    }
 }
 
 /// Bytes of a record.

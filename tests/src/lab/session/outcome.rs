@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 pub struct Outcome {
     /// How many there were in all.
     pub sessions: usize,
-    /// How many ended although nobody had closed them, by the kind of the error; `Silent` are those
-    /// on which nothing more came.
+    /// How many ended although nobody had closed them, by the kind of the error and that of the
+    /// session, such as `ConnectionReset (idle)`; `Silent` are those on which nothing more came.
     pub lost: BTreeMap<String, usize>,
     /// Bytes that came and were others than those sent.
     pub corrupted: u64,

@@ -65,8 +65,11 @@ fn a_peer_with_another_key_is_told_nothing_and_nothing_else_suffers() -> Result<
     let to = (contest.vip().ip(), SESSIONS).into();
     let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
     for host in 0..2 {
-        let status = contest.tandem(host).status_json()?["sync"].to_string();
-        ensure!(status.contains("another key"), "{status}");
+        until("the other key to be told of", PATIENCE, || {
+            let status = contest.tandem(host).status_json()?["sync"].to_string();
+            ensure!(status.contains("another key"), "{status}");
+            Ok(())
+        })?;
         let metrics = contest.tandem(host).scrape_metrics()?;
         ensure!(metrics.contains("tandem_sync_connected 0\n"), "{metrics}");
     }
@@ -206,8 +209,8 @@ fn after_ten_seconds_apart_sessions_go_on_or_are_reset() -> Result<()> {
         );
         assert_eq!(outcome.corrupted, 0);
         // A client that never says anything is told nothing; its server is.
-        let silent = outcome.lost.get("Silent").copied().unwrap_or_default();
-        ensure!(silent <= LOAD.pushed, "some hang: {:?}", outcome.lost);
+        let hangs = |kind: &str| kind.starts_with("Silent") && kind != "Silent (pushed)";
+        ensure!(!outcome.lost.keys().any(|kind| hangs(kind)), "some hang: {:?}", outcome.lost);
     }
     // And from now on all is well again.
     let mut survival = survival;

@@ -39,7 +39,7 @@ const ALIVE: Duration = Duration::from_secs(1);
 /// A peer that has said nothing for this long is gone.
 pub const PEER_GONE: Duration = Duration::from_secs(5);
 /// How often the tables are asked to look for what was missing.
-const REPAIR: Duration = Duration::from_secs(1);
+const REPAIR: Duration = Duration::from_millis(250);
 
 /// What an operator decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

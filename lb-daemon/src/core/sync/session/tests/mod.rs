@@ -9,9 +9,12 @@ use std::{
 use super::{super::Hello, Settings, VERSIONS, limits::Limits};
 
 mod digests;
+mod fate;
 mod greeting;
 mod model;
 mod pair;
+// The one of the election, which is not to be seen from here.
+#[allow(clippy::duplicate_mod)]
 #[path = "../../../group/tests/pair/random.rs"]
 mod random;
 mod rules;
