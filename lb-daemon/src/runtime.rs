@@ -444,7 +444,8 @@ impl Runtime {
 
     /// Listing the host's addresses takes a while, and the loop does not wait for it.
     fn warn_of_absent_addresses(&self) {
-        let services = self.config.services.iter();
+        // A group's addresses come and go with it.
+        let services = self.config.services.iter().filter(|service| service.group.is_none());
         let owners: BTreeMap<IpAddr, String> =
             services.flat_map(|s| s.bind.iter().map(|bind| (bind.ip(), s.name.clone()))).collect();
         let interface = self.config.global.interfaces.first().cloned().unwrap_or_default();

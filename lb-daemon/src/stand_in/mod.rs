@@ -113,7 +113,7 @@ pub async fn run(plan: Plan) -> Result<()> {
         }
         let Some(since) = since else { continue };
         if place.is_superfluous() {
-            info!("no longer needed");
+            info!("no longer standing in for the daemon");
             break None;
         }
         // One that is there, but does not know yet how this host is, is waited for.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::core::{
     Status, SyncStatus,
+    group::Role,
     sync::{Stage, Totals},
 };
 
@@ -30,24 +31,27 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
     ]);
     let Totals { changes_sent, changes_received, transfers_sent, transfers_received, .. } =
         view.totals;
-    let lag = view.lag.last_seconds.map_or_else(
-        || "no change yet".to_owned(),
-        |seconds| format!("lag {:.1} ms", seconds * 1000.0),
-    );
+    let lag = view.lag.last_seconds.map_or_else(String::new, |seconds| {
+        format!(", the last one in {:.1} ms", seconds * 1000.0)
+    });
     grid.free([Cell::from(format!(
-        "  {lag}, {} changes wait; told {} changes and {} transfers, heard {} and {}",
-        units::exact(view.queue.changes),
+        "  changes: {} sent{lag}, {} waiting, {} received; transfers: {} sent, {} received",
         units::exact(changes_sent),
-        transfers_sent,
+        units::exact(view.queue.changes),
         units::exact(changes_received),
-        transfers_received,
+        units::exact(transfers_sent),
+        units::exact(transfers_received),
     ))]);
     if !view.why.is_empty() {
         grid.free([Cell::from(format!("  └ {}", view.why))]);
     }
-    if let Some(not_ready) = &view.not_ready {
+    // A host that is master of everything has nothing to take back.
+    let is_backup = status.groups.iter().any(|group| group.role != Role::Master);
+    if let Some(not_ready) = view.not_ready.as_ref().filter(|_| is_backup) {
         let at_most = units::duration(not_ready.at_most_seconds);
-        let text = format!("  └ takes over from no working master for {at_most} at most");
+        let text = format!(
+            "  └ waits {at_most} more for the peer's connections before it takes a group back without"
+        );
         grid.free([Cell::new(&text, Tone::Warn)]);
     }
     for notice in &view.notices {
@@ -92,7 +96,7 @@ mod tests {
         let text = shown(view.clone());
         for expected in [
             "PEER  10.4.4.2:5405 (lb2)  in sync 7s\n",
-            "lag 1.2 ms, 3 changes wait; told 12,345 changes and 0 transfers, heard 0 and 0\n",
+            "changes: 12,345 sent, the last one in 1.2 ms, 3 waiting, 0 received; transfers: 0 sent, 0 received\n",
             "only this host has the groups b",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
@@ -108,6 +112,8 @@ mod tests {
             text.contains("not connected 7s\n") && text.contains(&format!("  └ {why}\n")),
             "{text}"
         );
-        assert!(text.contains("for 42s at most"), "{text}");
+        assert!(text.contains("waits 42s more"), "{text}");
+        let problem = "connections are on one host only, and would end with it, for 7s:";
+        assert!(text.contains(&format!(" ! {problem}\n     {why}\n")), "{text}");
     }
 }

@@ -76,12 +76,15 @@ fn group_in_fault(group: &GroupStatus) -> Option<Problem> {
     })
 }
 
-/// Connections end with this host.
+/// Connections would end with this host.
 fn peer_missing(sync: &SyncStatus) -> Option<Problem> {
     let view = &sync.conversation;
     matches!(view.state, Stage::Disconnected | Stage::Refused).then(|| {
         let since = units::duration(view.since_seconds);
-        warn(format!("no connection to the peer at {} for {since}: {}", sync.peer, view.why))
+        Problem {
+            details: vec![view.why.clone()],
+            ..warn(format!("connections are on one host only, and would end with it, for {since}:"))
+        }
     })
 }
 

@@ -114,7 +114,8 @@ impl Session {
             limits: Limits::REAL,
             link: Link::Down { refused: false },
             since: now,
-            why: "there was no connection yet".to_owned(),
+            why: "no connection yet: does the peer run, and do firewalls let [sync] through?"
+                .to_owned(),
             peer: None,
             notices: Vec::new(),
             serving: BTreeSet::new(),
