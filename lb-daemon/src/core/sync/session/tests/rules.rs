@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     super::super::{Change, Conflict, Message, Scope, Tables},
-    super::{PEER_GONE, Stage, limits::Limits, talk::DIGESTS},
+    super::{Stage, limits::Limits, talk::DIGESTS},
     limits, milli,
     pair::{Pair, connection, tuple},
     settings,
