@@ -50,7 +50,7 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
     if let Some(not_ready) = view.not_ready.as_ref().filter(|_| is_backup) {
         let at_most = units::duration(not_ready.at_most_seconds);
         let text = format!(
-            "  └ waits {at_most} more for the peer's connections before it takes a group back without"
+            "  └ waits {at_most} more for the peer's connections before it takes a group back without them"
         );
         grid.free([Cell::new(&text, Tone::Warn)]);
     }
