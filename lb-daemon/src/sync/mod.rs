@@ -148,7 +148,7 @@ impl Sync {
             Err(RecvTimeoutError::Disconnected) => {
                 let View { lag, totals, ready, .. } = std::mem::take(&mut seen.conversation);
                 let why = PANIC.to_owned();
-                seen.conversation = View { why, lag, totals, ready, ..View::default() };
+                seen.conversation = View { why, ready, lag, totals, ..View::default() };
             }
         }
         seen.clone()
