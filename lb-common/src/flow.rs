@@ -523,14 +523,23 @@ mod tests {
     #[test]
     fn a_group_is_heard_from_the_takeover_to_the_end_of_its_lease() {
         const HOUR: u64 = 3_600_000_000_000;
-        let lease = Lease { end: 3 * HOUR, since: HOUR, grace: 0 };
+        let lease = Lease { end: 3 * HOUR, since: HOUR, ..Lease::default() };
         assert_eq!(heard(5, &lease, HOUR), 0);
         assert_eq!(heard(5, &lease, 2 * HOUR), ticks(HOUR));
         assert_eq!(heard(5, &lease, 3 * HOUR), 0, "the lease has ended");
         assert_eq!(heard(5, &lease, HOUR - 1), 0, "another processor's clock");
         assert_eq!(heard(0, &Lease::default(), HOUR), ALWAYS, "shared with nobody");
-        let years = Lease { end: u64::MAX, since: 1, grace: 0 };
+        let years = Lease { end: u64::MAX, since: 1, ..Lease::default() };
         assert_eq!(heard(5, &years, 100_000 * HOUR), ALWAYS, "longer than ticks can say");
+    }
+
+    #[test]
+    fn a_group_that_no_peer_is_told_of_is_always_heard() {
+        let terms = Terms { group: 5, ..TERMS };
+        let settings = |report| Settings { report, ..Settings::default() };
+        assert_eq!(heard_group(&settings(1), &terms), 5);
+        assert_eq!(heard_group(&settings(0), &terms), 0);
+        assert_eq!(heard(0, &Lease::default(), 1), ALWAYS);
     }
 
     #[test]
