@@ -104,7 +104,7 @@ enum Verb {
     ///
     /// This host gives the group up at once, and takes it back only if the other one is gone. To be
     /// run on the host that is its master. Established connections go on with the other host if it has
-    /// them, by [sync]: `tandem status` says there whether the two are in sync.
+    /// them, by `[sync]`: `tandem status` says there whether the two are in sync.
     Failover {
         /// Name of the group.
         group: String,
@@ -114,7 +114,7 @@ enum Verb {
     },
     /// Stop the running daemon for good: hand its groups over, and forward nothing any more.
     ///
-    /// Connections of groups go on with the other host if it has them, by [sync]; all others end.
+    /// Connections of groups go on with the other host if it has them, by `[sync]`; all others end.
     ///
     /// SIGTERM does not do that: it has the daemon end to be started again, and somebody stands in
     /// for it for half a minute.

@@ -7,8 +7,8 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET,
-        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, heard_group, is_closed, is_expired,
-        is_half_open, state, ticks,
+        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, heard_group, is_closed,
+        is_expired, is_half_open, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
