@@ -15,6 +15,9 @@ use crate::{
     world::World,
 };
 
+/// How often it tells something at least.
+const ROUNDS: u32 = 100;
+
 /// Tells of connections in both families until it is to stop; of such as the generator's packets may
 /// belong to.
 pub(super) fn talk(world: &World, nets: &[Net; 2], seed: u64, stop: &AtomicBool) -> Result<()> {
@@ -25,8 +28,10 @@ pub(super) fn talk(world: &World, nets: &[Net; 2], seed: u64, stop: &AtomicBool)
         replica.report(true)?;
         replicas.push(replica);
     }
-    let mut entered = 0;
-    while !stop.load(Ordering::Relaxed) {
+    let (mut entered, mut rounds) = (0, 0);
+    // Where the programs take long to load, the packets are through by now.
+    while rounds < ROUNDS || !stop.load(Ordering::Relaxed) {
+        rounds += 1;
         let which = random.below(nets.len());
         let orders: Vec<Order> =
             (0..=random.below(ADOPT_BATCH - 1)).map(|_| order(nets, which, &mut random)).collect();
