@@ -25,6 +25,15 @@ fn enter(contest: &mut Contest, host: usize, seconds: u64, lines: &str) -> Resul
     contest.enter_as(host, Box::new(tandem))
 }
 
+/// Two of them, the first of which is the master.
+fn pair() -> Result<Contest> {
+    let mut contest = Contest::new(election(), 0)?;
+    for host in 0..2 {
+        enter(&mut contest, host, ENOUGH, "")?;
+    }
+    Ok(contest)
+}
+
 fn lasting(settings: Settings, seconds: u64) -> Settings {
     let environment = vec![("TANDEM_STAND_IN_SECONDS", PathBuf::from(seconds.to_string()))];
     let surroundings = Surroundings { environment, sees_processes: true };
@@ -242,10 +251,7 @@ timeout = \"3s\"
 
 #[test]
 fn who_stands_in_gives_up_a_group_that_the_next_daemon_does_not_have() -> Result<()> {
-    let mut contest = Contest::new(election(), 0)?;
-    for host in 0..2 {
-        enter(&mut contest, host, ENOUGH, "")?;
-    }
+    let mut contest = pair()?;
     contest.tandem(0).suspend()?;
     contest.tandem(0).configure(&lasting(Settings::of_pair(""), ENOUGH))?;
     let at = SystemTime::now();
@@ -257,10 +263,7 @@ fn who_stands_in_gives_up_a_group_that_the_next_daemon_does_not_have() -> Result
 
 #[test]
 fn detaching_ends_who_stands_in() -> Result<()> {
-    let mut contest = Contest::new(election(), 0)?;
-    for host in 0..2 {
-        enter(&mut contest, host, ENOUGH, "")?;
-    }
+    let mut contest = pair()?;
     contest.tandem(0).suspend()?;
     contest.only_master(0)?;
     let at = SystemTime::now();
@@ -272,10 +275,7 @@ fn detaching_ends_who_stands_in() -> Result<()> {
 
 #[test]
 fn who_stands_in_ends_when_the_next_daemon_has_other_maps() -> Result<()> {
-    let mut contest = Contest::new(election(), 0)?;
-    for host in 0..2 {
-        enter(&mut contest, host, ENOUGH, "")?;
-    }
+    let mut contest = pair()?;
     contest.tandem(0).suspend()?;
     let rename = "cd /sys/fs/bpf/tandem && mv * 0123456789abcdef";
     contest.twin(0).command("sh").args(["-c", rename]).run()?;
