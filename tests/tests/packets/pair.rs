@@ -359,6 +359,10 @@ fn a_group_is_served_while_its_lease_runs_and_grace_ends_once() -> Result<()> {
         two.serve()?;
         let after = two.world.decide(n.client().plain())?.verdict;
         ensure!(after == ResetNoFlow, "{after:?}");
+        two.world.doubt(two.group);
+        let doubted = two.world.decide(n.client().plain())?.verdict;
+        ensure!(doubted == DropNoFlow, "{doubted:?}");
+        two.replica.end_grace(GROUP);
         two.world.lease(two.group, None)?;
         ensure!(two.replica.serving().is_empty());
         two.serve()?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_common::verdict::{Action, Verdict};
 use lb_daemon::{
     config::{Global, Peer, XdpMode},
-    core::{Counters, Desired, TableStatus},
+    core::{Counters, Desired, TableStatus, group::Leases as _},
     dataplane::{
         CounterReader, Dataplane, Ender, FindWay, Leases, Program, Reaper, Replica, Simulated,
         XdpAction,
@@ -103,6 +103,11 @@ impl World {
     /// Sets until when a group is served, or that it is not.
     pub(crate) fn lease(&self, group: u16, until: Option<Instant>) -> Result<()> {
         self.leases.lock().expect("no panic").set(group, until).context("no such group")
+    }
+
+    /// Has the group doubted: another host serves it, too.
+    pub(crate) fn doubt(&self, group: u16) {
+        self.leases.lock().expect("no panic").doubt(group);
     }
 
     /// Has the program decide on a frame, without a look at the counters.

@@ -68,13 +68,16 @@ fn the_winner_of_a_conflict_announces_at_once_and_reports_when_it_is_over() {
         bench.until_due();
     }
     bench.pass(millis(500));
+    assert!(!bench.group.is_disputed());
     assert_eq!(line(&bench.hear(20, advert(50))), "send 100, lease, announce");
+    assert!(bench.group.is_disputed());
     bench.pass(millis(500));
     assert_eq!(line(&bench.hear(20, advert(50))), "send 100, lease", "announced just before");
     bench.pass(millis(500));
     assert_eq!(line(&bench.tell(Input::Tick)), "announce");
     bench.pass(millis(1500));
     assert_eq!(line(&bench.tell(Input::Tick)), "send 100, lease, announce, MASTER");
+    assert!(!bench.group.is_disputed());
     let last = bench.group.transitions().last().expect("it was noted").transition.clone();
     assert_eq!((last.from, last.to), (Role::Master, Role::Master));
     assert_eq!(last.why, "10.0.0.20 took itself for the master, and no longer does");
