@@ -101,7 +101,8 @@ impl World {
         state.known.insert(tuple);
         // A translation that is used again is another connection.
         self.hosts[1 - number].known.remove(&tuple);
-        if self.live.insert((client, bind), Live { connection, at: number }).is_some() {
+        let live = Live { connection, at: number, is_idle: self.random.chance(30) };
+        if self.live.insert((client, bind), live).is_some() {
             self.watch.tally.doubles += 1;
         }
         self.watch.tally.opened += 1;
@@ -236,14 +237,15 @@ impl World {
         self.watch.tally.survivors += survivors.count() as u64;
     }
 
-    /// Nobody will tell this host of what it does not have: those connections are lost. None must be
-    /// that it has had.
+    /// Nobody tells this host in time of what it does not have: those connections that send something are
+    /// lost. None must be that it has had.
     pub(super) fn drop_unknown(&mut self, number: usize, group: &str) {
         let host = &self.hosts[number];
         let mut lost = Vec::new();
         for (&key, live) in &self.live {
             let tuple = &live.connection.tuple;
-            if live.at == number && group_of(tuple.bind) == group && !host.tables.has(tuple) {
+            let is_missed = group_of(tuple.bind) == group && !host.tables.has(tuple);
+            if live.at == number && is_missed && !live.is_idle {
                 lost.push(key);
             }
         }

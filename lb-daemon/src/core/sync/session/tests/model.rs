@@ -62,6 +62,13 @@ impl Model {
         key.is_some_and(|&key| self.get(key).is_some_and(is_open))
     }
 
+    /// Whether another open connection has the client's addresses or the way back of this one.
+    pub(super) fn is_in_the_way_of(&self, tuple: &Tuple) -> bool {
+        let is_other = |found: &Connection| found.tuple != *tuple && is_open(found);
+        self.get(key(tuple)).is_some_and(is_other)
+            || (self.is_taken(tuple.backend, tuple.source) && !self.has(tuple))
+    }
+
     /// All connections that are open.
     pub(super) fn open(&self) -> BTreeSet<Tuple> {
         self.places

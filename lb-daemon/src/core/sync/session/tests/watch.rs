@@ -31,6 +31,7 @@ pub(super) struct Tally {
     pub(super) full: u64,
     pub(super) settled: u64,
     pub(super) waits: u64,
+    pub(super) returned: u64,
 }
 
 /// The watcher.
@@ -147,6 +148,19 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// What one of two hosts knew that can talk with each other, both know in the end, unless another
+    /// connection is in the way.
+    pub(super) fn expect_on_both(&mut self, known: &[Tuple], hosts: &[Host; 2]) {
+        for tuple in known {
+            for (number, host) in hosts.iter().enumerate() {
+                let is_there = host.tables.has(tuple) || host.tables.is_in_the_way_of(tuple);
+                assert!(is_there || !self.is_large, "{number} was not told of {tuple:?}");
+            }
+        }
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         if thread::panicking() && !self.said.is_empty() {
@@ -173,6 +187,7 @@ impl Tally {
             self.conflicts,
             self.full,
             self.waits,
+            self.returned,
         ];
         assert!(self.timeouts > 0);
         assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");
