@@ -231,7 +231,7 @@ pub struct Adoption<A> {
     pub hop: u16,
     /// State bits of the connection: it is established.
     pub state: u8,
-    /// In: [`ADOPT`], [`ADOPT_OVER`] or [`FORGET`]. Out: the outcome.
+    /// In: [`ADOPT`], [`ADOPT_OVER`], [`FORGET`] or [`LEAD_BACK`]. Out: the outcome.
     pub order: u8,
 }
 
@@ -241,6 +241,10 @@ pub const ADOPT: u8 = 0;
 pub const ADOPT_OVER: u8 = 1;
 /// End the connection with this key and reverse key, if it is here. Nothing is reported.
 pub const FORGET: u8 = 2;
+/// Have what the backend of the connection with this key and reverse key sends go to its client by this
+/// hop, if the connection is here and no packet of the client's has shown another way. Nothing else of
+/// it is changed.
+pub const LEAD_BACK: u8 = 3;
 
 /// Outcome: the connection was entered, ...
 pub const ADOPT_NEW: u8 = 16;
@@ -252,7 +256,7 @@ pub const ADOPT_CONFLICT: u8 = 18;
 pub const ADOPT_FULL: u8 = 19;
 /// ... or (an order to forget) it was ended, ...
 pub const ADOPT_ENDED: u8 = 20;
-/// ... or (an order to forget) it is not here, ...
+/// ... or (an order to forget, or to lead back) it is not here, ...
 pub const ADOPT_ABSENT: u8 = 21;
 /// ... or the program met what it cannot explain.
 pub const ADOPT_FAILED: u8 = 22;

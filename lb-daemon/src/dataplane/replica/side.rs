@@ -18,7 +18,7 @@ use super::{
     orders::{self, Numbers},
     places::Places,
     scope::Within,
-    tuple::{Keys, connection, established},
+    tuple::{Keys, established},
     ways::Ways,
 };
 use crate::{
@@ -236,21 +236,17 @@ impl<A: Family> Side<A> {
                 astray.remove(&place);
                 continue;
             };
-            let connection = connection(&flow);
-            if let Some(hop) = desk.ways.hop(connection.tuple.client.ip())? {
-                let numbers = Numbers { service: flow.service, backend: flow.backend };
-                let hop = Some(hop);
-                orders.push(orders::enter(&Keys::of(&flow), &connection, numbers, hop, ADOPT));
+            let keys = Keys::of(&flow);
+            if let Some(hop) = desk.ways.hop(keys.tuple().client.ip())? {
+                // It may end before that, and must not be entered anew.
+                orders.push(orders::lead_back(&keys, hop));
             }
         }
-        let result = orders::carry_out(desk.programs, &mut orders);
-        if result.is_ok() {
-            for order in orders.iter().filter(|order| order.order == ADOPT_KNOWN) {
-                astray.remove(&order.place);
-            }
+        orders::carry_out(desk.programs, &mut orders)?;
+        for order in orders.iter().filter(|order| order.order == ADOPT_KNOWN) {
+            astray.remove(&order.place);
         }
-        self.astray = Some(astray);
-        result
+        Ok(())
     }
 
     /// Whether the way to this forward entry's client is not known.
