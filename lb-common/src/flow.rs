@@ -205,10 +205,13 @@ pub struct Change<A> {
 
 /// The handshake is complete.
 pub const CHANGE_ESTABLISHED: u32 = 1;
-/// Both sides have closed, or one has reset.
+/// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// An established connection was ended that was not closed: by expiry, or by the daemon.
+/// An established connection was ended that not both sides had closed: by expiry, by the daemon, or by a
+/// RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
+/// One side has closed: from now on, other timeouts apply.
+pub const CHANGE_HALF_CLOSED: u32 = 4;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.
@@ -310,6 +313,17 @@ pub const fn is_closed(state: u8) -> bool {
 #[inline(always)]
 pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
+}
+
+/// Whether a peer is to have a connection in this state open.
+///
+/// A RST alone is nothing to it. That may be forged, or out of the window of who receives it: then it
+/// ends nothing, and the next packets find the connection here as it was. One that was believed is
+/// followed by silence, which removes the entries after [`RESET_LINGER`], and of that the peer is told.
+#[inline(always)]
+pub const fn is_shared(state: u8) -> bool {
+    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
+    state & ESTABLISHED != 0 && state & BOTH != BOTH
 }
 
 /// How long each side of an established connection may be silent, in ticks.
@@ -552,6 +566,16 @@ mod tests {
         assert!(!is_closed(ESTABLISHED | SERVER_FIN));
         assert!(is_closed(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
         assert!(is_closed(RESET));
+    }
+
+    #[test]
+    fn a_peer_has_what_is_established_until_both_sides_have_closed() {
+        assert!(!is_shared(SYN_ACK));
+        assert!(is_shared(ESTABLISHED));
+        assert!(is_shared(ESTABLISHED | CLIENT_FIN));
+        assert!(is_shared(ESTABLISHED | RESET), "nobody may have believed it");
+        assert!(!is_shared(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
+        assert!(!is_shared(RESET), "it never was established");
     }
 
     #[test]
