@@ -91,7 +91,7 @@ pub trait Tables {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64>;
 
     /// Looks once more for the way to clients of adopted connections that it was not known for. To be
-    /// called a few times a second; takes some milliseconds as a rule, and a tenth of a second
+    /// called a few times a second; takes some milliseconds, so that it goes round within some seconds
     /// where there are very many.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ fn a_change_is_told_and_acknowledged() {
     let view = pair.view(0);
     assert_eq!(view.queue.changes, 0);
     assert_eq!(view.lag.last_seconds, Some(0.03));
-    assert_eq!(view.lag.p99_seconds, Some(0.05));
+    assert_eq!(view.lag.p99_seconds, Some(0.03));
     assert_eq!((view.totals.changes_sent, pair.view(1).totals.changes_received), (1, 1));
 }
 
