@@ -348,10 +348,11 @@ pub const fn limits(state: u8, terms: &Terms) -> Limits {
 
 /// For how long, in ticks, this host has heard what is sent to and from the addresses of a group, at
 /// the time `now` (monotonic clock, nanoseconds): since it serves the group, and not at all while it
-/// does not. [`ALWAYS`] for group number zero, which is this host's alone.
+/// does not. [`ALWAYS`] for group number zero, which is this host's alone, and for one that the peer
+/// does not have.
 #[inline(always)]
 pub const fn heard(group: u32, lease: &Lease, now: u64) -> u32 {
-    if group == 0 {
+    if group == 0 || lease.alone != 0 {
         return ALWAYS;
     }
     if lease.end <= now || lease.since >= now {
@@ -547,6 +548,8 @@ mod tests {
         assert_eq!(heard(5, &lease, 3 * HOUR), 0, "the lease has ended");
         assert_eq!(heard(5, &lease, HOUR - 1), 0, "another processor's clock");
         assert_eq!(heard(0, &Lease::default(), HOUR), ALWAYS, "shared with nobody");
+        let alone = Lease { alone: 1, ..Lease::default() };
+        assert_eq!(heard(5, &alone, HOUR), ALWAYS, "the peer does not have it");
         let years = Lease { end: u64::MAX, since: 1, ..Lease::default() };
         assert_eq!(heard(5, &years, 100_000 * HOUR), ALWAYS, "longer than ticks can say");
     }

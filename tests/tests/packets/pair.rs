@@ -349,6 +349,28 @@ fn nobody_is_taken_for_silent_before_the_takeover() -> Result<()> {
 }
 
 #[test]
+fn what_is_silent_is_over_where_nobody_serves_it_if_the_peer_does_not_have_the_group() -> Result<()>
+{
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        let mut desired = two.desired.clone();
+        let service = desired.services.get_mut(&two.service).context("the service")?;
+        (service.timeout.client, service.timeout.server) = (TIMEOUT, TIMEOUT);
+        two.world.apply(&desired)?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        two.replica.peer_has(&BTreeSet::from([GROUP.to_owned()]));
+        thread::sleep(TIMEOUT * 3);
+        let mut reaper = two.world.reaper()?;
+        ensure!(reaper.sweep()?.reaped == 0, "ended, though the other host may serve it");
+        two.replica.peer_has(&BTreeSet::from(["other".to_owned()]));
+        ensure!(reaper.sweep()?.reaped == 1, "nobody ever ends it");
+        Ok(())
+    })
+}
+
+#[test]
 fn who_waits_for_changes_is_woken_and_only_then() -> Result<()> {
     pair(|one, _, n| {
         one.serve()?;

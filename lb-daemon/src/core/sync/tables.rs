@@ -108,6 +108,13 @@ pub trait Tables {
     /// often: a lookup in memory.
     fn group(&self, bind: SocketAddr) -> Option<String>;
 
+    /// The peer takes part in these groups, by its own account. What is silent in another one is over by
+    /// the ordinary timeouts: nobody goes on with it while this host does not serve it. To be called a few
+    /// times a second: the groups of this host change too.
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        let _ = groups;
+    }
+
     /// The tables are whole: packets of this group without a flow need not be dropped any longer.
     fn end_grace(&mut self, group: &str);
 }

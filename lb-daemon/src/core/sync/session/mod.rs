@@ -191,6 +191,9 @@ impl Session {
         if now.saturating_duration_since(self.repaired) >= REPAIR {
             self.repaired = now;
             tables.repair()?;
+            if let Some(peer) = &self.peer {
+                tables.peer_has(&peer.groups);
+            }
         }
 
         match &mut self.link {

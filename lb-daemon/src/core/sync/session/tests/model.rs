@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) serving: BTreeSet<String>,
     /// Groups whose grace has not ended.
     pub(super) grace: BTreeSet<String>,
+    /// Groups that the peer has.
+    pub(super) peers: BTreeSet<String>,
     /// What was entered since this was last looked at.
     pub(super) entered: Vec<Tuple>,
     /// Whether what is adopted in a conflict is told apart. A broken one shows that the tests see it.
@@ -228,6 +230,10 @@ impl Tables for Model {
 
     fn group(&self, bind: SocketAddr) -> Option<String> {
         Some(group_of(bind).to_owned())
+    }
+
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        self.peers.clone_from(groups);
     }
 
     fn end_grace(&mut self, group: &str) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    super::super::{Change, Conflict, Message, Scope, Tables},
+    super::super::{Change, Conflict, Hello, Message, Scope, Tables},
     super::{Stage, limits::Limits, talk::DIGESTS},
     limits, milli,
     pair::{Pair, connection, tuple},
@@ -412,6 +412,24 @@ fn nonsense_ends_the_conversation() {
         assert!(why.is_some(), "{message:?}");
         assert_eq!(pair.view(0).state, Stage::Disconnected);
     }
+}
+
+#[test]
+fn the_tables_are_told_which_groups_the_peer_has_and_remember_it() {
+    let mut pair = in_sync();
+    pair.now += Duration::from_secs(1);
+    pair.settle();
+    assert_eq!(pair.tables[0].peers, groups(&["a", "b"]));
+    let hello = Hello { groups: groups(&["a"]), ..super::hello(1) };
+    pair.disconnect();
+    pair.sessions[1].configure(hello, settings());
+    pair.connect();
+    pair.now += Duration::from_secs(1);
+    pair.settle();
+    pair.disconnect();
+    pair.now += Duration::from_secs(1);
+    pair.poll(0, 0);
+    assert_eq!(pair.tables[0].peers, groups(&["a"]));
 }
 
 #[test]
