@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN, SYN_ACK};
+use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN, SYN_ACK, is_closed};
 
 use super::{
     super::super::{Change, Connection, Tuple},
@@ -27,7 +27,8 @@ impl World {
         }
         match what {
             0..500 => self.open(number),
-            500..700 => self.close(number),
+            500..530 => self.half_close(number),
+            530..700 => self.close(number),
             700..760 => self.purge(number),
             760..770 => self.expire(number),
             770..775 => {
@@ -123,6 +124,21 @@ impl World {
             connection.state |= self.random.pick(&[RESET, CLIENT_FIN | SERVER_FIN]);
             self.hosts[number].tables.happens(Change::Is(connection));
             self.live.remove(&key(&connection.tuple));
+        }
+    }
+
+    /// One side closes its half, and the other goes on.
+    fn half_close(&mut self, number: usize) {
+        if let Some(mut connection) = self.pick_live(number) {
+            connection.state |= self.random.pick(&[CLIENT_FIN, SERVER_FIN]);
+            self.hosts[number].tables.happens(Change::Is(connection));
+            if is_closed(connection.state) {
+                self.live.remove(&key(&connection.tuple));
+            } else {
+                let live = self.live.get_mut(&key(&connection.tuple)).expect("it was picked");
+                live.connection = connection;
+                self.watch.tally.half_closed += 1;
+            }
         }
     }
 

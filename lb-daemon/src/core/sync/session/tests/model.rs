@@ -72,13 +72,13 @@ impl Model {
     }
 
     /// All connections that are open.
+    pub(super) fn connections(&self) -> BTreeSet<Connection> {
+        self.places.iter().flatten().filter(|found| is_open(found)).copied().collect()
+    }
+
+    /// The same without their states.
     pub(super) fn open(&self) -> BTreeSet<Tuple> {
-        self.places
-            .iter()
-            .flatten()
-            .filter(|found| is_open(found))
-            .map(|found| found.tuple)
-            .collect()
+        self.connections().into_iter().map(|found| found.tuple).collect()
     }
 
     /// What the program does with a packet: a connection is established or closed, and reported.

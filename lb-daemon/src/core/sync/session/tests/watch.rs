@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, thread, time::Instant};
 
 use super::{
-    super::super::{Message, Tuple},
+    super::super::{Connection, Message, Tuple},
     model::group_of,
     settings,
     world::{Host, Live, World},
@@ -31,6 +31,7 @@ pub(super) struct Tally {
     pub(super) full: u64,
     pub(super) settled: u64,
     pub(super) waits: u64,
+    pub(super) half_closed: u64,
     pub(super) returned: u64,
 }
 
@@ -140,9 +141,9 @@ impl Watch {
             self.tally.conflicts += totals.conflicts;
             self.tally.full += totals.full;
         }
-        let [ours, theirs] = [hosts[0].tables.open(), hosts[1].tables.open()];
+        let [ours, theirs] = [hosts[0].tables.connections(), hosts[1].tables.connections()];
         if self.is_large {
-            let differ: BTreeSet<&Tuple> = ours.symmetric_difference(&theirs).collect();
+            let differ: BTreeSet<&Connection> = ours.symmetric_difference(&theirs).collect();
             assert!(differ.is_empty(), "differ in {differ:?}");
         }
     }
@@ -188,6 +189,7 @@ impl Tally {
             self.full,
             self.waits,
             self.returned,
+            self.half_closed,
         ];
         assert!(self.timeouts > 0);
         assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");
