@@ -205,10 +205,13 @@ pub struct Change<A> {
 
 /// The handshake is complete.
 pub const CHANGE_ESTABLISHED: u32 = 1;
-/// Both sides have closed, or one has reset.
+/// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// An established connection was ended that was not closed: by expiry, or by the daemon.
+/// An established connection was ended that not both sides had closed: by expiry, by the daemon, or by a
+/// RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
+/// One side has closed: from now on, other timeouts apply.
+pub const CHANGE_HALF_CLOSED: u32 = 4;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.
@@ -231,7 +234,7 @@ pub struct Adoption<A> {
     pub hop: u16,
     /// State bits of the connection: it is established.
     pub state: u8,
-    /// In: [`ADOPT`], [`ADOPT_OVER`] or [`FORGET`]. Out: the outcome.
+    /// In: [`ADOPT`], [`ADOPT_OVER`], [`FORGET`] or [`LEAD_BACK`]. Out: the outcome.
     pub order: u8,
 }
 
@@ -241,6 +244,10 @@ pub const ADOPT: u8 = 0;
 pub const ADOPT_OVER: u8 = 1;
 /// End the connection with this key and reverse key, if it is here. Nothing is reported.
 pub const FORGET: u8 = 2;
+/// Have what the backend of the connection with this key and reverse key sends go to its client by this
+/// hop, if the connection is here and no packet of the client's has shown another way. Nothing else of
+/// it is changed.
+pub const LEAD_BACK: u8 = 3;
 
 /// Outcome: the connection was entered, ...
 pub const ADOPT_NEW: u8 = 16;
@@ -252,7 +259,7 @@ pub const ADOPT_CONFLICT: u8 = 18;
 pub const ADOPT_FULL: u8 = 19;
 /// ... or (an order to forget) it was ended, ...
 pub const ADOPT_ENDED: u8 = 20;
-/// ... or (an order to forget) it is not here, ...
+/// ... or (an order to forget, or to lead back) it is not here, ...
 pub const ADOPT_ABSENT: u8 = 21;
 /// ... or the program met what it cannot explain.
 pub const ADOPT_FAILED: u8 = 22;
@@ -308,6 +315,17 @@ pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
 }
 
+/// Whether a peer is to have a connection in this state open.
+///
+/// A RST alone is nothing to it. That may be forged, or out of the window of who receives it: then it
+/// ends nothing, and the next packets find the connection here as it was. One that was believed is
+/// followed by silence, which removes the entries after [`RESET_LINGER`], and of that the peer is told.
+#[inline(always)]
+pub const fn is_shared(state: u8) -> bool {
+    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
+    state & ESTABLISHED != 0 && state & BOTH != BOTH
+}
+
 /// How long each side of an established connection may be silent, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -330,10 +348,11 @@ pub const fn limits(state: u8, terms: &Terms) -> Limits {
 
 /// For how long, in ticks, this host has heard what is sent to and from the addresses of a group, at
 /// the time `now` (monotonic clock, nanoseconds): since it serves the group, and not at all while it
-/// does not. [`ALWAYS`] for group number zero, which is this host's alone.
+/// does not. [`ALWAYS`] for group number zero, which is this host's alone, and for one that the peer
+/// does not have.
 #[inline(always)]
 pub const fn heard(group: u32, lease: &Lease, now: u64) -> u32 {
-    if group == 0 {
+    if group == 0 || lease.alone != 0 {
         return ALWAYS;
     }
     if lease.end <= now || lease.since >= now {
@@ -529,6 +548,8 @@ mod tests {
         assert_eq!(heard(5, &lease, 3 * HOUR), 0, "the lease has ended");
         assert_eq!(heard(5, &lease, HOUR - 1), 0, "another processor's clock");
         assert_eq!(heard(0, &Lease::default(), HOUR), ALWAYS, "shared with nobody");
+        let alone = Lease { alone: 1, ..Lease::default() };
+        assert_eq!(heard(5, &alone, HOUR), ALWAYS, "the peer does not have it");
         let years = Lease { end: u64::MAX, since: 1, ..Lease::default() };
         assert_eq!(heard(5, &years, 100_000 * HOUR), ALWAYS, "longer than ticks can say");
     }
@@ -548,6 +569,16 @@ mod tests {
         assert!(!is_closed(ESTABLISHED | SERVER_FIN));
         assert!(is_closed(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
         assert!(is_closed(RESET));
+    }
+
+    #[test]
+    fn a_peer_has_what_is_established_until_both_sides_have_closed() {
+        assert!(!is_shared(SYN_ACK));
+        assert!(is_shared(ESTABLISHED));
+        assert!(is_shared(ESTABLISHED | CLIENT_FIN));
+        assert!(is_shared(ESTABLISHED | RESET), "nobody may have believed it");
+        assert!(!is_shared(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
+        assert!(!is_shared(RESET), "it never was established");
     }
 
     #[test]

@@ -121,6 +121,9 @@ pub struct Lease {
     /// Which election the lease was won in, for the daemon that comes next: a digest of what makes
     /// it the one it is. Zero if there never was a lease. The program does not look at it.
     pub election: u64,
+    /// One if the peer that is told of connections has said that it does not have the group: then
+    /// nobody there hears its clients and backends while this host does not. Else zero.
+    pub alone: u64,
 }
 
 /// An address that a service is bound to, or that a group has.
@@ -356,7 +359,7 @@ const _: () = {
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
-    assert!(size_of::<Lease>() == 32);
+    assert!(size_of::<Lease>() == 40);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);

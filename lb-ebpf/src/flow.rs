@@ -6,9 +6,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::{
     flow::{
-        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET,
-        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, heard_group, is_closed,
-        is_expired, is_half_open, state, ticks,
+        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
+        ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born, created, heard,
+        heard_group, is_closed, is_expired, is_half_open, is_shared, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
@@ -93,7 +93,7 @@ fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
     if flags & FIN != 0 {
         seen |= CLIENT_FIN;
     }
-    if flags & ACK != 0 && state & SYN_ACK != 0 {
+    if flags & (ACK | RST) == ACK && state & SYN_ACK != 0 {
         seen |= ESTABLISHED;
     }
     change::<F>(entry, born(life), seen);
@@ -157,7 +157,7 @@ pub fn reap<F: Family>(number: u32) -> bool {
         let heard = heard(group, lease, now);
         let is_over =
             number & REAP_ANYWAY != 0 || is_expired(state(life), age, client, server, terms, heard);
-        is_over && end_and_tell::<F>(this, life)
+        is_over && end::<F>(this, life)
     }
 }
 
@@ -183,12 +183,14 @@ fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
     let after = before | u64::from(seen);
     let (before, now) = (state(before), state(after));
     // One that closes before it is established is none that the peer knows of.
-    let was_open = before & ESTABLISHED != 0 && !is_closed(before);
-    let is_open = now & ESTABLISHED != 0 && !is_closed(now);
-    if is_open && !was_open {
-        report::<F>(owner, after, CHANGE_ESTABLISHED);
-    } else if was_open && !is_open {
+    if !is_shared(before) {
+        if is_shared(now) {
+            report::<F>(owner, after, CHANGE_ESTABLISHED);
+        }
+    } else if !is_shared(now) {
         report::<F>(owner, after, CHANGE_CLOSED);
+    } else if (before ^ now) & (CLIENT_FIN | SERVER_FIN) != 0 {
+        report::<F>(owner, after, CHANGE_HALF_CLOSED);
     }
 }
 
@@ -242,22 +244,13 @@ fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
 }
 
 /// Takes a connection and removes it: true for exactly one caller, and only if its life word still
-/// is `before`. A function of its own, to have a stack of its own.
+/// is `before`. Reported if it is one that the peer has open. A function of its own, to have a stack of
+/// its own.
 #[inline(never)]
 pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
     let after = before | u64::from(DEAD);
     replace::<F>(owner, before, after) && {
-        remove::<F>(owner, after);
-        true
-    }
-}
-
-/// The same, reported if the connection is one that the peer has open.
-#[inline(always)]
-fn end_and_tell<F: Family>(owner: Entry<F>, before: u64) -> bool {
-    let after = before | u64::from(DEAD);
-    replace::<F>(owner, before, after) && {
-        if state(before) & ESTABLISHED != 0 && !is_closed(state(before)) {
+        if is_shared(state(before)) {
             // While the entries still are there.
             report::<F>(owner, after, CHANGE_GONE);
         }

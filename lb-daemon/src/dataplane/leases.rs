@@ -146,15 +146,24 @@ impl Held {
             lease.grace.store(0, Ordering::SeqCst);
         }
     }
+
+    /// Notes whether the peer does not have the group: what is silent is over then, by the ordinary
+    /// timeouts, whether this host serves the group or not.
+    pub(super) fn set_alone(&self, group: u16, is_alone: bool) {
+        if let Some(lease) = Words::of(&self.0, group) {
+            lease.alone.store(is_alone.into(), Ordering::SeqCst);
+        }
+    }
 }
 
 /// A lease in memory. `end` and `since` have one writer, the election; it begins a `grace` too, which
-/// the thread that talks to the peer ends.
+/// the thread that talks to the peer ends. That alone writes `alone`.
 struct Words<'a> {
     end: &'a AtomicU64,
     since: &'a AtomicU64,
     grace: &'a AtomicU64,
     election: &'a AtomicU64,
+    alone: &'a AtomicU64,
 }
 
 impl<'a> Words<'a> {
@@ -168,6 +177,7 @@ impl<'a> Words<'a> {
                 since: AtomicU64::from_ptr(&raw mut (*lease).since),
                 grace: AtomicU64::from_ptr(&raw mut (*lease).grace),
                 election: AtomicU64::from_ptr(&raw mut (*lease).election),
+                alone: AtomicU64::from_ptr(&raw mut (*lease).alone),
             })
         }
     }

@@ -85,6 +85,33 @@ fn a_connection_goes_on_by_the_other_host() -> Result<()> {
 }
 
 #[test]
+fn what_is_half_closed_or_reset_is_told_as_far_as_it_is_true() -> Result<()> {
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        // Nobody believes the RST: it is as open as before, on both.
+        one.tell(&[n.client().rst().frame(), n.server().plain().frame()])?;
+        ensure!(one.changes()?.is_empty(), "told that it is over");
+        ensure!(one.replica.digest(GROUP) == two.replica.digest(GROUP), "unequal");
+        one.tell(&[n.client().fin().frame()])?;
+        let changes = one.changes()?;
+        let half_closed = Connection { tuple: tuple(n), state: 0b111, timestamp: 0 };
+        ensure!(changes == [Change::Is(half_closed)], "{changes:?}");
+        let done = two.adopt(&changes, Conflict::TakeTheirs)?;
+        ensure!(done == Adopted { known: 1, ..Adopted::default() }, "{done:?}");
+        ensure!(one.scan(&all()) == [half_closed] && two.scan(&all()) == [half_closed]);
+        // Both sides at once are one change.
+        one.tell(&nth(n, 1).established())?;
+        one.changes()?;
+        one.tell(&[nth(n, 1).server().fin().frame(), nth(n, 1).client().fin().frame()])?;
+        let changes = one.changes()?;
+        ensure!(changes.len() == 1, "{changes:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_transfer_makes_the_other_table_equal_and_forgets_what_is_no_more() -> Result<()> {
     const MANY: u16 = 200;
     pair(|one, two, n| {
@@ -98,7 +125,7 @@ fn a_transfer_makes_the_other_table_equal_and_forgets_what_is_no_more() -> Resul
         let done = two.adopt(&changes[..100], Conflict::TakeTheirs)?;
         ensure!(done.new == 100, "{done:?}");
         for i in (0..MANY).filter(|i| i % 3 != 0) {
-            one.tell(&[nth(n, i).client().rst().frame()])?;
+            one.tell(&[nth(n, i).client().fin().frame(), nth(n, i).server().fin().frame()])?;
         }
         let left = one.scan(&all());
         ensure!(left.len() == 67, "{}", left.len());
@@ -317,6 +344,28 @@ fn nobody_is_taken_for_silent_before_the_takeover() -> Result<()> {
         }
         ensure!(takeover.elapsed() > TIMEOUT, "ended {:?} after", takeover.elapsed());
         ensure!(two.changes()? == [Change::Gone(tuple(n))], "its end is not told");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_silent_is_over_where_nobody_serves_it_if_the_peer_does_not_have_the_group() -> Result<()>
+{
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        let mut desired = two.desired.clone();
+        let service = desired.services.get_mut(&two.service).context("the service")?;
+        (service.timeout.client, service.timeout.server) = (TIMEOUT, TIMEOUT);
+        two.world.apply(&desired)?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        two.replica.peer_has(&BTreeSet::from([GROUP.to_owned()]));
+        thread::sleep(TIMEOUT * 3);
+        let mut reaper = two.world.reaper()?;
+        ensure!(reaper.sweep()?.reaped == 0, "ended, though the other host may serve it");
+        two.replica.peer_has(&BTreeSet::from(["other".to_owned()]));
+        ensure!(reaper.sweep()?.reaped == 1, "nobody ever ends it");
         Ok(())
     })
 }

@@ -91,7 +91,7 @@ pub trait Tables {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64>;
 
     /// Looks once more for the way to clients of adopted connections that it was not known for. To be
-    /// called a few times a second; takes some milliseconds as a rule, and a tenth of a second
+    /// called a few times a second; takes some milliseconds, so that it goes round within some seconds
     /// where there are very many.
     ///
     /// # Errors
@@ -107,6 +107,13 @@ pub trait Tables {
     /// Name of the group that has the virtual address and port, if it is one that is known here. Called
     /// often: a lookup in memory.
     fn group(&self, bind: SocketAddr) -> Option<String>;
+
+    /// The peer takes part in these groups, by its own account. What is silent in another one is over by
+    /// the ordinary timeouts: nobody goes on with it while this host does not serve it. To be called a few
+    /// times a second: the groups of this host change too.
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        let _ = groups;
+    }
 
     /// The tables are whole: packets of this group without a flow need not be dropped any longer.
     fn end_grace(&mut self, group: &str);

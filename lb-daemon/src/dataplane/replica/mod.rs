@@ -203,6 +203,12 @@ impl Tables for Replica {
         served.map(|(name, _)| name.clone()).collect()
     }
 
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        for (name, number) in self.names.get().groups() {
+            self.leases.set_alone(number, !groups.contains(name));
+        }
+    }
+
     fn end_grace(&mut self, group: &str) {
         if let Some(number) = self.names.get().group(group) {
             self.leases.end_grace(number);

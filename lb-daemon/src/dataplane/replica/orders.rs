@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{
     flow::{
-        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, NO_HOP, RESET, SERVER_FIN, SYN_ACK,
+        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, RESET,
+        SERVER_FIN, SYN_ACK,
     },
     maps::{ADOPT_BATCH, ADOPT_HEADER},
 };
@@ -49,6 +50,16 @@ pub(super) fn enter<A: Family>(
 
 /// An order to end a connection.
 pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
+    of_known(keys, NO_HOP, FORGET)
+}
+
+/// An order to lead what comes from a connection's backend to its client by this hop.
+pub(super) fn lead_back<A: Family>(keys: &Keys<A>, hop: u16) -> Adoption<A> {
+    of_known(keys, hop, LEAD_BACK)
+}
+
+/// An order that says nothing of a connection's owners and state.
+fn of_known<A: Family>(keys: &Keys<A>, hop: u16, order: u8) -> Adoption<A> {
     Adoption {
         key: keys.forward,
         reverse: keys.reverse,
@@ -56,9 +67,9 @@ pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
         place: 0,
         backend: 0,
         service: 0,
-        hop: NO_HOP,
+        hop,
         state: 0,
-        order: FORGET,
+        order,
     }
 }
 

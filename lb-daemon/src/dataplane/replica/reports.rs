@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use lb_common::{
     addr::{V4, V6},
-    flow::{self, CHANGE_ESTABLISHED, CHANGE_GONE, born},
+    flow::{self, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, born, is_shared, state},
     maps::TableState,
 };
 
@@ -110,10 +110,12 @@ fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<C
         flow.is_forward() && is_same
     });
     match entry {
+        // Both sides close within a moment, as a rule, and that is reported next.
+        Some(flow) if report.what == CHANGE_HALF_CLOSED && !is_shared(state(flow.life)) => None,
         // It may have come further meanwhile. That is reported too, and does no harm twice.
         Some(flow) => Some(Change::Is(connection(&flow))),
         // Its end is reported next.
-        None if report.what == CHANGE_ESTABLISHED => None,
+        None if matches!(report.what, CHANGE_ESTABLISHED | CHANGE_HALF_CLOSED) => None,
         // Closed, and its place is free already or another one's.
         None => Some(Change::Gone(keys.tuple())),
     }

@@ -2,7 +2,7 @@
 
 use lb_common::{
     addr::Address,
-    flow::{DEAD, ESTABLISHED, Flow, FlowKey, is_closed, state},
+    flow::{DEAD, Flow, FlowKey, RESET, is_shared, state},
 };
 
 use crate::{
@@ -49,19 +49,18 @@ impl<A: Family> Keys<A> {
     }
 }
 
-/// The connection that a forward entry is of, if it is established and not closed: those are kept
-/// equal on both hosts.
+/// The connection that a forward entry is of, if it is one that is kept equal on both hosts.
 pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
     let state = state(flow.life);
-    let counts = flow.is_forward() && state & (DEAD | ESTABLISHED) == ESTABLISHED;
-    (counts && !is_closed(state)).then(|| connection(flow))
+    let counts = flow.is_forward() && state & DEAD == 0 && is_shared(state);
+    counts.then(|| connection(flow))
 }
 
-/// The connection that a forward entry is of.
+/// The connection that a forward entry is of, as the peer is to know it: not as reset.
 pub(super) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
     Connection {
         tuple: Keys::of(flow).tuple(),
-        state: state(flow.life) & !DEAD,
+        state: state(flow.life) & !(DEAD | RESET),
         timestamp: flow.timestamp,
     }
 }

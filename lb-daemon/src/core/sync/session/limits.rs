@@ -17,6 +17,9 @@ pub(super) struct Limits {
     pub(super) drains: usize,
     /// Most messages that the peer has not acknowledged: then it is waited for.
     pub(super) unacked: usize,
+    /// Most connections whose end is remembered for a peer that is not there, and as many that opened
+    /// meanwhile.
+    pub(super) ended: usize,
 }
 
 impl Limits {
@@ -29,5 +32,6 @@ impl Limits {
         drain: 4096,
         drains: 16,
         unacked: 1024,
+        ended: 1 << 20,
     };
 }

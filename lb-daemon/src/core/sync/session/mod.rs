@@ -5,6 +5,7 @@
 //! told again by a transfer.
 
 mod digests;
+mod ended;
 mod greeting;
 mod lag;
 mod limits;
@@ -27,11 +28,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use self::{ended::Ended, lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
 pub use self::{
     greeting::VERSIONS,
     view::{LagView, NotReady, PeerView, Stage, Totals, View, Waiting},
 };
-use self::{lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
 use super::{Hello, Message, Tables};
 
 /// After this long without another message a host says that it is there.
@@ -80,10 +81,12 @@ pub struct Session {
     /// Groups that were served here while the peer was not told: it is owed all that is here.
     owed: BTreeSet<String>,
     /// Groups that a daemon before this one may have served while the peer was not told. It is owed all
-    /// of them unless it serves them itself: then it knows better.
+    /// of them, of those that it serves itself when it asks for them.
     uncertain: BTreeSet<String>,
     /// Groups served here since the peer last had everything.
     recent: BTreeSet<String>,
+    /// What ended here since the peer last had everything.
+    ended: Ended,
     /// Groups whose grace this host has not ended since it took over.
     graces: BTreeSet<String>,
     readiness: Readiness,
@@ -121,6 +124,7 @@ impl Session {
             serving: BTreeSet::new(),
             owed: BTreeSet::new(),
             recent: BTreeSet::new(),
+            ended: Ended::default(),
             graces: BTreeSet::new(),
             readiness: Readiness::new(now),
             totals: Totals::default(),
@@ -155,6 +159,9 @@ impl Session {
             self.readiness.ends(talk.is_whole(), now);
             self.owed.append(&mut self.recent);
             self.owed.extend(self.serving.iter().cloned());
+            for name in talk.sender.untold_ends() {
+                self.ended.end(name, self.limits.ended);
+            }
         }
         self.link = Link::Down { refused };
         self.since = now;
@@ -184,6 +191,9 @@ impl Session {
         if now.saturating_duration_since(self.repaired) >= REPAIR {
             self.repaired = now;
             tables.repair()?;
+            if let Some(peer) = &self.peer {
+                tables.peer_has(&peer.groups);
+            }
         }
 
         match &mut self.link {
@@ -200,6 +210,7 @@ impl Session {
                     serving: &self.serving,
                     recent: &self.recent,
                     owed: &mut self.owed,
+                    ended: &mut self.ended,
                     totals: &mut self.totals,
                 };
                 talk.poll(told, tables, room, now, out)?;
@@ -220,6 +231,7 @@ impl Session {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
+            changes.iter().for_each(|change| self.ended.note(change, self.limits.ended));
             if changes.len() < self.limits.drain {
                 break;
             }

@@ -53,6 +53,11 @@ impl Queue {
         Some(batch)
     }
 
+    /// All of them, the oldest first.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.batches.iter().flat_map(|batch| &batch.changes)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     super::Message,
     Refusal, Waiting,
+    ended::Name,
     lag::Lag,
     queue::{Batch, Queue},
     transfers::Transfers,
@@ -41,8 +42,10 @@ struct Unacked {
     at: Instant,
     /// ... when the first of its changes was read, ...
     read: Instant,
-    /// ... and how many these are.
+    /// ... how many these are, ...
     changes: usize,
+    /// ... and what they have ended.
+    ended: Vec<Name>,
 }
 
 impl Sender {
@@ -61,21 +64,28 @@ impl Sender {
 
     /// Says something that is counted.
     pub(super) fn say(&mut self, message: Message, now: Instant, out: &mut Vec<Message>) {
-        self.count(0, now, now);
+        self.count(0, vec![], now, now);
         out.push(message);
     }
 
     /// Tells changes.
     pub(super) fn tell(&mut self, batch: Batch, now: Instant, out: &mut Vec<Message>) {
-        self.count(batch.changes.len(), batch.read, now);
+        let ended = batch.changes.iter().filter_map(Name::ended_by).collect();
+        self.count(batch.changes.len(), ended, batch.read, now);
         out.push(Message::Changes(batch.changes));
     }
 
-    fn count(&mut self, changes: usize, read: Instant, now: Instant) {
+    fn count(&mut self, changes: usize, ended: Vec<Name>, read: Instant, now: Instant) {
         self.sent += 1;
         self.last = now;
         self.unacked_changes += changes;
-        self.unacked.push_back(Unacked { number: self.sent, at: now, read, changes });
+        self.unacked.push_back(Unacked { number: self.sent, at: now, read, changes, ended });
+    }
+
+    /// What has ended that the peer may not have heard of.
+    pub(super) fn untold_ends(&self) -> impl Iterator<Item = Name> + '_ {
+        let sent = self.unacked.iter().flat_map(|message| message.ended.iter().copied());
+        sent.chain(self.queue.changes().filter_map(Name::ended_by))
     }
 
     /// How many messages the peer has not acknowledged.

@@ -17,6 +17,7 @@ mod pair;
 #[allow(clippy::duplicate_mod)]
 #[path = "../../../group/tests/pair/random.rs"]
 mod random;
+mod returns;
 mod rules;
 mod simulation;
 mod watch;
@@ -49,5 +50,14 @@ const fn settings() -> Settings {
 
 /// So small that they are met.
 const fn limits() -> Limits {
-    Limits { queue: 60, batch: 8, places: 32, transfer: 2, drain: 16, drains: 4, unacked: 16 }
+    Limits {
+        queue: 60,
+        batch: 8,
+        places: 32,
+        transfer: 2,
+        drain: 16,
+        drains: 4,
+        unacked: 16,
+        ended: 1000,
+    }
 }

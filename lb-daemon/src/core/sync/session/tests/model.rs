@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) serving: BTreeSet<String>,
     /// Groups whose grace has not ended.
     pub(super) grace: BTreeSet<String>,
+    /// Groups that the peer has.
+    pub(super) peers: BTreeSet<String>,
     /// What was entered since this was last looked at.
     pub(super) entered: Vec<Tuple>,
     /// Whether what is adopted in a conflict is told apart. A broken one shows that the tests see it.
@@ -62,14 +64,21 @@ impl Model {
         key.is_some_and(|&key| self.get(key).is_some_and(is_open))
     }
 
+    /// Whether another open connection has the client's addresses or the way back of this one.
+    pub(super) fn is_in_the_way_of(&self, tuple: &Tuple) -> bool {
+        let is_other = |found: &Connection| found.tuple != *tuple && is_open(found);
+        self.get(key(tuple)).is_some_and(is_other)
+            || (self.is_taken(tuple.backend, tuple.source) && !self.has(tuple))
+    }
+
     /// All connections that are open.
+    pub(super) fn connections(&self) -> BTreeSet<Connection> {
+        self.places.iter().flatten().filter(|found| is_open(found)).copied().collect()
+    }
+
+    /// The same without their states.
     pub(super) fn open(&self) -> BTreeSet<Tuple> {
-        self.places
-            .iter()
-            .flatten()
-            .filter(|found| is_open(found))
-            .map(|found| found.tuple)
-            .collect()
+        self.connections().into_iter().map(|found| found.tuple).collect()
     }
 
     /// What the program does with a packet: a connection is established or closed, and reported.
@@ -221,6 +230,10 @@ impl Tables for Model {
 
     fn group(&self, bind: SocketAddr) -> Option<String> {
         Some(group_of(bind).to_owned())
+    }
+
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        self.peers.clone_from(groups);
     }
 
     fn end_grace(&mut self, group: &str) {

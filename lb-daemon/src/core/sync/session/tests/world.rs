@@ -38,6 +38,8 @@ pub(super) struct Live {
     pub(super) connection: Connection,
     /// The host that its packets come to.
     pub(super) at: usize,
+    /// Whether neither side sends anything: then it goes on though its host does not know it.
+    pub(super) is_idle: bool,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,11 @@ impl World {
     }
 
     fn look(&mut self) {
+        // What sends nothing gives way to what a host has in its place.
+        self.live.retain(|_, live| {
+            let tuple = &live.connection.tuple;
+            !live.is_idle || !self.hosts.iter().any(|host| host.tables.is_in_the_way_of(tuple))
+        });
         let mut watch = std::mem::take(&mut self.watch);
         watch.look(self);
         self.watch = watch;
@@ -259,6 +266,9 @@ impl World {
         }
         self.say(format_args!("calm"));
         self.elect(0);
+        let known = self.known_to_either();
+        let is_on_one = |tuple: &&Tuple| !self.hosts.iter().all(|host| host.tables.has(tuple));
+        self.watch.tally.returned += known.iter().filter(is_on_one).count() as u64;
         // Time for several digests, and for repairs that have to wait.
         for _ in 0..200 {
             self.pass(milli(1000));
@@ -279,12 +289,19 @@ impl World {
         }
         let mut watch = std::mem::take(&mut self.watch);
         watch.compare(&self.hosts);
+        watch.expect_on_both(&known, &self.hosts);
         self.watch = watch;
         for group in GROUPS {
             let server = self.hosts.iter().position(|host| host.tables.serving().contains(group));
             self.drop_unknown(server.expect("it was elected"), group);
         }
         self.calm = false;
+    }
+
+    /// What goes on and is known to at least one of the hosts.
+    fn known_to_either(&self) -> Vec<Tuple> {
+        let tuples = self.live.values().map(|live| live.connection.tuple);
+        tuples.filter(|tuple| self.hosts.iter().any(|host| host.tables.has(tuple))).collect()
     }
 
     /// Whether a session has more to do at once.
