@@ -113,7 +113,8 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let rested = self.polled + PACE;
+        let pace = if self.session.is_in_a_hurry(self.polled) { Duration::ZERO } else { PACE };
+        let rested = self.polled + pace;
         let due = self.session.next_deadline().max(rested);
         let is_busy = self.is_busy;
         let pause = async {

@@ -2,7 +2,7 @@
 
 use lb_common::{
     addr::Address,
-    flow::{DEAD, ESTABLISHED, Flow, FlowKey, is_closed, state},
+    flow::{DEAD, ESTABLISHED, Flow, FlowKey, HELD, RELEASED, is_closed, state},
 };
 
 use crate::{
@@ -61,7 +61,7 @@ pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
 pub(super) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
     Connection {
         tuple: Keys::of(flow).tuple(),
-        state: state(flow.life) & !DEAD,
+        state: state(flow.life) & !(DEAD | HELD | RELEASED),
         timestamp: flow.timestamp,
     }
 }

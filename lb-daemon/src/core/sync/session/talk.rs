@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use super::{
     super::{Message, Scope, Tables},
     ALIVE, PEER_GONE, Totals,
+    held::Held,
     limits::Limits,
     receiver::Receiver,
     sender::Sender,
@@ -43,6 +44,7 @@ pub(super) struct Told<'a> {
     pub(super) serving: &'a BTreeSet<String>,
     pub(super) recent: &'a BTreeSet<String>,
     pub(super) owed: &'a mut BTreeSet<String>,
+    pub(super) held: &'a mut Held,
     pub(super) totals: &'a mut Totals,
 }
 
@@ -116,7 +118,7 @@ impl Talk {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
-            has_lost |= self.sender.queue.push(&changes, self.limits, now).is_err();
+            has_lost |= self.sender.queue.push(&changes, told.held, self.limits, now).is_err();
             if changes.len() < self.limits.drain {
                 is_drained = true;
                 break;
@@ -125,6 +127,9 @@ impl Talk {
         if tables.has_lost_changes() || has_lost {
             told.totals.lost += 1;
             self.sender.queue.clear();
+            let count = told.held.take_all();
+            told.totals.unacknowledged += count as u64;
+            tables.release(count);
             told.owed.extend(told.recent.iter().cloned());
             self.sender.transfers.start_over(told.recent.clone());
         }

@@ -95,6 +95,13 @@ impl World {
             }
         };
         let tuple = Tuple { client, bind, source, backend };
+        if state.tables.is_holding && self.random.chance(30) {
+            let connection = Connection { tuple, state: SYN_ACK, timestamp: 7 };
+            state.tables.happens(Change::Answered(connection));
+            state.tables.entered.clear();
+            self.hosts[1 - number].known.remove(&tuple);
+            return;
+        }
         let connection = Connection { tuple, state: OPEN, timestamp: 7 };
         state.tables.happens(Change::Is(connection));
         state.tables.entered.clear();
@@ -150,6 +157,8 @@ impl World {
     /// Closed connections have lingered for long enough.
     pub(super) fn purge(&mut self, number: usize) {
         let tables = &mut self.hosts[number].tables;
+        let live = |tuple: &Tuple| self.live.get(&key(tuple)).map(|live| live.connection.tuple);
+        tables.expire(|tuple| live(tuple) == Some(*tuple));
         let open = tables.open();
         let closed = |found: &&Connection| !open.contains(&found.tuple);
         let keys: Vec<_> =

@@ -49,5 +49,15 @@ const fn settings() -> Settings {
 
 /// So small that they are met.
 const fn limits() -> Limits {
-    Limits { queue: 60, batch: 8, places: 32, transfer: 2, drain: 16, drains: 4, unacked: 16 }
+    Limits {
+        queue: 60,
+        batch: 8,
+        places: 32,
+        transfer: 2,
+        drain: 16,
+        drains: 4,
+        unacked: 16,
+        hold: milli(100),
+        held: 5,
+    }
 }

@@ -31,6 +31,8 @@ pub(super) struct Tally {
     pub(super) full: u64,
     pub(super) settled: u64,
     pub(super) waits: u64,
+    pub(super) answered: u64,
+    pub(super) unacknowledged: u64,
 }
 
 /// The watcher.
@@ -173,6 +175,8 @@ impl Tally {
             self.conflicts,
             self.full,
             self.waits,
+            self.answered,
+            self.unacknowledged,
         ];
         assert!(self.timeouts > 0);
         assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");
