@@ -11,6 +11,7 @@ use super::{super::Hello, Settings, VERSIONS, limits::Limits};
 mod digests;
 mod fate;
 mod greeting;
+mod held;
 mod model;
 mod pair;
 // The one of the election, which is not to be seen from here.

@@ -33,6 +33,8 @@ pub(super) struct Model {
     pub(super) grace: BTreeSet<String>,
     /// Whether SYN-ACKs are held, as the session says.
     pub(super) is_holding: bool,
+    /// SYN-ACKs that there was no room for since this was last looked at.
+    pub(super) unheld: u64,
     /// SYN-ACKs that were taken with the changes and not released, ...
     frames: VecDeque<Tuple>,
     /// ... and those that were released since this was last looked at.
@@ -89,7 +91,8 @@ impl Model {
         if self.ring.len() < self.ring_size {
             self.ring.push_back(change);
         } else if let Change::Answered(connection) = change {
-            // It is sent on instead.
+            // It is sent on instead, and counted.
+            self.unheld += 1;
             self.released.push(connection.tuple);
         } else {
             self.has_lost = true;
@@ -102,14 +105,15 @@ impl Model {
         found.is_some_and(|found| is_open(found) && !is_established(found))
     }
 
-    /// What is half open and nobody goes on with is over.
-    pub(super) fn expire(&mut self, is_wanted: impl Fn(&Tuple) -> bool) {
-        let all: Vec<Tuple> = self.places.iter().flatten().map(|found| found.tuple).collect();
-        for tuple in all {
-            if self.is_half_open(&tuple) && !is_wanted(&tuple) {
-                self.remove(key(&tuple));
-            }
-        }
+    /// Connections whose SYN-ACK is not held, or not any longer, and that are half open nevertheless.
+    pub(super) fn half_open(&self) -> Vec<Tuple> {
+        let all = self.places.iter().flatten().map(|found| found.tuple);
+        all.filter(|tuple| self.is_half_open(tuple) && !self.waits(tuple)).collect()
+    }
+
+    fn waits(&self, tuple: &Tuple) -> bool {
+        let mut answered = self.ring.iter().filter(|it| matches!(it, Change::Answered(_)));
+        self.frames.contains(tuple) || answered.any(|change| change.tuple() == tuple)
     }
 
     /// What a daemon had in its memory is gone with it.
@@ -191,8 +195,8 @@ impl Tables for Model {
         assert!(count <= self.frames.len(), "what was never held is released");
         let frames: Vec<Tuple> = self.frames.drain(..count).collect();
         // Of one that is over nobody hears.
-        self.released
-            .extend(frames.into_iter().filter(|tuple| self.index.contains_key(&key(tuple))));
+        let there: Vec<Tuple> = frames.into_iter().filter(|it| self.is_half_open(it)).collect();
+        self.released.extend(there);
     }
 
     fn has_lost_changes(&mut self) -> bool {

@@ -226,10 +226,13 @@ impl World {
         let before = std::mem::replace(&mut host.excused, view.totals.unacknowledged);
         let mut excused = view.totals.unacknowledged - before;
         self.watch.tally.unacknowledged += excused;
+        excused += std::mem::take(&mut host.tables.unheld);
         for tuple in released {
             let group = group_of(tuple.bind);
             let [host, peer] = [&self.hosts[number], &self.hosts[1 - number]];
-            let is_known = peer.known.contains(&tuple) || peer.tables.serving.contains(group);
+            let is_known = peer.known.contains(&tuple)
+                || peer.tables.has(&tuple)
+                || peer.tables.serving.contains(group);
             if !is_known && self.watch.is_large {
                 assert!(excused > 0, "{number}: a client is told of {tuple:?}, the peer is not");
                 excused -= 1;
@@ -317,6 +320,8 @@ impl World {
             while self.is_due() {
                 self.pass(milli(1));
             }
+            self.purge(0);
+            self.purge(1);
             self.look();
         }
         for number in [0, 1] {
