@@ -278,6 +278,10 @@ impl Driver {
             }
         })
         .await;
+        // No client waits for a peer that is told nothing any more.
+        let now = Instant::now();
+        self.session.disconnected("tandem stops", now);
+        let _ = self.session.poll(&mut *self.tables, 0, now, &mut Vec::new());
     }
 }
 
