@@ -84,7 +84,7 @@ impl Model {
     pub(super) fn happens(&mut self, change: Change) {
         match change {
             Change::Is(connection) | Change::Answered(connection) => {
-                drop(self.enter(connection, Conflict::TakeTheirs, false));
+                self.enter(connection, Conflict::TakeTheirs, false);
             }
             Change::Gone(tuple) => drop(self.remove(key(&tuple))),
         }
