@@ -159,6 +159,11 @@ pub const CLIENT_FIN: u8 = 1 << 2;
 pub const SERVER_FIN: u8 = 1 << 3;
 /// Either side has sent a RST.
 pub const RESET: u8 = 1 << 4;
+/// A SYN-ACK was held back on this host, see [`hold`](crate::hold): the peer is told of the connection
+/// before it is established.
+pub const HELD: u8 = 1 << 5;
+/// SYN-ACKs are not held back, or no longer. Without [`HELD`]: it was the peer who held one back.
+pub const RELEASED: u8 = 1 << 6;
 /// Claimed for removal; both entries are about to vanish.
 pub const DEAD: u8 = 1 << 7;
 
@@ -168,6 +173,10 @@ pub const CLOSED_LINGER: u32 = ticks(5_000_000_000);
 /// How long a connection that ended by a RST keeps its entries, in ticks: for packets of the other
 /// side that were under way.
 pub const RESET_LINGER: u32 = ticks(1_000_000_000);
+
+/// For how much longer than the connect timeout a connection that was [handed over](is_handed_over) is
+/// kept, in ticks, while this host does not serve it: longer than a takeover takes.
+pub const UNHEARD: u32 = ticks(60_000_000_000);
 
 /// What a service's connections live by; times are in ticks.
 #[repr(C)]
@@ -185,6 +194,9 @@ pub struct Terms {
     pub connect: u32,
     /// Number of the group that has the service's addresses; zero if this host has them for itself.
     pub group: u32,
+    /// Whether SYN-ACKs are held back until the peer knows of the connection: one or zero. They are
+    /// only where there is a group and a peer.
+    pub synchronous: u32,
 }
 
 /// What became of a connection, as the program reports it to the daemon for the peer.
@@ -207,11 +219,13 @@ pub struct Change<A> {
 pub const CHANGE_ESTABLISHED: u32 = 1;
 /// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// An established connection was ended that not both sides had closed: by expiry, by the daemon, or by a
-/// RST after which nothing more came.
+/// A connection that the peer was told of was ended that not both sides had closed: by expiry, by the
+/// daemon, or by a RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
 /// One side has closed: from now on, other timeouts apply.
 pub const CHANGE_HALF_CLOSED: u32 = 4;
+/// The backend has answered the SYN, and the answer is held back.
+pub const CHANGE_ANSWERED: u32 = 5;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.
@@ -232,7 +246,7 @@ pub struct Adoption<A> {
     pub service: u16,
     /// Number of the next hop to the client, [`NO_HOP`] if it is not known.
     pub hop: u16,
-    /// State bits of the connection: it is established.
+    /// State bits of the connection: it is established, or answered and the client may have been told.
     pub state: u8,
     /// In: [`ADOPT`], [`ADOPT_OVER`], [`FORGET`] or [`LEAD_BACK`]. Out: the outcome.
     pub order: u8,
@@ -315,6 +329,12 @@ pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
 }
 
+/// Both sides have sent a FIN.
+const fn is_over(state: u8) -> bool {
+    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
+    state & BOTH == BOTH
+}
+
 /// Whether a peer is to have a connection in this state open.
 ///
 /// A RST alone is nothing to it. That may be forged, or out of the window of who receives it: then it
@@ -322,8 +342,21 @@ pub const fn is_half_open(state: u8) -> bool {
 /// followed by silence, which removes the entries after [`RESET_LINGER`], and of that the peer is told.
 #[inline(always)]
 pub const fn is_shared(state: u8) -> bool {
-    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
-    state & ESTABLISHED != 0 && state & BOTH != BOTH
+    state & ESTABLISHED != 0 && !is_over(state)
+}
+
+/// Whether the peer was told of a connection in this state, and is to be told of its end: one that is
+/// shared, or whose SYN-ACK was held back for the peer.
+#[inline(always)]
+pub const fn is_told(state: u8) -> bool {
+    state & (ESTABLISHED | HELD) != 0 && !is_over(state)
+}
+
+/// The connection was taken over from the peer while its SYN-ACK was held back there, and nothing was
+/// heard of the client since: nobody here knows whether the two have gone on.
+#[inline(always)]
+pub const fn is_handed_over(state: u8) -> bool {
+    state & (ESTABLISHED | HELD | RELEASED) == RELEASED && !is_closed(state)
 }
 
 /// How long each side of an established connection may be silent, in ticks.
@@ -392,12 +425,30 @@ pub const fn is_expired(
         let idle = if client.idle < server.idle { client.idle } else { server.idle };
         let linger = if state & RESET != 0 { RESET_LINGER } else { CLOSED_LINGER };
         idle > linger
+    } else if is_handed_over(state) {
+        let heard = if heard < age { heard } else { age };
+        if age - heard > terms.connect.saturating_add(UNHEARD) {
+            // The peer has ended it long ago, and could not say so.
+            true
+        } else if server.idle < age {
+            // The backend has sent its SYN-ACK again: it has not heard of the client either.
+            heard > terms.connect
+        } else {
+            // Both may take it for established, and be idle.
+            is_silent(state, client, server, terms, heard)
+        }
     } else if state & ESTABLISHED == 0 {
         age > terms.connect
     } else {
-        let limit = limits(state, terms);
-        client.exceeds(limit.client, heard) || server.exceeds(limit.server, heard)
+        is_silent(state, client, server, terms, heard)
     }
+}
+
+/// Whether either side has been silent for too long.
+#[inline(always)]
+const fn is_silent(state: u8, client: Silence, server: Silence, terms: &Terms, heard: u32) -> bool {
+    let limit = limits(state, terms);
+    client.exceeds(limit.client, heard) || server.exceeds(limit.server, heard)
 }
 
 impl Silence {
@@ -475,6 +526,7 @@ mod tests {
         server_fin: 200,
         connect: 50,
         group: 0,
+        synchronous: 0,
     };
 
     fn silent(idle: u32) -> Silence {
@@ -537,6 +589,34 @@ mod tests {
         let fins = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
         assert!(is_expired(fins, 9999, silence, silence, &TERMS, 0));
         assert!(is_expired(0, 51, silent(0), silent(0), &TERMS, 0));
+    }
+
+    #[test]
+    fn a_connection_that_was_handed_over_half_open_is_given_the_time_that_it_may_need() {
+        const STATE: u8 = SYN_ACK | RELEASED;
+        let quiet = |age, heard| is_expired(STATE, age, silent(age), silent(age), &TERMS, heard);
+        assert!(!quiet(51, 0), "the other host hears it");
+        assert!(quiet(51 + UNHEARD, 0), "but not for good");
+        assert!(!quiet(50 + UNHEARD, 0));
+        assert!(!quiet(550, 500), "taken over: both may be idle");
+        assert!(quiet(551, 501), "for as long as an established one");
+        let repeated = |age, heard| is_expired(STATE, age, silent(age), silent(1), &TERMS, heard);
+        assert!(!repeated(99, 50));
+        assert!(repeated(99, 51), "its backend waits for the client still");
+        // What was held back here goes as any other.
+        let state = SYN_ACK | HELD | RELEASED;
+        assert!(is_expired(state, 51, silent(51), silent(51), &TERMS, ALWAYS));
+        assert!(is_expired(state, 51, silent(51), silent(51), &TERMS, 0));
+    }
+
+    #[test]
+    fn the_peer_is_told_of_the_end_of_what_it_was_told_of() {
+        for state in [0, SYN_ACK | RELEASED, RESET, ESTABLISHED | CLIENT_FIN | SERVER_FIN] {
+            assert!(!is_told(state), "{state:x}");
+        }
+        for state in [ESTABLISHED, HELD, SYN_ACK | HELD, HELD | RESET, ESTABLISHED | CLIENT_FIN] {
+            assert!(is_told(state), "{state:x}");
+        }
     }
 
     #[test]

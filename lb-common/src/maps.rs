@@ -18,7 +18,8 @@
 //! | `FLOWS_V4`, `_V6` | array, mapped by the daemon | group → [`Group`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
-//! | `CHANGES` | ring buffer | [`Change`] | program; daemon takes |
+//! | `CHANGES` | ring buffer | [`Change`], [`Held`] | program; daemon takes |
+//! | `HOLD` | array, mapped | 0 → [`Hold`] | daemon; program counts |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted | program; never pinned |
 
@@ -26,6 +27,7 @@ use crate::{
     addr::{Mac, Port, V4, V6},
     flow::{Adoption, Change, Flow, FlowKey, GROUP, Group, Terms},
     hash::{MAGLEV_SIZE, Seed},
+    hold::{Held, Hold},
 };
 
 /// Services (bound addresses share their service's number).
@@ -62,6 +64,9 @@ pub const ADOPT_BATCH: usize = 32;
 pub const ADOPT_HEADER: usize = REAP_HEADER;
 /// Size of `CHANGES` in bytes: for more than forty thousand changes.
 pub const CHANGES_SIZE: u32 = 1 << 22;
+/// How many of these bytes may be taken when a frame is held: the rest is for changes, which are lost
+/// where there is no room.
+pub const CHANGES_FOR_FRAMES: u32 = CHANGES_SIZE / 2;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -325,6 +330,9 @@ pub const LAYOUT: u64 = {
         size_of::<Lease>(),
         size_of::<Change<V4>>(),
         size_of::<Change<V6>>(),
+        size_of::<Held<V4>>(),
+        size_of::<Held<V6>>(),
+        size_of::<Hold>(),
         CHANGES_SIZE as usize,
         MAX_GROUPS as usize,
         size_of::<NextHop>(),
@@ -360,6 +368,7 @@ const _: () = {
     // The page, less the headroom and the tail that the kernel keeps in it.
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
     assert!(size_of::<Lease>() == 40);
+    assert!(size_of::<Hold>() == 24);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);

@@ -283,6 +283,7 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
             group: None,
             balance,
             allbackups,
+            synchronous: !allbackups,
             timeout,
             source: (0..sources).map(|n| address(v6, 3, n)).collect(),
             backends,

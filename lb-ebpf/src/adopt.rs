@@ -13,7 +13,8 @@ use lb_common::{
     flow::{
         ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_FAILED, ADOPT_FULL, ADOPT_KNOWN,
         ADOPT_NEW, ADOPT_OVER, ADOPTED, Adoption, CLIENT_FIN, DEAD, ESTABLISHED, FORGET, Flow,
-        LEAD_BACK, NO_HOP, NO_PAIR, RESET, SERVER_FIN, SYN_ACK, born, is_closed, renewal, state,
+        LEAD_BACK, NO_HOP, NO_PAIR, RELEASED, RESET, SERVER_FIN, SYN_ACK, born, is_closed, renewal,
+        state,
     },
     maps::{ADOPT_HEADER, MAX_BACKENDS},
     verdict::Verdict,
@@ -57,10 +58,21 @@ pub fn read<F: Family>(ctx: &XdpContext, offset: usize) -> bool {
     opening.backend = record.backend;
     opening.service = record.service;
     opening.flags = ADOPTED;
-    // Never half open: that would need a place in the ring.
-    opening.state = record.state & STATES | SYN_ACK | ESTABLISHED;
+    opening.state = state_here(record.state);
     opening.order = record.order;
     true
+}
+
+/// The state bits of a connection that has these at the peer. One whose SYN-ACK the peer holds back is
+/// half open here too. It has no place in the ring: the peer has bounds to these, and says what is over.
+/// The others are established, whatever the record says.
+#[inline(always)]
+const fn state_here(state: u8) -> u8 {
+    if state & (RELEASED | ESTABLISHED | CLOSING) == RELEASED {
+        SYN_ACK | RELEASED
+    } else {
+        state & STATES | SYN_ACK | ESTABLISHED
+    }
 }
 
 /// Writes what became of the record.

@@ -8,7 +8,7 @@ use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
         ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born, created, heard,
-        heard_group, is_closed, is_expired, is_half_open, is_shared, state, ticks,
+        heard_group, is_closed, is_expired, is_half_open, is_shared, is_told, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
@@ -31,6 +31,8 @@ const ORPHAN: u32 = ticks(1_000_000_000);
 pub enum Follow {
     /// Translate it and send it on.
     Forward,
+    /// The same, but it is a backend's answer to a SYN, which may have to wait.
+    Answer,
     /// It is a SYN, and its connection is over and now removed: open a new one.
     Reopen,
     /// Its connection is just being removed by another processor.
@@ -118,6 +120,9 @@ fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
             Some(owner) => change::<F>(owner, born(life), seen),
             None => return Follow::Dying,
         }
+        if seen & SYN_ACK != 0 {
+            return Follow::Answer;
+        }
     }
     Follow::Forward
 }
@@ -182,14 +187,14 @@ fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
     }
     let after = before | u64::from(seen);
     let (before, now) = (state(before), state(after));
-    // One that closes before it is established is none that the peer knows of.
-    if !is_shared(before) {
-        if is_shared(now) {
-            report::<F>(owner, after, CHANGE_ESTABLISHED);
+    if !is_told(now) {
+        // One that closes before it is established is none that the peer knows of.
+        if is_told(before) {
+            report::<F>(owner, after, CHANGE_CLOSED);
         }
-    } else if !is_shared(now) {
-        report::<F>(owner, after, CHANGE_CLOSED);
-    } else if (before ^ now) & (CLIENT_FIN | SERVER_FIN) != 0 {
+    } else if (before ^ now) & ESTABLISHED != 0 {
+        report::<F>(owner, after, CHANGE_ESTABLISHED);
+    } else if now & ESTABLISHED != 0 && (before ^ now) & (CLIENT_FIN | SERVER_FIN) != 0 {
         report::<F>(owner, after, CHANGE_HALF_CLOSED);
     }
 }
@@ -244,13 +249,13 @@ fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
 }
 
 /// Takes a connection and removes it: true for exactly one caller, and only if its life word still
-/// is `before`. Reported if it is one that the peer has open. A function of its own, to have a stack of
-/// its own.
+/// is `before`. Reported if the connection is one that the peer has open. A function of its own, to have
+/// a stack of its own.
 #[inline(never)]
 pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
     let after = before | u64::from(DEAD);
     replace::<F>(owner, before, after) && {
-        if is_shared(state(before)) {
+        if is_told(state(before)) {
             // While the entries still are there.
             report::<F>(owner, after, CHANGE_GONE);
         }

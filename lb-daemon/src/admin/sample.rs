@@ -145,6 +145,7 @@ pub(super) fn healthy() -> Status {
                 ],
             },
         ],
+        unheld: 0,
         verdicts: Verdict::ALL
             .iter()
             .map(|verdict| (verdict.label().to_owned(), 0))

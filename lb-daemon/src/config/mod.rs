@@ -131,6 +131,12 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         let ports = global.as_ref().ok().map(|global| &global.source_ports);
         let sync = sync::read(root, &pair, metrics.as_ref(), ports);
 
+        // What is wrong with [sync] has been said.
+        let has_peer = sync.as_ref().map_or(true, Option::is_some);
+        if let Some(span) = defaults.synchronous().filter(|_| !has_peer) {
+            service::sync_missing(report, span);
+        }
+
         let mut ledger = Ledger::new(report);
         let tables = root.tables("service", "[[service]]")?;
         if tables.is_empty() {
@@ -139,7 +145,9 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         }
         let services: Vec<_> = tables
             .into_iter()
-            .map(|table| service::read(table, &defaults, &mut ledger, &pair).map(Arc::new))
+            .map(|table| {
+                service::read(table, &defaults, &mut ledger, &pair, has_peer).map(Arc::new)
+            })
             .collect();
         let listen = sync.as_ref().ok().and_then(|sync| sync.as_ref().map(|(_, listen)| listen));
         let mut names = ledger.close([("metrics", metrics.as_ref()), ("listen", listen)]);

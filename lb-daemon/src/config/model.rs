@@ -141,6 +141,8 @@ pub struct Service {
     pub balance: Balance,
     /// When all active backends are down: all backups share (true) or the first one serves.
     pub allbackups: bool,
+    /// Whether a client learns that it is connected only when the peer knows of the connection.
+    pub synchronous: bool,
     /// Idle timeouts.
     pub timeout: Timeouts,
     /// Addresses that clients are translated to, at most four; the address that the route to a

@@ -85,6 +85,7 @@ fn service(out: &mut Writer, service: &Service) {
     };
     out.line("balance", quote(balance));
     out.line("allbackups", service.allbackups);
+    out.line("synchronous", service.synchronous);
     out.line("source", list(service.source.iter().map(quote)));
     out.line("timeout", timeouts(&service.timeout));
     for each in &service.backends {

@@ -137,6 +137,8 @@ pub struct DesiredService {
     pub timeout: Timeouts,
     /// Number of the group that has its addresses; zero if this host has them for itself.
     pub group: u16,
+    /// Whether SYN-ACKs are held back until the peer knows of the connection.
+    pub synchronous: bool,
 }
 
 /// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.

@@ -200,6 +200,7 @@ impl Core {
             },
             tables: counters.tables.clone(),
             verdicts: counters.verdicts.clone(),
+            unheld: counters.unheld,
             groups: self.groups.status(elections, now),
             services: self
                 .services

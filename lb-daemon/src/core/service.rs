@@ -161,6 +161,7 @@ impl ServiceState {
                 balance: self.config.balance,
                 slots,
                 timeout: self.config.timeout,
+                synchronous: self.config.synchronous,
                 group,
             },
         );

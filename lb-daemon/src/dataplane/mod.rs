@@ -15,6 +15,7 @@ mod counters;
 mod end;
 mod family;
 mod flows;
+mod inject;
 mod leases;
 mod lock;
 mod mapped;
@@ -62,7 +63,7 @@ pub use self::{
     simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{client_hops::Turn, leases::Grace, pins::Pins, reconcile::Reconciler};
+use self::{client_hops::Turn, inject::Injector, leases::Grace, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -260,6 +261,13 @@ impl Dataplane {
         Ender::open(&self.pins, ebpf)
     }
 
+    /// What sends frames on that were held back, in the network namespace of the calling thread.
+    fn injector(&self, global: &Global) -> Result<Injector> {
+        let mut ebpf = create(&self.pins, global)?;
+        load(&mut ebpf, Injector::PROGRAM)?;
+        Injector::open(ebpf)
+    }
+
     /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its
     /// own. It finds the way to a client by `find`.
     pub fn replica(&self, global: &Global, find: FindWay) -> Result<Replica> {
@@ -267,7 +275,9 @@ impl Dataplane {
         for name in Replica::PROGRAMS {
             load(&mut ebpf, name)?;
         }
-        Replica::open(&self.pins, ebpf, self.reconciler.names(), find, self.turn.clone())
+        let injector = self.injector(global)?;
+        let names = self.reconciler.names();
+        Replica::open(&self.pins, ebpf, injector, names, find, self.turn.clone())
     }
 }
 

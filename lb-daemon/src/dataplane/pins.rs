@@ -27,6 +27,7 @@ pub(super) const MAPS: &[&str] = &[
     "FREE_HOPS",
     "TABLES",
     "CHANGES",
+    "HOLD",
     "VERDICTS",
     "FLOWS_V4",
     "FLOWS_V6",

@@ -55,6 +55,18 @@ pub trait Tables {
     /// If the reports cannot be read.
     fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()>;
 
+    /// Has SYN-ACKs held back of services that wish it, or not: said anew at every poll. For each that is
+    /// held, [`changes`](Self::changes) has a [`Change::Answered`].
+    fn hold(&mut self, is_on: bool) {
+        let _ = is_on;
+    }
+
+    /// Sends the oldest of the SYN-ACKs that are held on their way, so many as that: those that belong to
+    /// the first changes of this kind that were taken and not released.
+    fn release(&mut self, count: usize) {
+        let _ = count;
+    }
+
     /// Whether there were changes since this was last asked that are told by nobody: there was no
     /// room to report them.
     fn has_lost_changes(&mut self) -> bool;
@@ -123,7 +135,7 @@ impl Change {
     /// Whose change it is.
     pub const fn tuple(&self) -> &Tuple {
         match self {
-            Self::Is(connection) => &connection.tuple,
+            Self::Is(connection) | Self::Answered(connection) => &connection.tuple,
             Self::Gone(tuple) => tuple,
         }
     }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{
     flow::{
-        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, RESET,
-        SERVER_FIN, SYN_ACK,
+        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, RELEASED,
+        RESET, SERVER_FIN, SYN_ACK,
     },
     maps::{ADOPT_BATCH, ADOPT_HEADER},
 };
@@ -26,10 +26,20 @@ pub(super) struct Numbers {
     pub(super) backend: u16,
 }
 
-/// An order to enter a connection: `order` is one of the kinds of [`lb_common::flow`].
+/// The state bits of a connection that is established at the peer, or closed: only those are told of
+/// that came so far.
+pub(super) const fn established(state: u8) -> u8 {
+    state & STATES | SYN_ACK | ESTABLISHED
+}
+
+/// The state bits of a connection whose SYN-ACK the peer holds back.
+pub(super) const ANSWERED: u8 = SYN_ACK | RELEASED;
+
+/// An order to enter a connection with these state bits: `order` is one of the kinds of [`lb_common::flow`].
 pub(super) fn enter<A: Family>(
     keys: &Keys<A>,
     connection: &Connection,
+    state: u8,
     numbers: Numbers,
     hop: Option<u16>,
     order: u8,
@@ -42,8 +52,7 @@ pub(super) fn enter<A: Family>(
         backend: numbers.backend,
         service: numbers.service,
         hop: hop.unwrap_or(NO_HOP),
-        // Only those are told of that came so far.
-        state: connection.state & STATES | SYN_ACK | ESTABLISHED,
+        state,
         order,
     }
 }

@@ -87,7 +87,12 @@ impl<A: Family> Side<A> {
             };
             match change {
                 Change::Is(connection) => {
-                    orders.extend(self.enter(&keys, connection, conflict, desk)?);
+                    let state = orders::established(connection.state);
+                    orders.extend(self.enter(&keys, connection, state, conflict, desk)?);
+                }
+                Change::Answered(connection) => {
+                    let state = orders::ANSWERED;
+                    orders.extend(self.enter(&keys, connection, state, conflict, desk)?);
                 }
                 Change::Gone(_) if conflict == Conflict::TakeTheirs => {
                     orders.push(orders::forget(&keys));
@@ -103,6 +108,7 @@ impl<A: Family> Side<A> {
         &self,
         keys: &Keys<A>,
         connection: &Connection,
+        state: u8,
         conflict: Conflict,
         desk: &mut Desk<'_>,
     ) -> Result<Option<Adoption<A>>> {
@@ -117,7 +123,7 @@ impl<A: Family> Side<A> {
         // Next to nothing is sent to a client that has closed.
         let is_closed = is_closed(connection.state);
         let hop = if is_closed { None } else { desk.ways.hop(connection.tuple.client.ip())? };
-        Ok(Some(orders::enter(keys, connection, numbers, hop, order)))
+        Ok(Some(orders::enter(keys, connection, state, numbers, hop, order)))
     }
 
     /// Whose connection it is. One that is here has its owners, though they may have left the

@@ -2,7 +2,7 @@
 
 use lb_common::{
     addr::Address,
-    flow::{DEAD, Flow, FlowKey, RESET, is_shared, state},
+    flow::{DEAD, Flow, FlowKey, HELD, RELEASED, RESET, is_shared, state},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
 pub(super) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
     Connection {
         tuple: Keys::of(flow).tuple(),
-        state: state(flow.life) & !(DEAD | RESET),
+        state: state(flow.life) & !(DEAD | RESET | HELD | RELEASED),
         timestamp: flow.timestamp,
     }
 }

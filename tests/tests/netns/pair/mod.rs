@@ -20,6 +20,7 @@ mod tracking;
 mod unsent;
 mod upkeep;
 mod vmac;
+mod window;
 
 use std::time::{Duration, Instant};
 

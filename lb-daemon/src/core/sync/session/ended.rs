@@ -36,7 +36,11 @@ impl Name {
     /// What a change has ended, if it has.
     pub(super) fn ended_by(change: &Change) -> Option<Self> {
         match change {
-            Change::Is(connection) if !is_closed(connection.state) => None,
+            Change::Is(connection) | Change::Answered(connection)
+                if !is_closed(connection.state) =>
+            {
+                None
+            }
             change => Some(Self::of(change.tuple())),
         }
     }
@@ -47,7 +51,7 @@ impl Ended {
     /// are remembered.
     pub(super) fn note(&mut self, change: &Change, limit: usize) {
         match change {
-            Change::Is(connection) if is_new(connection) => {
+            Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
                 let name = Name::of(&connection.tuple);
                 if self.opened.len() < limit && !self.ended.contains(&name) {
                     self.opened.insert(name);

@@ -1,5 +1,7 @@
 //! How much of anything there may be.
 
+use std::time::Duration;
+
 /// Bounds of a conversation. Tests have smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -20,6 +22,10 @@ pub(super) struct Limits {
     /// Most connections whose end is remembered for a peer that is not there, and as many that opened
     /// meanwhile.
     pub(super) ended: usize,
+    /// Longest time that a SYN-ACK is held back for the peer.
+    pub(super) hold: Duration,
+    /// Most SYN-ACKs that are held back.
+    pub(super) held: usize,
 }
 
 impl Limits {
@@ -33,5 +39,7 @@ impl Limits {
         drains: 16,
         unacked: 1024,
         ended: 1 << 20,
+        hold: Duration::from_millis(100),
+        held: 1 << 14,
     };
 }

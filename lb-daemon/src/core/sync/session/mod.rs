@@ -7,6 +7,7 @@
 mod digests;
 mod ended;
 mod greeting;
+mod held;
 mod lag;
 mod limits;
 mod queue;
@@ -28,12 +29,12 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use self::{ended::Ended, lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
+use self::{ended::Ended, held::Held, lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
 pub use self::{
     greeting::VERSIONS,
     view::{LagView, NotReady, PeerView, Stage, Totals, View, Waiting},
 };
-use super::{Hello, Message, Tables};
+use super::{Change, Hello, Message, Tables};
 
 /// After this long without another message a host says that it is there.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -90,6 +91,7 @@ pub struct Session {
     /// Groups whose grace this host has not ended since it took over.
     graces: BTreeSet<String>,
     readiness: Readiness,
+    held: Held,
     totals: Totals,
     lag: Lag,
     polled: Instant,
@@ -127,6 +129,7 @@ impl Session {
             ended: Ended::default(),
             graces: BTreeSet::new(),
             readiness: Readiness::new(now),
+            held: Held::default(),
             totals: Totals::default(),
             lag: Lag::default(),
             polled: now,
@@ -211,6 +214,7 @@ impl Session {
                     recent: &self.recent,
                     owed: &mut self.owed,
                     ended: &mut self.ended,
+                    held: &mut self.held,
                     totals: &mut self.totals,
                 };
                 talk.poll(told, tables, room, now, out)?;
@@ -220,7 +224,21 @@ impl Session {
             }
         }
         self.end_graces(tables);
+        self.hold(tables, now);
         Ok(())
+    }
+
+    /// Releases what must not wait any longer, and says whether more is to be held.
+    fn hold(&mut self, tables: &mut dyn Tables, now: Instant) {
+        let (late, behind) = match &self.link {
+            Link::Up(talk) => {
+                (self.held.take_late(self.limits, now), Some(talk.sender.behind(now)))
+            }
+            Link::Down { .. } | Link::Greeting => (self.held.take_all(), None),
+        };
+        self.totals.unacknowledged += late as u64;
+        tables.hold(self.held.decide(behind, self.limits));
+        tables.release(late);
     }
 
     /// Nobody can be told of changes: all will be told later.
@@ -232,6 +250,9 @@ impl Session {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
             changes.iter().for_each(|change| self.ended.note(change, self.limits.ended));
+            let answered = changes.iter().filter(|it| matches!(it, Change::Answered(_))).count();
+            self.totals.unacknowledged += answered as u64;
+            tables.release(answered);
             if changes.len() < self.limits.drain {
                 break;
             }
@@ -257,11 +278,20 @@ impl Session {
     /// When [`poll`](Self::poll) is to be called at the latest.
     pub fn next_deadline(&self) -> Instant {
         let due = match &self.link {
+            // What was held for the peer is to go on.
+            Link::Down { .. } | Link::Greeting if self.held.is_on() => self.polled,
             Link::Down { .. } => self.polled + REPAIR,
             Link::Greeting => self.since + PEER_GONE,
             Link::Up(talk) => talk.next_deadline(self.polled),
         };
-        due.min(self.repaired + REPAIR)
+        let late = self.held.next_deadline(self.limits);
+        late.map_or(due, |late| due.min(late)).min(self.repaired + REPAIR)
+    }
+
+    /// Whether changes are to be told at once, because clients wait for it, rather than many in a
+    /// message.
+    pub fn is_in_a_hurry(&self, now: Instant) -> bool {
+        self.held.is_in_a_hurry(now)
     }
 
     /// Takes over another configuration. A conversation in which this host said something else of itself
@@ -317,6 +347,8 @@ impl Session {
             }),
             lag: self.lag.view(now),
             queue: talk.map(|talk| talk.sender.waiting()).unwrap_or_default(),
+            held: self.held.len() as u64,
+            is_holding: self.held.is_on(),
             totals: self.totals,
         }
     }

@@ -143,7 +143,12 @@ impl Session {
                 }
                 talk.receiver.peer_serves(groups);
             }
-            Message::Ack(number) => talk.sender.acknowledged(number, &mut self.lag, now)?,
+            Message::Ack(number) => {
+                let end = talk.sender.acknowledged(number, &mut self.lag, now)?;
+                let count = self.held.take_before(end);
+                totals.held += count as u64;
+                tables.release(count);
+            }
             Message::Alive => {}
             Message::Bye(why) => return Err(Refusal { why: format!("the peer says: {why}") }),
         }

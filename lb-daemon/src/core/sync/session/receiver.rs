@@ -158,7 +158,8 @@ impl Receiver {
                 })
             });
             match change {
-                Change::Gone(_) if is_ours => {}
+                // What this host serves it hears itself.
+                Change::Gone(_) | Change::Answered(_) if is_ours => {}
                 _ if is_theirs && !is_ours => take.push(change),
                 _ => keep.push(change),
             }

@@ -44,8 +44,10 @@ struct Unacked {
     read: Instant,
     /// ... how many these are, ...
     changes: usize,
-    /// ... and what they have ended.
+    /// ... what they have ended, ...
     ended: Vec<Name>,
+    /// ... and the [end](super::held::Held::end) of the SYN-ACKs that wait until it is acknowledged.
+    held: u64,
 }
 
 impl Sender {
@@ -64,22 +66,24 @@ impl Sender {
 
     /// Says something that is counted.
     pub(super) fn say(&mut self, message: Message, now: Instant, out: &mut Vec<Message>) {
-        self.count(0, vec![], now, now);
+        let (number, changes, held) = (0, 0, 0);
+        self.count(Unacked { number, at: now, read: now, changes, ended: vec![], held });
         out.push(message);
     }
 
     /// Tells changes.
     pub(super) fn tell(&mut self, batch: Batch, now: Instant, out: &mut Vec<Message>) {
         let ended = batch.changes.iter().filter_map(Name::ended_by).collect();
-        self.count(batch.changes.len(), ended, batch.read, now);
+        let (changes, read, held) = (batch.changes.len(), batch.read, batch.held);
+        self.count(Unacked { number: 0, at: now, read, changes, ended, held });
         out.push(Message::Changes(batch.changes));
     }
 
-    fn count(&mut self, changes: usize, ended: Vec<Name>, read: Instant, now: Instant) {
+    fn count(&mut self, message: Unacked) {
         self.sent += 1;
-        self.last = now;
-        self.unacked_changes += changes;
-        self.unacked.push_back(Unacked { number: self.sent, at: now, read, changes, ended });
+        self.last = message.at;
+        self.unacked_changes += message.changes;
+        self.unacked.push_back(Unacked { number: self.sent, ..message });
     }
 
     /// What has ended that the peer may not have heard of.
@@ -98,13 +102,15 @@ impl Sender {
         self.queue.is_empty() && self.unacked_changes == 0 && self.transfers.is_idle()
     }
 
-    /// The peer has everything up to this message.
+    /// The peer has everything up to this message. Returns the end of the SYN-ACKs that have waited for
+    /// that.
     pub(super) fn acknowledged(
         &mut self,
         number: u64,
         lag: &mut Lag,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
+        let mut held = 0;
         if number > self.sent {
             let sent = self.sent;
             let why = format!("it acknowledges message {number}, and was sent {sent}");
@@ -113,11 +119,19 @@ impl Sender {
         while self.unacked.front().is_some_and(|message| message.number <= number) {
             let Some(message) = self.unacked.pop_front() else { break };
             self.unacked_changes -= message.changes;
+            held = held.max(message.held);
             if message.changes > 0 {
                 lag.note(now.saturating_duration_since(message.read), message.changes, now);
             }
         }
-        Ok(())
+        Ok(held)
+    }
+
+    /// How long the oldest change has been waiting that the peer has not acknowledged.
+    pub(super) fn behind(&self, now: Instant) -> Duration {
+        let sent = self.unacked.iter().find(|message| message.changes > 0);
+        let oldest = sent.map(|message| message.read).or_else(|| self.queue.oldest());
+        oldest.map_or(Duration::ZERO, |read| now.saturating_duration_since(read))
     }
 
     /// When the peer is to be taken for stuck, if it acknowledges nothing until then.

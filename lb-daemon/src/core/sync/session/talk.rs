@@ -11,6 +11,7 @@ use super::{
     super::{Message, Scope, Tables},
     ALIVE, PEER_GONE, Totals,
     ended::Ended,
+    held::Held,
     limits::Limits,
     receiver::Receiver,
     sender::Sender,
@@ -45,6 +46,7 @@ pub(super) struct Told<'a> {
     pub(super) recent: &'a BTreeSet<String>,
     pub(super) owed: &'a mut BTreeSet<String>,
     pub(super) ended: &'a mut Ended,
+    pub(super) held: &'a mut Held,
     pub(super) totals: &'a mut Totals,
 }
 
@@ -126,7 +128,7 @@ impl Talk {
             if !self.is_level() {
                 changes.iter().for_each(|change| told.ended.note(change, self.limits.ended));
             }
-            has_lost |= self.sender.queue.push(&changes, self.limits, now).is_err();
+            has_lost |= self.sender.queue.push(&changes, told.held, self.limits, now).is_err();
             if changes.len() < self.limits.drain {
                 is_drained = true;
                 break;
@@ -135,6 +137,9 @@ impl Talk {
         if tables.has_lost_changes() || has_lost {
             told.totals.lost += 1;
             self.sender.queue.clear();
+            let count = told.held.take_all();
+            told.totals.unacknowledged += count as u64;
+            tables.release(count);
             told.owed.extend(told.recent.iter().cloned());
             self.sender.transfers.start_over(told.recent.clone());
         }

@@ -96,6 +96,13 @@ impl World {
             }
         };
         let tuple = Tuple { client, bind, source, backend };
+        if state.tables.is_holding && self.random.chance(30) {
+            let connection = Connection { tuple, state: SYN_ACK, timestamp: 7 };
+            state.tables.happens(Change::Answered(connection));
+            state.tables.entered.clear();
+            self.hosts[1 - number].known.remove(&tuple);
+            return;
+        }
         let connection = Connection { tuple, state: OPEN, timestamp: 7 };
         state.tables.happens(Change::Is(connection));
         state.tables.entered.clear();
@@ -164,8 +171,26 @@ impl World {
         }
     }
 
+    /// Half-open connections come to nothing: those that were made here, which is reported, and those of
+    /// the other host's that this has no longer.
+    fn expire_half_open(&mut self, number: usize) {
+        for tuple in self.hosts[number].tables.half_open() {
+            let live = self.live.get(&key(&tuple));
+            if live.is_some_and(|live| live.connection.tuple == tuple) {
+                continue;
+            }
+            let is_ours = usize::from(tuple.source.port() / 1000) == number + 1;
+            if is_ours {
+                self.hosts[number].tables.happens(Change::Gone(tuple));
+            } else if !self.hosts[1 - number].tables.has(&tuple) {
+                self.hosts[number].tables.remove(key(&tuple));
+            }
+        }
+    }
+
     /// Closed connections have lingered for long enough.
     pub(super) fn purge(&mut self, number: usize) {
+        self.expire_half_open(number);
         let tables = &mut self.hosts[number].tables;
         let open = tables.open();
         let closed = |found: &&Connection| !open.contains(&found.tuple);

@@ -11,6 +11,7 @@ use super::{super::Hello, Settings, VERSIONS, limits::Limits};
 mod digests;
 mod fate;
 mod greeting;
+mod held;
 mod model;
 mod pair;
 // The one of the election, which is not to be seen from here.
@@ -59,5 +60,7 @@ const fn limits() -> Limits {
         drains: 4,
         unacked: 16,
         ended: 1000,
+        hold: milli(100),
+        held: 5,
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Tally {
     pub(super) waits: u64,
     pub(super) half_closed: u64,
     pub(super) returned: u64,
+    pub(super) answered: u64,
+    pub(super) unacknowledged: u64,
 }
 
 /// The watcher.
@@ -190,6 +192,8 @@ impl Tally {
             self.waits,
             self.returned,
             self.half_closed,
+            self.answered,
+            self.unacknowledged,
         ];
         assert!(self.timeouts > 0);
         assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");
