@@ -34,13 +34,17 @@ use lb_common::{
     maps::{MAX_GROUPS, Settings},
 };
 
-pub(super) use self::names::{Names, SharedNames};
 pub use self::ways::FindWay;
+pub(super) use self::{
+    names::{Names, SharedNames},
+    orders::{Numbers, carry_out, enter},
+    tuple::{Keys, connection},
+    ways::Ways,
+};
 use self::{
     reports::Reports,
     scope::Within,
     side::{Desk, Side},
-    ways::Ways,
 };
 use super::{client_hops::Turn, family::Family, leases::Held, pins::Pins};
 use crate::core::sync::{Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables};

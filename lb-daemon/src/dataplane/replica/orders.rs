@@ -20,13 +20,13 @@ const STATES: u8 = SYN_ACK | ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET;
 
 /// The numbers of a connection's owners here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub(super) service: u16,
-    pub(super) backend: u16,
+pub(in crate::dataplane) struct Numbers {
+    pub(in crate::dataplane) service: u16,
+    pub(in crate::dataplane) backend: u16,
 }
 
 /// An order to enter a connection: `order` is one of the kinds of [`lb_common::flow`].
-pub(super) fn enter<A: Family>(
+pub(in crate::dataplane) fn enter<A: Family>(
     keys: &Keys<A>,
     connection: &Connection,
     numbers: Numbers,
@@ -68,7 +68,10 @@ pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
 /// # Errors
 ///
 /// If the program cannot be run. Some of the orders may have been carried out.
-pub(super) fn carry_out<A: Family>(programs: &Ebpf, orders: &mut [Adoption<A>]) -> Result<()> {
+pub(in crate::dataplane) fn carry_out<A: Family>(
+    programs: &Ebpf,
+    orders: &mut [Adoption<A>],
+) -> Result<()> {
     let program: &Xdp = programs.program(A::ADOPT).context("no adopt program")?.try_into()?;
     for batch in orders.chunks_mut(ADOPT_BATCH) {
         let asked: Vec<u8> = batch.iter().map(|order| order.order).collect();
