@@ -252,3 +252,75 @@ impl From<Way> for NextHop {
         Self { ifindex, src: Mac(src), dst: Mac(dst), tags }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        let hour = Duration::from_secs(3600);
+        let service = Service {
+            bind: vec!["192.0.2.1:80".parse().unwrap()],
+            balance: "leastconn".to_owned(),
+            slots: vec![7],
+            connect: Duration::from_secs(5),
+            silence: [hour, hour],
+            silence_fin: [Duration::from_secs(30); 2],
+            group: 3,
+        };
+        let tags = [(0x8100_u16.to_be(), 20_u16.to_be()), (0, 0)];
+        let backend = Backend {
+            service: 2,
+            address: "10.0.0.1:80".parse().unwrap(),
+            weight: 5,
+            sources: vec!["10.0.0.9".parse().unwrap()],
+            way: Way { ifindex: 4, src: [1; 6], dst: [2; 6], tags },
+        };
+        Account {
+            epoch: u32::MAX,
+            services: [(2, service)].into(),
+            backends: [(7, backend)].into(),
+            addresses: [("192.0.2.1".parse().unwrap(), 3)].into(),
+        }
+    }
+
+    #[test]
+    fn an_account_survives_the_way_and_says_what_the_core_once_desired() {
+        let line = serde_json::to_string(&Line::Account(account())).unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&line).unwrap(), Line::Account(account()));
+        let desired = account().desired().unwrap();
+        assert_eq!((desired.services[&2].group, desired.services[&2].slots.0[0]), (3, 7));
+        let backend = &desired.backends[&7];
+        assert_eq!((backend.service, Way::from(backend.hop)), (2, account().backends[&7].way));
+        let groups = ["192.0.2.1", "10.0.0.9"].map(|ip| desired.shared[&ip.parse().unwrap()]);
+        assert_eq!(groups, [3, 0], "a source address falls under the truce");
+    }
+
+    #[test]
+    fn a_connection_survives_the_way() {
+        let [client, bind, source, backend] =
+            ["[2001:db8::1]:4000", "[2001:db8::2]:80", "[fd00::9]:1024", "[fd00::1]:80"]
+                .map(|end| end.parse().unwrap());
+        let tuple = Tuple { client, bind, source, backend };
+        let connection = Connection { tuple, state: 3, timestamp: u32::MAX };
+        let told = Carried::new(&connection, 2, 7, Some(5000));
+        let line = serde_json::to_string(&told).unwrap();
+        let heard: Carried = serde_json::from_str(&line).unwrap();
+        assert_eq!((heard, heard.connection()), (told, connection));
+    }
+
+    #[test]
+    fn what_this_version_has_no_room_for_or_does_not_know_is_refused() {
+        account().check().unwrap();
+        let mut more = account();
+        more.backends.insert(u16::MAX, more.backends[&7].clone());
+        assert!(more.check().is_err());
+        let mut more = account();
+        more.addresses.values_mut().for_each(|group| *group = 64);
+        assert!(more.check().is_err());
+        let mut other = account();
+        other.services.values_mut().for_each(|service| service.balance = "random".to_owned());
+        other.check().unwrap();
+        assert!(other.desired().is_err());
+    }
+}
