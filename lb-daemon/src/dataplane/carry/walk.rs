@@ -4,8 +4,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_common::flow::{
-    DEAD, ESTABLISHED, Flow, NO_HOP, RESET, SYN_ACK, age, born, created, is_closed, state, ticks,
+use lb_common::{
+    addr::Address,
+    flow::{
+        DEAD, ESTABLISHED, Flow, NO_HOP, RESET, SYN_ACK, age, born, created, is_closed, state,
+        ticks,
+    },
 };
 
 use super::account::Carried;
@@ -13,9 +17,8 @@ use crate::dataplane::{
     family::Family, leases::monotonic_now, pins::Pins, replica::connection, table::FlowTable,
 };
 
-/// A backend has answered a client, but the client's next segment has not come yet: if it was opened no
-/// longer ago than this, the client is taken for one that got the answer, and goes on with it. Else it is
-/// one of a flood's, or sends its SYN again.
+/// How long something may be on its way that was sent through the old program, and is answered through
+/// the new one: a backend's answer to a SYN, or what is left of a connection that both sides have closed.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// A family's table, and what was told of it.
@@ -47,14 +50,15 @@ impl<A: Family> Walk<A> {
                 continue;
             }
             let Some(flow) = self.table.entry(place) else { continue };
-            if !flow.is_forward() {
+            if !flow.is_forward() || state(flow.life) & DEAD != 0 {
                 *told = life;
                 continue;
             }
             let is_known = born(flow.life) == born(*told);
-            if is_worth_telling(flow.life, is_known, is_last) {
+            let pair = self.table.entry(flow.pair).filter(|it| born(it.life) == born(flow.life));
+            if is_known || is_worth_telling(&flow, pair.as_ref(), is_last) {
                 *told = flow.life;
-                let way = way(&self.table, &flow);
+                let way = pair.map(|pair| pair.hop).filter(|hop| *hop != NO_HOP);
                 tell(Carried::new(&connection(&flow), flow.service, flow.backend, way))?;
             }
         }
@@ -62,59 +66,73 @@ impl<A: Family> Walk<A> {
     }
 }
 
-/// The number of the next hop to a connection's client.
-fn way<A: Family>(table: &FlowTable<A>, flow: &Flow<A>) -> Option<u16> {
-    let pair = table.entry(flow.pair)?;
-    (born(pair.life) == born(flow.life) && pair.hop != NO_HOP).then_some(pair.hop)
-}
-
-/// Whether a connection with this life word is to be carried over, or to be ended if it was.
-fn is_worth_telling(life: u64, is_known: bool, is_last: bool) -> bool {
-    let state = state(life);
-    if state & DEAD != 0 {
-        return false;
+/// Whether a connection that nothing was told of is to be carried over, given both of its entries.
+fn is_worth_telling<A: Address>(flow: &Flow<A>, pair: Option<&Flow<A>>, is_last: bool) -> bool {
+    let state = state(flow.life);
+    let now = ticks(monotonic_now());
+    let is_recent =
+        |then| age(now, then) <= ticks(u64::try_from(ON_ITS_WAY.as_nanos()).unwrap_or(u64::MAX));
+    if state & RESET != 0 {
+        false
+    } else if is_closed(state) {
+        is_recent(flow.last_seen) || pair.is_some_and(|pair| is_recent(pair.last_seen))
+    } else if state & ESTABLISHED != 0 {
+        true
+    } else {
+        // Whose client may have the answer goes on with it, and else sends its SYN again. Most of what
+        // is older belongs to a flood.
+        is_last && state & SYN_ACK != 0 && is_recent(created(flow.life))
     }
-    if is_known || state & ESTABLISHED != 0 {
-        // One that ended by FINs may have something to send again.
-        return is_known || state & RESET == 0;
-    }
-    let on_its_way = ticks(u64::try_from(ON_ITS_WAY.as_nanos()).unwrap_or(u64::MAX));
-    is_last
-        && state & SYN_ACK != 0
-        && !is_closed(state)
-        && age(ticks(monotonic_now()), created(life)) <= on_its_way
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_common::flow::{CLIENT_FIN, SERVER_FIN};
+    use lb_common::{
+        addr::V4,
+        flow::{CLIENT_FIN, SERVER_FIN},
+    };
 
     use super::*;
 
-    /// A life word of a connection that is so old.
-    fn life(age: Duration, state: u8) -> u64 {
-        let age = u64::try_from(age.as_nanos()).unwrap();
-        born(monotonic_now() - age) | u64::from(state)
+    const OPEN: u8 = SYN_ACK | ESTABLISHED;
+
+    /// The entry of a connection of such an age, whose last packet came as long ago.
+    fn flow(age: Duration, state: u8) -> Flow<V4> {
+        let then = monotonic_now() - u64::try_from(age.as_nanos()).unwrap();
+        // SAFETY: plain words, of which every bit pattern is valid.
+        let zero: Flow<V4> = unsafe { std::mem::zeroed() };
+        Flow { life: born(then) | u64::from(state), last_seen: ticks(then), ..zero }
+    }
+
+    fn is_told(age: Duration, state: u8, is_last: bool) -> bool {
+        is_worth_telling(&flow(age, state), None, is_last)
     }
 
     #[test]
-    fn what_is_established_is_told_and_its_end_only_if_it_was() {
-        let old = |state| life(Duration::from_secs(1000), state);
-        let open = SYN_ACK | ESTABLISHED;
-        assert!(is_worth_telling(old(open), false, false));
-        assert!(is_worth_telling(old(open | CLIENT_FIN | SERVER_FIN), false, false));
-        assert!(!is_worth_telling(old(open | RESET), false, true));
-        assert!(is_worth_telling(old(open | RESET), true, true));
-        assert!(!is_worth_telling(old(open | DEAD), true, true));
+    fn what_is_established_is_told_however_old() {
+        for fin in [0, CLIENT_FIN, SERVER_FIN] {
+            assert!(is_told(ON_ITS_WAY * 1000, OPEN | fin, false));
+        }
+    }
+
+    #[test]
+    fn what_is_closed_is_told_only_while_something_may_be_on_its_way() {
+        let closed = OPEN | CLIENT_FIN | SERVER_FIN;
+        let (old, young) = (ON_ITS_WAY * 2, ON_ITS_WAY / 2);
+        assert!(is_told(young, closed, false));
+        assert!(!is_told(old, closed, true));
+        let pair = flow(young, 0);
+        assert!(is_worth_telling(&flow(old, closed), Some(&pair), false), "the backend's side");
+        assert!(!is_told(young, OPEN | RESET, true));
     }
 
     #[test]
     fn of_half_open_ones_only_those_are_told_whose_client_may_have_the_answer() {
-        let young = |state| life(ON_ITS_WAY / 2, state);
-        assert!(is_worth_telling(young(SYN_ACK), false, true));
-        assert!(!is_worth_telling(young(SYN_ACK), false, false), "it may yet be established");
-        assert!(!is_worth_telling(young(0), false, true), "its client sends the SYN again");
-        assert!(!is_worth_telling(young(SYN_ACK | RESET), false, true));
-        assert!(!is_worth_telling(life(ON_ITS_WAY * 2, SYN_ACK), false, true));
+        let (old, young) = (ON_ITS_WAY * 2, ON_ITS_WAY / 2);
+        assert!(is_told(young, SYN_ACK, true));
+        assert!(!is_told(young, SYN_ACK, false), "it may yet be established");
+        assert!(!is_told(young, 0, true), "its client sends the SYN again");
+        assert!(!is_told(young, SYN_ACK | RESET, true));
+        assert!(!is_told(old, SYN_ACK, true));
     }
 }
