@@ -32,7 +32,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read as _,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -82,8 +82,9 @@ pub struct Dataplane {
     attached: BTreeMap<String, Attached>,
     grace: Arc<Grace>,
     turn: Turn,
-    /// The data plane of another version, whose place this one is to take.
-    import: Option<Import>,
+    /// The data plane of another version, whose place this one is to take. One thread at a time may have
+    /// it, while all may have the rest.
+    import: Mutex<Option<Import>>,
     _lock: Lock,
 }
 
@@ -106,7 +107,7 @@ impl Dataplane {
                 global.bpffs.display()
             );
         };
-        let import = Import::begin(&pins, global, peer)?;
+        let import = Mutex::new(Import::begin(&pins, global, peer)?);
         carry::decline(&pins);
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
@@ -135,7 +136,7 @@ impl Dataplane {
         for name in &global.interfaces {
             attach::index(name)?;
         }
-        let mut import = self.import.take();
+        let mut import = self.import.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         match &mut import {
             Some(import) => import.replace()?,
             None => self.pins.remove_others()?,
