@@ -10,13 +10,13 @@ use std::{
     },
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use tests::lab::{
-    Ask, Family, Held, IdentServer, Lab, Load, Service, SessionServer, Sessions, Settings,
-    Surroundings, Tally, Tandem, wait::until,
+    Ask, Family, Held, IdentServer, Lab, Load, Openings, Service, SessionServer, Sessions,
+    Settings, Surroundings, Tally, Tandem, wait::until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,12 +85,29 @@ fn what_is_opened_while_a_daemon_is_upgraded_is_answered() -> Result<()> {
                 Ok(())
             })
         });
-        let upgrades = (0..3).try_for_each(|_| upgrade(&mut tandem));
+        let upgrades = (0..2).try_for_each(|_| upgrade(&mut tandem));
         over.store(true, Relaxed);
         let asked = asking.into_iter().try_for_each(|one| one.join().expect("nobody panics"));
         upgrades.and(asked)
     });
     asked
+}
+
+#[test]
+fn connections_that_were_opened_a_moment_before_or_after_survive() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let _sessions = SessionServer::start(&lab.backends()[0], SESSIONS)?;
+    let mut tandem = start(&lab)?;
+    for _ in 0..2 {
+        let to = (lab.vip4(), SESSIONS).into();
+        let openings = Openings::start(lab.client(), to, Duration::from_millis(4))?;
+        upgrade(&mut tandem)?;
+        let (count, survived) =
+            openings.survivors(Instant::now(), Duration::ZERO..Duration::MAX, PATIENCE)?;
+        assert_eq!(survived, count);
+    }
+    Ok(())
 }
 
 #[test]
