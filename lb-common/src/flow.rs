@@ -145,8 +145,8 @@ pub struct Translation<A> {
 pub const FORWARD: u16 = 0;
 /// Direction of an entry, in [`Flow::flags`]: backend to client.
 pub const REVERSE: u16 = 1;
-/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, and none of
-/// the client's packets has come this way yet. The first one shows the way back to it.
+/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, or from maps of
+/// another layout, and none of the client's packets has come this way yet. The first one shows the way back to it.
 pub const ADOPTED: u16 = 1 << 1;
 /// [`Flow::hop`] of a reverse entry whose way to the client is not known yet.
 pub const NO_HOP: u16 = u16::MAX;
