@@ -46,6 +46,9 @@ pub struct Flow<A> {
     pub key: FlowKey<A>,
     /// What to write into them.
     pub to: Translation<A>,
+    /// The same as below, in another place.
+    #[cfg(feature = "other-layout")]
+    pub timestamp: u32,
     /// Number of the place of the other direction's entry: that of its group times [`GROUP`], and
     /// its own in the group. [`NO_PAIR`] as long as there is none.
     pub pair: u32,
@@ -66,6 +69,7 @@ pub struct Flow<A> {
     pub flags: u16,
     /// What is added to the TCP timestamps of this direction: to the values of the forward entry's
     /// packets (`TSval`), to the echoes of the reverse entry's (`TSecr`). Zero: they are left alone.
+    #[cfg(not(feature = "other-layout"))]
     pub timestamp: u32,
     /// Belongs to the group, not to the entry: in the place [`OVERFLOW`] how many entries are
     /// further on because this group was full, in the place [`LOCK`] who may insert.
@@ -141,8 +145,8 @@ pub struct Translation<A> {
 pub const FORWARD: u16 = 0;
 /// Direction of an entry, in [`Flow::flags`]: backend to client.
 pub const REVERSE: u16 = 1;
-/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, and none of
-/// the client's packets has come this way yet. The first one shows the way back to it.
+/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, or from maps of
+/// another layout, and none of the client's packets has come this way yet. The first one shows the way back to it.
 pub const ADOPTED: u16 = 1 << 1;
 /// [`Flow::hop`] of a reverse entry whose way to the client is not known yet.
 pub const NO_HOP: u16 = u16::MAX;

@@ -111,11 +111,13 @@ pub const MAX_GROUPS: u32 = 64;
 
 /// What this host may do with a group of addresses; times are of the monotonic clock, in
 /// nanoseconds.
+///
+/// The same in every release: a daemon with other maps goes on with these very leases, so that a group
+/// has one of them at every moment of an upgrade.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Until when the group is served; in the past (or zero) if it is not. Always the first field: a
-    /// daemon of another release, with other maps, ends what it finds by that.
+    /// Until when the group is served; in the past (or zero) if it is not.
     pub end: u64,
     /// Since when it has been served without a break. What was silent before that was not heard by
     /// this host: idle times count from here at the earliest.
@@ -306,11 +308,12 @@ pub struct TableState {
 }
 
 /// A digest of everything above that the two sides must agree on. Maps are pinned under it, so
-/// that a daemon never adopts maps of another layout.
+/// that a daemon never adopts maps of another layout. With the feature `other-layout` it is another
+/// one, as are the places of some fields: for tests of an upgrade.
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        4,
+        if cfg!(feature = "other-layout") { 1004 } else { 4 },
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
-use lb_common::maps::Lease;
+use lb_common::maps::{Lease, MAX_GROUPS};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -208,6 +208,26 @@ pub(super) fn end_all(pin: &Path) -> Result<()> {
         unsafe { AtomicU64::from_ptr(end.as_ptr()) }.store(0, Ordering::SeqCst);
     }
     Ok(())
+}
+
+/// Pins the map of leases of another layout at `to` as well: it is the same in all of them.
+///
+/// # Errors
+///
+/// If it is not.
+pub(super) fn share(pin: &Path, to: &Path) -> Result<()> {
+    let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let info = map.info()?;
+    let is_same =
+        info.value_size() as usize == size_of::<Lease>() && info.max_entries() == MAX_GROUPS;
+    ensure!(is_same, "its leases are of another kind");
+    map.pin(to).with_context(|| format!("cannot make {}", to.display()))
+}
+
+/// Whether two pins are of the same map.
+pub(super) fn are_shared(one: &Path, other: &Path) -> bool {
+    let id = |pin| Some(MapData::from_pin(pin).ok()?.info().ok()?.id());
+    id(one).is_some_and(|map| id(other) == Some(map))
 }
 
 /// What another process has done that has written this as the end of a lease.

@@ -18,3 +18,4 @@ mod reach;
 mod refusals;
 mod sessions;
 mod transfer;
+mod upgrade;

@@ -36,13 +36,17 @@ use lb_common::{
     maps::{MAX_GROUPS, Settings},
 };
 
-pub(super) use self::names::{Names, SharedNames};
 pub use self::ways::FindWay;
 use self::{
     held::HeldFrames,
     reports::Reports,
     scope::Within,
     side::{Desk, Side},
+};
+pub(super) use self::{
+    names::{Names, SharedNames},
+    orders::{Numbers, carry_out, enter, established},
+    tuple::{Keys, connection},
     ways::Ways,
 };
 use super::{client_hops::Turn, family::Family, inject::Injector, leases::Held, pins::Pins};

@@ -21,14 +21,14 @@ const STATES: u8 = SYN_ACK | ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET;
 
 /// The numbers of a connection's owners here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub(super) service: u16,
-    pub(super) backend: u16,
+pub(in crate::dataplane) struct Numbers {
+    pub(in crate::dataplane) service: u16,
+    pub(in crate::dataplane) backend: u16,
 }
 
 /// The state bits of a connection that is established at the peer, or closed: only those are told of
 /// that came so far.
-pub(super) const fn established(state: u8) -> u8 {
+pub(in crate::dataplane) const fn established(state: u8) -> u8 {
     state & STATES | SYN_ACK | ESTABLISHED
 }
 
@@ -36,7 +36,7 @@ pub(super) const fn established(state: u8) -> u8 {
 pub(super) const ANSWERED: u8 = SYN_ACK | RELEASED;
 
 /// An order to enter a connection with these state bits: `order` is one of the kinds of [`lb_common::flow`].
-pub(super) fn enter<A: Family>(
+pub(in crate::dataplane) fn enter<A: Family>(
     keys: &Keys<A>,
     connection: &Connection,
     state: u8,
@@ -88,7 +88,10 @@ fn of_known<A: Family>(keys: &Keys<A>, hop: u16, order: u8) -> Adoption<A> {
 /// # Errors
 ///
 /// If the program cannot be run. Some of the orders may have been carried out.
-pub(super) fn carry_out<A: Family>(programs: &Ebpf, orders: &mut [Adoption<A>]) -> Result<()> {
+pub(in crate::dataplane) fn carry_out<A: Family>(
+    programs: &Ebpf,
+    orders: &mut [Adoption<A>],
+) -> Result<()> {
     let program: &Xdp = programs.program(A::ADOPT).context("no adopt program")?.try_into()?;
     for batch in orders.chunks_mut(ADOPT_BATCH) {
         let asked: Vec<u8> = batch.iter().map(|order| order.order).collect();

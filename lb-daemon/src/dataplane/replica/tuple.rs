@@ -12,11 +12,11 @@ use crate::{
 
 /// The keys of both entries of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Keys<A> {
+pub(in crate::dataplane) struct Keys<A> {
     /// Client to virtual address.
-    pub(super) forward: FlowKey<A>,
+    pub(in crate::dataplane) forward: FlowKey<A>,
     /// Backend to source address.
-    pub(super) reverse: FlowKey<A>,
+    pub(in crate::dataplane) reverse: FlowKey<A>,
 }
 
 impl<A: Address> Keys<A> {
@@ -38,7 +38,7 @@ impl<A: Address> Keys<A> {
 
 impl<A: Family> Keys<A> {
     /// The keys in this family; nothing if an address is of the other.
-    pub(super) fn split(tuple: &Tuple) -> Option<Self> {
+    pub(in crate::dataplane) fn split(tuple: &Tuple) -> Option<Self> {
         let key = |from, to| {
             let ((src, sport), (dst, dport)) = (A::split(from)?, A::split(to)?);
             Some(FlowKey { src, dst, sport, dport })
@@ -57,7 +57,7 @@ pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
 }
 
 /// The connection that a forward entry is of, as the peer is to know it: not as reset.
-pub(super) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
+pub(in crate::dataplane) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
     Connection {
         tuple: Keys::of(flow).tuple(),
         state: state(flow.life) & !(DEAD | RESET | HELD | RELEASED),

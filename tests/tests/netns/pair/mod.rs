@@ -18,6 +18,7 @@ mod strangers;
 mod survival;
 mod tracking;
 mod unsent;
+mod upgrade;
 mod upkeep;
 mod vmac;
 mod window;
