@@ -231,7 +231,7 @@ impl Session {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
-            changes.iter().for_each(|change| self.ended.note(change, self.limits.ended));
+            self.ended.note(&changes, self.limits.ended);
             if changes.len() < self.limits.drain {
                 break;
             }
