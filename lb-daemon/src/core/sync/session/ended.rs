@@ -47,9 +47,15 @@ impl Name {
 }
 
 impl Ended {
-    /// Takes a change into account that the peer is not told of in time. At most `limit` of a kind
-    /// are remembered.
-    pub(super) fn note(&mut self, change: &Change, limit: usize) {
+    /// Takes changes into account that the peer is not told of in time. At most `limit` connections of
+    /// a kind are remembered.
+    pub(super) fn note(&mut self, changes: &[Change], limit: usize) {
+        for change in changes {
+            self.note_one(change, limit);
+        }
+    }
+
+    fn note_one(&mut self, change: &Change, limit: usize) {
         match change {
             Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
                 let name = Name::of(&connection.tuple);

@@ -249,7 +249,7 @@ impl Session {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
-            changes.iter().for_each(|change| self.ended.note(change, self.limits.ended));
+            self.ended.note(&changes, self.limits.ended);
             let answered = changes.iter().filter(|it| matches!(it, Change::Answered(_))).count();
             self.totals.unacknowledged += answered as u64;
             tables.release(answered);

@@ -126,7 +126,7 @@ impl Talk {
             tables.changes(self.limits.drain, &mut changes)?;
             // What it tells may have been read before it hears of these.
             if !self.is_level() {
-                changes.iter().for_each(|change| told.ended.note(change, self.limits.ended));
+                told.ended.note(&changes, self.limits.ended);
             }
             has_lost |= self.sender.queue.push(&changes, told.held, self.limits, now).is_err();
             if changes.len() < self.limits.drain {
