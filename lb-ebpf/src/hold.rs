@@ -74,12 +74,7 @@ pub fn release<F: Family>(reverse: Entry<F>, life: u64) {
 
 /// Hands the frame to the daemon. False if it cannot be.
 #[inline(never)]
-fn hand_over<F: Family>(
-    ctx: &XdpContext,
-    owner: Entry<F>,
-    reverse: Entry<F>,
-    life: u64,
-) -> bool {
+fn hand_over<F: Family>(ctx: &XdpContext, owner: Entry<F>, reverse: Entry<F>, life: u64) -> bool {
     let packet = Packet::new(ctx);
     // The sum tells the verifier the bounds of the length.
     let length = (packet.length().wrapping_sub(1) & (HELD_FRAME - 1)) + 1;
@@ -94,7 +89,13 @@ fn hand_over<F: Family>(
     // meaning. The entries are elements of an array map; that they are the connection's follows below
     // from its being marked.
     let read = unsafe {
-        describe::<F>(&raw mut (*held).change, owner, reverse, life | u64::from(HELD), CHANGE_ANSWERED);
+        describe::<F>(
+            &raw mut (*held).change,
+            owner,
+            reverse,
+            life | u64::from(HELD),
+            CHANGE_ANSWERED,
+        );
         (*held).ifindex = packet.ifindex();
         (*held).length = length as u32;
         let frame = (&raw mut (*held).frame).cast();

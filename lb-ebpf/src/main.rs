@@ -167,16 +167,21 @@ fn decide<const INJECTED: bool>(packet: &Packet<'_>) -> Outcome {
 fn steps<const INJECTED: bool>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     let link = Link::parse(packet)?;
     match link.ethertype {
-        link::IPV4 => segment::<Inet, INJECTED>(packet, link)
-            .map_err(|v| lease::fence::<Inet>(packet, v)),
-        link::IPV6 => segment::<Inet6, INJECTED>(packet, link)
-            .map_err(|v| lease::fence::<Inet6>(packet, v)),
+        link::IPV4 => {
+            segment::<Inet, INJECTED>(packet, link).map_err(|v| lease::fence::<Inet>(packet, v))
+        }
+        link::IPV6 => {
+            segment::<Inet6, INJECTED>(packet, link).map_err(|v| lease::fence::<Inet6>(packet, v))
+        }
         _ => Err(lease::fence::<Other>(packet, Verdict::PassNotIp)),
     }
 }
 
 #[inline(always)]
-fn segment<'a, F: Family, const INJECTED: bool>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome, Verdict> {
+fn segment<'a, F: Family, const INJECTED: bool>(
+    packet: &Packet<'a>,
+    link: Link<'a>,
+) -> Result<Outcome, Verdict> {
     let mut segment = match Segment::<F>::parse(packet, link) {
         Ok(segment) => segment,
         Err(NoSegment::Decided(verdict)) => return Err(verdict),
