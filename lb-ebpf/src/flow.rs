@@ -3,7 +3,7 @@
 //! Whoever changes a connection's life word by compare-and-exchange also settles the counts that
 //! depend on that change, so each is settled exactly once however many processors are at it.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, programs::XdpContext};
 use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
@@ -15,8 +15,9 @@ use lb_common::{
 
 use crate::{
     atomic::{Word, fence},
+    hold::hold,
     maps::{self, Family},
-    packet::{ACK, FIN, RST, SYN},
+    packet::{ACK, FIN, Packet, RST, SYN},
     report::report,
     table::{self, Entry, Found, entry, free, life_of},
 };
@@ -31,17 +32,21 @@ const ORPHAN: u32 = ticks(1_000_000_000);
 pub enum Follow {
     /// Translate it and send it on.
     Forward,
-    /// The same, but it is a backend's answer to a SYN, which may have to wait.
-    Answer,
+    /// It is a backend's answer to a SYN, and has to wait.
+    Held,
     /// It is a SYN, and its connection is over and now removed: open a new one.
     Reopen,
     /// Its connection is just being removed by another processor.
     Dying,
 }
 
-/// Takes a segment with the TCP flags `flags` into account.
+/// Takes a segment with the TCP flags `flags` into account. `INJECTED` says whether it was held back.
 #[inline(always)]
-pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
+pub fn follow<F: Family, const INJECTED: bool>(
+    packet: &Packet<'_>,
+    found: &Found<F>,
+    flags: u8,
+) -> Follow {
     let now = now();
     let &Found { entry, life } = found;
     // SAFETY: an element of an array map. A racing store of `last_seen` stores nearly the same
@@ -67,7 +72,7 @@ pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
     if unsafe { (*entry).is_forward() } {
         follow_client::<F>(entry, life, flags)
     } else {
-        follow_server::<F>(entry, life, flags)
+        follow_server::<F, INJECTED>(packet, entry, life, flags)
     }
 }
 
@@ -103,7 +108,38 @@ fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
 }
 
 #[inline(always)]
-fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
+fn follow_server<F: Family, const INJECTED: bool>(
+    packet: &Packet<'_>,
+    reverse: Entry<F>,
+    life: u64,
+    flags: u8,
+) -> Follow {
+    if flags & (SYN | FIN | RST) == 0 {
+        return Follow::Forward;
+    }
+    match answer::<F, INJECTED>(packet.ctx, reverse, life, flags) {
+        ON => Follow::Forward,
+        HELD_BACK => Follow::Held,
+        _ => Follow::Dying,
+    }
+}
+
+/// What becomes of a backend's segment that changes its connection: it goes on, ...
+const ON: u32 = 0;
+/// ... or is held back, ...
+const HELD_BACK: u32 = 1;
+/// ... or its connection is just being removed.
+const DYING: u32 = 2;
+
+/// Takes a backend's SYN-ACK, FIN or RST into account. A function of its own, to have a stack of its own;
+/// so it can return no more than a register.
+#[inline(never)]
+fn answer<F: Family, const INJECTED: bool>(
+    ctx: &XdpContext,
+    reverse: Entry<F>,
+    life: u64,
+    flags: u8,
+) -> u32 {
     let mut seen = 0;
     if flags & RST != 0 {
         seen |= RESET;
@@ -114,17 +150,12 @@ fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
     if flags & (SYN | ACK) == SYN | ACK {
         seen |= SYN_ACK;
     }
+    // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
+    let Some(owner) = entry::<F>(unsafe { (*reverse).pair }) else { return DYING };
     if seen != 0 {
-        // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
-        match entry::<F>(unsafe { (*reverse).pair }) {
-            Some(owner) => change::<F>(owner, born(life), seen),
-            None => return Follow::Dying,
-        }
-        if seen & SYN_ACK != 0 {
-            return Follow::Answer;
-        }
+        change::<F>(owner, born(life), seen);
     }
-    Follow::Forward
+    if seen & SYN_ACK != 0 && hold::<F, INJECTED>(ctx, reverse, life) { HELD_BACK } else { ON }
 }
 
 /// Ends the connection whose forward entry is at the place `number`, if it is expired by the rule in

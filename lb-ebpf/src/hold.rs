@@ -27,11 +27,20 @@ use crate::{
 };
 
 /// Holds a SYN-ACK of the connection with this reverse entry and life word, if it is to be held; true
-/// if it is. One that repeats itself meanwhile is not handed over twice.
+/// if it is. One that repeats itself meanwhile is not handed over twice, and after one that is
+/// `INJECTED` no other has to wait.
 ///
 /// A function of its own, to have a stack of its own.
 #[inline(never)]
-pub fn hold<F: Family>(ctx: &XdpContext, reverse: Entry<F>, life: u64) -> bool {
+pub fn hold<F: Family, const INJECTED: bool>(
+    ctx: &XdpContext,
+    reverse: Entry<F>,
+    life: u64,
+) -> bool {
+    if INJECTED {
+        release::<F>(reverse, life);
+        return false;
+    }
     // SAFETY: an element of an array map; whether it all was the connection's is asked before anything
     // comes of it.
     let (service, owner) = unsafe { ((*reverse).service, (*reverse).pair) };
@@ -62,10 +71,9 @@ pub fn hold<F: Family>(ctx: &XdpContext, reverse: Entry<F>, life: u64) -> bool {
     }
 }
 
-/// A SYN-ACK of the connection with this reverse entry is injected: those that repeat it need not be
-/// held any longer.
-#[inline(never)]
-pub fn release<F: Family>(reverse: Entry<F>, life: u64) {
+/// Those that repeat the SYN-ACK of the connection with this reverse entry need not wait any longer.
+#[inline(always)]
+fn release<F: Family>(reverse: Entry<F>, life: u64) {
     // SAFETY: an element of an array map; nothing is changed unless it is the connection's.
     if let Some(owner) = entry::<F>(unsafe { (*reverse).pair }) {
         set::<F>(owner, born(life), RELEASED);

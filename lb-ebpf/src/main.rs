@@ -219,16 +219,8 @@ fn known<F: Family, const INJECTED: bool>(
     if !lease::holds_service(unsafe { (*found.entry).service }.into()) {
         return Err(Verdict::DropNoLease);
     }
-    let followed = flow::follow(&found, flags);
-    if matches!(followed, Follow::Answer) {
-        if INJECTED {
-            hold::release::<F>(found.entry, found.life);
-        } else if hold::hold::<F>(packet.ctx, found.entry, found.life) {
-            return Err(Verdict::DropHeld);
-        }
-    }
-    match followed {
-        Follow::Forward | Follow::Answer => {
+    match flow::follow::<F, INJECTED>(packet, &found, flags) {
+        Follow::Forward => {
             // SAFETY: an element of an array map; `send` sees to it that it still is the
             // connection's.
             let (is_forward, flags) =
@@ -239,6 +231,7 @@ fn known<F: Family, const INJECTED: bool>(
             let verdict = if is_forward { Verdict::ForwardClient } else { Verdict::ForwardServer };
             Ok(Some((found, verdict)))
         }
+        Follow::Held => Err(Verdict::DropHeld),
         Follow::Dying => Err(Verdict::DropDying),
         Follow::Reopen => Ok(None),
     }

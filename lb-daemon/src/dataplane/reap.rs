@@ -247,10 +247,7 @@ fn may_have_expired<A>(flow: &Flow<A>, now: u32, rules: &Rules) -> bool {
     let Rules { terms, heard } = rules;
     let client = Silence { idle: age(now, flow.last_seen), renew: flow.renew };
     let state = state(flow.life);
-    let idle = match is_handed_over(state) {
-        true => 0,
-        false => client.idle.min(limits(state, terms).server),
-    };
+    let idle = if is_handed_over(state) { 0 } else { client.idle.min(limits(state, terms).server) };
     let server = Silence { idle, ..client };
     is_expired(state, age(now, created(flow.life)), client, server, terms, *heard)
 }

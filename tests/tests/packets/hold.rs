@@ -11,7 +11,10 @@ use lb_common::{
     flow::SYN_ACK,
     verdict::Verdict::{self, DropHeld, ForwardClient, ForwardServer},
 };
-use lb_daemon::core::sync::{Adopted, Change, Conflict, Connection, Digest, Tables as _};
+use lb_daemon::{
+    core::sync::{Adopted, Change, Conflict, Connection, Digest, Tables as _},
+    dataplane::XdpAction,
+};
 use nix::{
     errno::Errno,
     sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
@@ -226,15 +229,17 @@ fn what_there_is_no_room_for_is_sent_on_and_counted() -> Result<()> {
         let mut unheld = 0;
         let deadline = Instant::now() + Duration::from_secs(60);
         for i in 0..MANY {
+            one.replica.hold(true);
             // A client that has been here before has closed what it had.
             let mut n = n.clone();
             n.client.set_port(40_000 + i % 1000);
             n.source.set_port(FIRST_PORT + i);
-            one.tell(&n.opened())?;
-            let verdict = verdict(one, n.server().syn_ack())?;
-            unheld += u64::from(verdict == ForwardServer);
-            ensure!(verdict == ForwardServer || verdict == DropHeld, "{verdict:?}");
-            one.tell(&[n.client().rst().frame()])?;
+            // Without a look at the counters, which would take most of the time.
+            let send = |frame: Frame| anyhow::Ok(one.world.send(&frame)?.action);
+            send(n.client().syn().frame())?;
+            let action = send(n.server().syn_ack().frame())?;
+            unheld += u64::from(action != XdpAction::Drop);
+            send(n.client().rst().frame())?;
             ensure!(Instant::now() < deadline, "too slow to tell");
         }
         ensure!(unheld > 0, "there was room for all");
