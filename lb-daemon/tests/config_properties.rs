@@ -8,9 +8,9 @@ use std::{
 };
 
 use lb_daemon::config::{
-    self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
-    XdpMode,
+    self, Admin, Backend, Balance, Check, CheckKind, Config, Global, HttpCheck, HttpExpect,
+    HttpSubject, HttpVersion, Log, LogFormat, OnMarkedDown, Pattern, Peer, Role, Service, Severity,
+    StatusRange, TcpAction, TcpExpect, TcpStep, Timeouts, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -324,23 +324,70 @@ fn check() -> impl Strategy<Value = Check> {
 }
 
 fn kind() -> impl Strategy<Value = CheckKind> {
-    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,20}".prop_map(String::into_bytes)];
-    let regexes = vec![r"is running\.", r#"^"it's" \\ [0-9]+$"#, "(?i)ok\r\n", "ü"];
-    let step = prop_oneof![
-        bytes().prop_map(TcpStep::Send),
-        bytes().prop_map(|bytes| TcpStep::Expect(Expect::String(bytes))),
-        select(regexes)
-            .prop_map(|regex| TcpStep::Expect(Expect::Regex(Regex::new(regex).expect("valid")))),
-    ];
-    let range = (100..=599_u16, 100..=599_u16)
-        .prop_map(|(a, b)| StatusRange { first: a.min(b), last: a.max(b) });
-    let http = ("[A-Z-]{1,9}", "/[!-~]{0,20}", option::of("[a-z.:0-9]{1,20}"), vec(range, 1..4))
-        .prop_map(|(method, uri, host, status)| HttpCheck { method, uri, host, status });
     prop_oneof![
         Just(CheckKind::Connect),
-        vec(step, 1..5).prop_map(CheckKind::Tcp),
-        http.prop_map(CheckKind::Http),
+        vec(tcp_step(), 1..5).prop_map(CheckKind::Tcp),
+        http_check().prop_map(CheckKind::Http),
     ]
+}
+
+fn tcp_step() -> impl Strategy<Value = TcpStep> {
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,20}".prop_map(String::into_bytes)];
+    let pattern = prop_oneof![bytes().prop_map(Pattern::String), regex()];
+    let action = prop_oneof![
+        bytes().prop_map(TcpAction::Send),
+        (pattern, any::<bool>(), option::of(0..=16_384_u16)).prop_map(
+            |(pattern, negated, min_recv)| TcpAction::Expect(TcpExpect {
+                pattern,
+                negated,
+                min_recv
+            })
+        ),
+    ];
+    (action, option::of("[ -~]{1,20}")).prop_map(|(action, comment)| TcpStep { action, comment })
+}
+
+fn regex() -> impl Strategy<Value = Pattern> {
+    let regexes = vec![r"is running\.", r#"^"it's" \\ [0-9]+$"#, "(?i)ok\r\n", "ü"];
+    select(regexes).prop_map(|regex| Pattern::Regex(Regex::new(regex).expect("valid")))
+}
+
+fn http_check() -> impl Strategy<Value = HttpCheck> {
+    let range = || {
+        (100..=599_u16, 100..=599_u16)
+            .prop_map(|(a, b)| StatusRange { first: a.min(b), last: a.max(b) })
+    };
+    let status = || option::of(vec(range(), 1..4).prop_map(HttpSubject::Status));
+    let code = || option::of(regex().prop_map(HttpSubject::StatusText));
+    let text = || ".{1,20}".prop_map(|text| Pattern::String(text.into_bytes()));
+    let string = || option::of(text().prop_map(HttpSubject::Body));
+    let expression = || option::of(regex().prop_map(HttpSubject::Body));
+    let expects =
+        ((status(), status(), code(), code()), (string(), string(), expression(), expression()))
+            .prop_map(|((a, b, c, d), (e, f, g, h))| {
+                let subjects =
+                    [a, b, c, d, e, f, g, h].into_iter().zip([false, true].into_iter().cycle());
+                subjects
+                    .filter_map(|(subject, negated)| {
+                        Some(HttpExpect { subject: subject?, negated })
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .prop_filter("a check expects something", |expects| !expects.is_empty());
+    let request = ("[A-Z-]{1,9}", "/[!-~]{0,20}", option::of("[a-z.:0-9]{1,20}"), ".{0,20}");
+    let versions = select(vec![HttpVersion::V10, HttpVersion::V11]);
+    let headers = vec(("X-[A-Za-z]{1,9}", "([!-~]([ -~]{0,9}[!-~])?)?"), 0..3);
+    (request, versions, headers, expects).prop_map(
+        |((method, uri, host, body), version, headers, expects)| HttpCheck {
+            method,
+            uri,
+            version,
+            host,
+            headers,
+            body,
+            expects,
+        },
+    )
 }
 
 fn name() -> impl Strategy<Value = String> {

@@ -136,7 +136,7 @@ pub(super) fn healthy() -> Status {
                 balance: "roundrobin".into(),
                 state: State::Up,
                 backends: vec![
-                    backend(4, "web1", "[fd00:3::11]:80", Reason::L7OkStatus, "200", 7),
+                    backend(4, "web1", "[fd00:3::11]:80", Reason::L7Ok, "200", 7),
                     BackendStatus {
                         state: State::Unchecked,
                         check: None,

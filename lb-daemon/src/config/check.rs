@@ -9,8 +9,9 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    address, duration, http_check,
-    model::{Check, CheckKind},
+    address,
+    check_model::{Check, CheckKind},
+    duration, http_check,
     reader::{Field, Table},
     report::{Read, Report},
     tcp_check,

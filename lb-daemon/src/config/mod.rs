@@ -20,6 +20,8 @@ mod address;
 mod backend;
 mod carp;
 mod check;
+mod check_model;
+mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
@@ -32,6 +34,7 @@ mod ledger;
 mod model;
 mod names;
 mod node;
+mod pattern;
 mod ports;
 mod reader;
 mod report;
@@ -47,14 +50,18 @@ mod track;
 mod virtual_address;
 mod vrrp;
 
+pub use check_model::{
+    Check, CheckKind, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern, StatusRange,
+    TcpAction, TcpExpect, TcpStep,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use group_model::{
     Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track, Tracked,
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    Admin, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown, Peer, Role,
+    Service, Timeouts, XdpMode,
 };
 pub use ports::own_ports;
 

@@ -221,12 +221,9 @@ pub enum Reason {
     /// The connection was refused, or no way leads there.
     #[serde(rename = "L4CON")]
     L4Connection,
-    /// A tcp-check's script was played to its end.
+    /// A tcp-check's script was played to its end, or an HTTP answer was as expected.
     #[serde(rename = "L7OK")]
     L7Ok,
-    /// An accepted status code came.
-    #[serde(rename = "L7OKC")]
-    L7OkStatus,
     /// The answer did not come in time.
     #[serde(rename = "L7TOUT")]
     L7Timeout,
@@ -244,7 +241,7 @@ pub enum Reason {
 impl Reason {
     /// Whether the check passed.
     pub const fn passed(self) -> bool {
-        matches!(self, Self::L4Ok | Self::L7Ok | Self::L7OkStatus)
+        matches!(self, Self::L4Ok | Self::L7Ok)
     }
 
     /// HAProxy's name.
@@ -254,7 +251,6 @@ impl Reason {
             Self::L4Timeout => "L4TOUT",
             Self::L4Connection => "L4CON",
             Self::L7Ok => "L7OK",
-            Self::L7OkStatus => "L7OKC",
             Self::L7Timeout => "L7TOUT",
             Self::L7Response => "L7RSP",
             Self::L7Status => "L7STS",

@@ -179,7 +179,7 @@ impl Health {
         if self.check == check {
             return;
         }
-        let same_question = self.check.target == check.target && self.check.kind == check.kind;
+        let same_question = self.check.asks_the_same_as(&check);
         self.check = check;
 
         if same_question {

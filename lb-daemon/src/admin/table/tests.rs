@@ -34,7 +34,7 @@ fn all_is_well() {
       db3    10.2.3.13:3306   backup     100  UP 3d4h            0      0      0B      0B  L7OK 2ms
         └ no new connections: standby: active backends are up
     web  UP  roundrobin on [fd00:2::4]:80, [fd00:2::4]:443
-      web1   [fd00:3::11]:80  active     100  UP 3d4h            7   7497  63.7MB   861MB  L7OKC 2ms
+      web1   [fd00:3::11]:80  active     100  UP 3d4h            7   7497  63.7MB   861MB  L7OK 2ms
       web2   [fd00:3::12]:80  active     100  no check 3d4h      8   8568  72.8MB   984MB  -
     "#);
 }
@@ -131,7 +131,7 @@ fn the_live_view_shows_rates() {
       db3    10.2.3.13:3306   backup     100  UP 3d4h            0      0/s      0b/s      0b/s  L7OK 2ms
         └ no new connections: standby: active backends are up
     web  UP  roundrobin on [fd00:2::4]:80, [fd00:2::4]:443
-      web1   [fd00:3::11]:80  active     100  UP 3d4h            7      0/s      0b/s      0b/s  L7OKC 2ms
+      web1   [fd00:3::11]:80  active     100  UP 3d4h            7      0/s      0b/s      0b/s  L7OK 2ms
       web2   [fd00:3::12]:80  active     100  no check 3d4h      8      0/s      0b/s      0b/s  -
     "#);
 }

@@ -6,6 +6,7 @@
 mod connect;
 mod garbage;
 mod http;
+mod http_body;
 mod script;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
