@@ -212,6 +212,7 @@ pub(super) fn troubled() -> Status {
     };
     let check = web1.check.as_mut().unwrap();
     check.reason = Reason::L7Response;
+    check.failing = 1;
     check.detail = "expected \"pong\", got \u{1b}[2J\"HTTP/1.0 500 Internal Server Error: the \
                     database of the shop is not there, come back later\""
         .into();
@@ -291,6 +292,7 @@ fn backend(
             age_ms: 1_250,
             passed: 137_000,
             failed: 1,
+            failing: u64::from(!reason.passed()),
             downs: 0,
         }),
         traffic: Traffic {
@@ -314,6 +316,7 @@ fn fail(backend: &mut BackendStatus, reason: Reason, detail: &str) {
         age_ms: 800,
         passed: 137_000,
         failed: 363,
+        failing: 362,
         downs: 1,
     });
 }

@@ -1,8 +1,14 @@
 //! The validated model of health checks.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use regex::bytes::Regex;
+
+use super::tls_model::Tls;
 
 /// A health check, all defaults resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +27,12 @@ pub struct Check {
     pub fall: u32,
     /// Longest time for a whole check.
     pub timeout: Duration,
+    /// Address that checks are made from; the kernel's choice if none.
+    pub source: Option<IpAddr>,
+    /// Whether TLS is spoken from the beginning.
+    pub ssl: bool,
+    /// How TLS is spoken; none if it never is.
+    pub tls: Option<Arc<Tls>>,
     /// What is checked.
     pub kind: CheckKind,
 }
@@ -28,7 +40,9 @@ pub struct Check {
 impl Check {
     /// Whether the other one asks the same, however often and whatever follows from the answers.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
-        self.target == other.target && self.kind == other.kind
+        (self.target, self.source, self.ssl) == (other.target, other.source, other.ssl)
+            && self.tls == other.tls
+            && self.kind == other.kind
     }
 }
 
@@ -41,6 +55,20 @@ pub enum CheckKind {
     Tcp(Vec<TcpStep>),
     /// Sends an HTTP request.
     Http(HttpCheck),
+    /// Runs a command.
+    External(ExternalCheck),
+}
+
+impl CheckKind {
+    /// Whether it may speak TLS although it does not from the beginning.
+    pub fn may_begin_tls(&self) -> bool {
+        let Self::Tcp(steps) = self else { return false };
+        let connects = steps.iter().filter_map(|step| match &step.action {
+            TcpAction::Connect(connect) => Some(connect),
+            _ => None,
+        });
+        connects.into_iter().any(|connect| connect.ssl == Some(true))
+    }
 }
 
 /// A step of a tcp-check, in the order of the file.
@@ -55,10 +83,24 @@ pub struct TcpStep {
 /// What a step of a tcp-check does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TcpAction {
+    /// Opens another connection, and gives the one before up. If a script has such steps, it begins
+    /// with one.
+    Connect(TcpConnect),
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Waits until what came since the last send is as expected.
     Expect(TcpExpect),
+}
+
+/// Where a connection of a tcp-check goes. What is not said is as the check has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpConnect {
+    /// Address.
+    pub address: Option<IpAddr>,
+    /// Port.
+    pub port: Option<u16>,
+    /// Whether TLS is spoken.
+    pub ssl: Option<bool>,
 }
 
 /// What is expected of what came since the last send, within its first 16 KiB.
@@ -181,4 +223,15 @@ impl StatusRange {
     pub const fn holds(self, code: u16) -> bool {
         self.first <= code && code <= self.last
     }
+}
+
+/// A command that says how a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalCheck {
+    /// The program and its arguments; HAProxy's follow.
+    pub command: Vec<String>,
+    /// Its `PATH`, if that is not to be the usual one.
+    pub path: Option<String>,
+    /// User it runs as.
+    pub user: String,
 }

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use super::{
     check_model::{
-        Check, CheckKind, HttpCheck, HttpSubject, HttpVersion, Pattern, StatusRange, TcpAction,
-        TcpStep,
+        Check, CheckKind, ExternalCheck, HttpCheck, HttpSubject, HttpVersion, Pattern, StatusRange,
+        TcpAction, TcpConnect, TcpStep,
     },
     duration,
+    tls_model::Tls,
     to_toml::{Writer, list, quote},
 };
 
@@ -27,10 +28,31 @@ pub(super) fn check(out: &mut Writer, check: &Check) {
     }
     out.line("rise", check.rise);
     out.line("fall", check.fall);
+    if let Some(source) = check.source {
+        out.line("source", quote(source));
+    }
+    if let Some(each) = &check.tls {
+        tls(out, check.ssl, each);
+    }
     match &check.kind {
         CheckKind::Connect => out.line("tcp_check", "[]"),
         CheckKind::Tcp(steps) => out.line("tcp_check", list(steps.iter().map(tcp_step))),
         CheckKind::Http(check) => out.line("httpchk", http_check(check)),
+        CheckKind::External(check) => out.line("external_check", external_check(check)),
+    }
+}
+
+fn tls(out: &mut Writer, ssl: bool, tls: &Tls) {
+    out.line("ssl", ssl);
+    out.line("verify", quote(if tls.trust.is_some() { "required" } else { "none" }));
+    if let Some(trust) = &tls.trust {
+        out.line("ca_file", quote(trust.file.display()));
+    }
+    if let Some(sni) = &tls.sni {
+        out.line("sni", quote(sni));
+    }
+    if !tls.alpn.is_empty() {
+        out.line("alpn", list(tls.alpn.iter().map(quote)));
     }
 }
 
@@ -44,13 +66,14 @@ impl Inline {
     }
 
     fn close(self) -> String {
-        format!("{{ {} }}", self.0.join(", "))
+        if self.0.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", self.0.join(", ")) }
     }
 }
 
 fn tcp_step(step: &TcpStep) -> String {
     let mut out = Inline::default();
     match &step.action {
+        TcpAction::Connect(connect) => out.key("connect", &tcp_connect(connect)),
         TcpAction::Send(bytes) => text_or_hex(&mut out, ["send", "send_hex"], bytes),
         TcpAction::Expect(expect) => {
             match (&expect.pattern, expect.negated) {
@@ -70,6 +93,20 @@ fn tcp_step(step: &TcpStep) -> String {
     }
     if let Some(comment) = &step.comment {
         out.key("comment", &quote(comment));
+    }
+    out.close()
+}
+
+fn tcp_connect(connect: &TcpConnect) -> String {
+    let mut out = Inline::default();
+    if let Some(address) = connect.address {
+        out.key("address", &quote(address));
+    }
+    if let Some(port) = connect.port {
+        out.key("port", &port.to_string());
+    }
+    if let Some(ssl) = connect.ssl {
+        out.key("ssl", &ssl.to_string());
     }
     out.close()
 }
@@ -133,4 +170,14 @@ fn quote_pattern(pattern: &Pattern) -> String {
         Pattern::String(bytes) => quote(String::from_utf8_lossy(bytes)),
         Pattern::Regex(regex) => quote(regex),
     }
+}
+
+fn external_check(check: &ExternalCheck) -> String {
+    let mut out = Inline::default();
+    out.key("command", &list(check.command.iter().map(quote)));
+    if let Some(path) = &check.path {
+        out.key("path", &quote(path));
+    }
+    out.key("user", &quote(&check.user));
+    out.close()
 }

@@ -25,6 +25,7 @@ mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
+mod external_check;
 mod group;
 mod group_ledger;
 mod group_model;
@@ -45,14 +46,17 @@ mod suggest;
 mod sync;
 mod syntax;
 mod tcp_check;
+mod tls;
+mod tls_model;
+mod tls_verifier;
 mod to_toml;
 mod track;
 mod virtual_address;
 mod vrrp;
 
 pub use check_model::{
-    Check, CheckKind, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern, StatusRange,
-    TcpAction, TcpExpect, TcpStep,
+    Check, CheckKind, ExternalCheck, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern,
+    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use group_model::{
@@ -64,6 +68,7 @@ pub use model::{
     Service, Timeouts, XdpMode,
 };
 pub use ports::own_ports;
+pub use tls_model::{Authorities, Tls};
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;

@@ -1,14 +1,16 @@
 //! `tcp_check`: a script of sends and expects over a TCP connection.
 
 use super::{
-    check_model::{CheckKind, Pattern, TcpAction, TcpExpect, TcpStep},
+    address, check,
+    check_model::{CheckKind, Pattern, TcpAction, TcpConnect, TcpExpect, TcpStep},
     pattern::{self, LONGEST_ANSWER},
     reader::{Field, Table},
     report::Read,
 };
 
 /// Keys that say what a step does; it has one of them.
-const ACTIONS: [&str; 8] = [
+const ACTIONS: [&str; 9] = [
+    "connect",
     "send",
     "send_hex",
     "expect_string",
@@ -22,7 +24,18 @@ const ACTIONS: [&str; 8] = [
 /// Reads a script; one without steps is a plain connect, as in HAProxy.
 pub(super) fn read(field: &Field<'_>) -> CheckKind {
     // A step with an error is left out here; its error is reported.
-    let steps: Vec<_> = field.items().iter().filter_map(|item| step(item).ok().flatten()).collect();
+    let items = field.items();
+    let steps: Vec<_> = items.iter().map(|item| step(item).ok().flatten()).collect();
+    let connects = |step: &Option<TcpStep>| {
+        matches!(step, Some(TcpStep { action: TcpAction::Connect(_), .. }))
+    };
+    if let Some(late) = steps.iter().position(connects)
+        && let Some(Some(_)) = steps.first().filter(|_| late > 0)
+    {
+        let hint = "begin with { connect = {} }, which connects to the port that is checked";
+        items[late].error("a script that connects begins with that", hint);
+    }
+    let steps: Vec<_> = steps.into_iter().flatten().collect();
     if steps.is_empty() { CheckKind::Connect } else { CheckKind::Tcp(steps) }
 }
 
@@ -33,8 +46,8 @@ fn step(field: &Field<'_>) -> Read<Option<TcpStep>> {
         let action = action(table);
         let comment = table.optional("comment", comment);
         if table.is_empty() || table.holds_only("comment") {
-            let hint = "give each step one of send, send_hex, expect_string, expect_regex, \
-                        expect_hex";
+            let hint = "give each step one of connect, send, send_hex, expect_string, \
+                        expect_regex, expect_hex";
             field.error("this step of tcp_check does nothing", hint);
         }
         let mut present = table.present();
@@ -50,6 +63,7 @@ fn step(field: &Field<'_>) -> Read<Option<TcpStep>> {
 }
 
 fn action(table: &mut Table<'_>) -> Option<TcpAction> {
+    let connect = table.optional("connect", connect).map(TcpAction::Connect);
     let send = |bytes| Ok(TcpAction::Send(bytes));
     let sends = [
         table.optional("send", |field| send(pattern::text(field)?)),
@@ -69,7 +83,18 @@ fn action(table: &mut Table<'_>) -> Option<TcpAction> {
     let expect = |(pattern, negated): (Option<Pattern>, bool)| {
         Some(TcpAction::Expect(TcpExpect { pattern: pattern?, negated, min_recv }))
     };
-    sends.into_iter().flatten().next().or_else(|| expects.into_iter().find_map(expect))
+    let mut simple = [connect].into_iter().chain(sends).flatten();
+    simple.next().or_else(|| expects.into_iter().find_map(expect))
+}
+
+fn connect(field: &Field<'_>) -> Read<TcpConnect> {
+    let hint = "write { connect = { port = 6379 } }";
+    let table = field.table("`connect` of a step of tcp_check", hint)?;
+    Ok(table.read(|table| TcpConnect {
+        address: table.optional("address", |field| address::reachable(field, address::ip(field)?)),
+        port: table.optional("port", check::port),
+        ssl: table.optional("ssl", Field::boolean),
+    }))
 }
 
 /// `min_recv`, which belongs to an expect.

@@ -40,7 +40,7 @@ pub use self::{
     },
     effect::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
-        RunRequest, Slots,
+        RunRequest, Slots, Subject,
     },
     event::{
         Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
@@ -218,7 +218,8 @@ impl Core {
         self.services = config
             .services
             .iter()
-            .map(|service| {
+            .zip(1..)
+            .map(|(service, id)| {
                 // A service that was renamed is known by its address.
                 let old = before.iter().position(|old| old.config.name == service.name);
                 let old = old.or_else(|| {
@@ -227,7 +228,7 @@ impl Core {
                         .position(|old| service.bind.iter().any(|b| old.identity == Some(*b)))
                 });
                 let old = old.map(|i| before.remove(i));
-                ServiceState::new(service.clone(), old, now, &mut spread)
+                ServiceState::new(id, service.clone(), old, now, &mut spread)
             })
             .collect();
 

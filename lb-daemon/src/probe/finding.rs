@@ -43,6 +43,11 @@ impl Finding {
         Self { reason, detail }
     }
 
+    /// The same, said of a part of what was asked.
+    pub(super) fn at(self, subject: &str) -> Self {
+        Self::new(self.reason, format!("{subject}: {}", self.detail))
+    }
+
     /// `received` is not the `expected` answer to `subject`, and no more will come.
     pub(super) fn no_answer(
         subject: &str,

@@ -1,11 +1,11 @@
 //! The tcp-check: plays a script over a connection.
 
 use super::{
-    connection::Connection,
+    connection::{Connection, Way},
     finding::{Finding, NoMore, describe, quote},
 };
 use crate::{
-    config::{Pattern, TcpAction, TcpExpect, TcpStep},
+    config::{Check, Pattern, TcpAction, TcpExpect, TcpStep},
     core::Reason,
 };
 
@@ -14,18 +14,32 @@ use crate::{
 /// As in HAProxy, a match takes nothing away: expects that follow each other all look at the whole
 /// of what came since the last send, so they may match in any order and overlap.
 pub(super) async fn play(
-    mut connection: Connection,
+    check: &Check,
     steps: &[TcpStep],
+    mut way: Way<'_>,
 ) -> Result<Finding, Finding> {
+    if let Some(TcpAction::Connect(first)) = steps.first().map(|step| &step.action) {
+        way = way.anew(check, first);
+    }
+    let mut connection = Connection::open(way).await?;
     for (index, step) in steps.iter().enumerate() {
         let subject = name(index, step);
         match &step.action {
+            // The first one is open.
+            TcpAction::Connect(_) if index == 0 => {}
+            TcpAction::Connect(next) => {
+                way = way.anew(check, next);
+                connection = Connection::open(way).await.map_err(|found| found.at(&subject))?;
+            }
             TcpAction::Send(bytes) => connection
                 .send(bytes)
                 .await
                 .map_err(|trouble| Finding::not_sent(&subject, &trouble))?,
             TcpAction::Expect(expect) => await_match(&mut connection, expect, &subject).await?,
         }
+    }
+    if let Some(TcpAction::Connect(_)) = steps.last().map(|step| &step.action) {
+        return Ok(way.found_open());
     }
     let done = match steps.len() {
         1 => "1 step done".to_owned(),

@@ -46,12 +46,12 @@ fn what_is_wrong_comes_first() {
 
     !! service mysql DOWN: none of its 3 backends takes connections
     !! group web FAULT for 1m5s: interface eth0: down
-    !! mysql/db1 DOWN for 12m5s: L4CON, Connection refused (os error 111)
-    !! web/web2 DOWN for 3d4h: L7TOUT after 2.00s
+    !! mysql/db1 DOWN for 12m5s, failed 362 times, last 0s ago: L4CON, Connection refused (os error 111)
+    !! web/web2 DOWN for 3d4h, failed 362 times, last 0s ago: L7TOUT after 2.00s
      ! the ipv4 flow table is 97 % full: raise [global] maxconn
      ! script chk_haproxy, which group gw tracks with weight 10: exit status 1: no pid file
      ! mysql/db3 is healthy but gets no new connections: no neighbour answers for 10.2.3.13 on eth1
-     ! web/web1 failed its last check: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server Er…
+     ! web/web1 failed once, last 1s ago: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server…
      ! the last reload was refused, generation 3 stays in force:
          /etc/tandem/tandem.toml:12:3: unknown key `wieght`
            hint: did you mean `weight`?

@@ -3,7 +3,7 @@ use crate::{
     config::{HttpCheck, HttpExpect, HttpSubject, HttpVersion, StatusRange},
     core::Reason,
     probe::{
-        connection::{Connection, Deadline},
+        connection::{Connection, Way},
         http,
     },
 };
@@ -83,7 +83,8 @@ async fn an_agent_that_answered_and_is_gone_passes_too() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    let mut connection = Connection::open(target, Deadline::after(AMPLE)).await.unwrap();
+    let plain = super::check(target);
+    let mut connection = Connection::open(Way::of(&plain)).await.unwrap();
     connection.send(b"!").await.unwrap();
     gone.await.unwrap();
     let finding = http::exchange(connection, &check("/"), target).await.unwrap();
