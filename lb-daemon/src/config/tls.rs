@@ -160,14 +160,11 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 fn sni(field: &Field<'_>) -> Read<String> {
     let name = field.string()?;
-    match ServerName::try_from(name) {
-        Ok(ServerName::DnsName(_)) => Ok(name.to_owned()),
-        _ => {
-            let message = format!("`{}` is not a host name: {name:?}", field.key());
-            Err(field
-                .error(message, "write the name that the certificate is for: \"db.example.com\""))
-        }
+    if matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
+        return Ok(name.to_owned());
     }
+    let message = format!("`{}` is not a host name: {name:?}", field.key());
+    Err(field.error(message, "write the name that the certificate is for: \"db.example.com\""))
 }
 
 /// `["h2", "http/1.1"]`, or `"h2,http/1.1"` as in HAProxy.

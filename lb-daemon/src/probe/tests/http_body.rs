@@ -39,9 +39,9 @@ async fn a_body_must_not_hold_what_is_refused() {
         (b"HTTP/1.1 204 No Content\r\n\r\n", Reason::L7Response,
          "GET /: 204 No Content: expected a body, got nothing"),
     ];
+    let pattern = Pattern::Regex(Regex::new(r"Error \d+").unwrap());
     for (answer, reason, detail) in table {
-        let pattern = Pattern::Regex(Regex::new(r"Error \d+").unwrap());
-        let expects = vec![expect(HttpSubject::Body(pattern), true)];
+        let expects = vec![expect(HttpSubject::Body(pattern.clone()), true)];
         let outcome = ask(answer, HttpCheck { expects, ..get() }).await;
         assert_eq!((outcome.reason, outcome.detail.as_str()), (reason, detail));
     }

@@ -31,7 +31,7 @@ const AMPLE: Duration = Duration::from_secs(30);
 const SCANT: Duration = Duration::from_secs(1);
 
 async fn probe(target: SocketAddr, kind: CheckKind, timeout: Duration) -> Outcome {
-    run(Check { kind, timeout, ..check(target) }).await
+    run(Check { timeout, kind, ..check(target) }).await
 }
 
 /// A check of nothing but a connection, with ample time.

@@ -127,7 +127,8 @@ async fn ask(authority: &Authority, target: SocketAddr, keys: &str) -> Outcome {
         ("ca_file", format!("{:?}", authority.file)),
     ];
     let defaults = defaults.into_iter().filter(|(key, _)| !keys.contains(&format!("{key} = ")));
-    let defaults: String = defaults.map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let defaults: Vec<_> = defaults.map(|(key, value)| format!("{key} = {value}")).collect();
+    let defaults = defaults.join("\n");
     let text = format!(
         "[global]
         node = \"lb1\"
