@@ -97,10 +97,14 @@ impl ServiceState {
         Self { config, number: None, backends, identity, ..this }
     }
 
-    /// When its checks are due, and when the operator is to be told that it did not come up.
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
-        let checks = self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline());
-        checks.chain(self.was_up.is_none().then_some(self.known + SETTLE))
+    /// When its checks are due.
+    pub(super) fn deadlines_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline())
+    }
+
+    /// When the operator is to be told that it did not come up.
+    pub(super) fn deadline_but_of_checks(&self) -> Option<Instant> {
+        self.was_up.is_none().then_some(self.known + SETTLE)
     }
 
     /// Takes in how a probe ended, if it was one of this service's.
