@@ -20,9 +20,12 @@ mod address;
 mod backend;
 mod carp;
 mod check;
+mod check_model;
+mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
+mod external_check;
 mod group;
 mod group_ledger;
 mod group_model;
@@ -32,6 +35,7 @@ mod ledger;
 mod model;
 mod names;
 mod node;
+mod pattern;
 mod ports;
 mod reader;
 mod report;
@@ -42,21 +46,29 @@ mod suggest;
 mod sync;
 mod syntax;
 mod tcp_check;
+mod tls;
+mod tls_model;
+mod tls_verifier;
 mod to_toml;
 mod track;
 mod virtual_address;
 mod vrrp;
 
+pub use check_model::{
+    Check, CheckKind, ExternalCheck, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern,
+    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use group_model::{
     Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track, Tracked,
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    Admin, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown, Peer, Role,
+    Service, Timeouts, XdpMode,
 };
 pub use ports::own_ports;
+pub use tls_model::{Authorities, Tls};
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;

@@ -3,10 +3,9 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    duration, group_to_toml,
+    check_to_toml, duration, group_to_toml,
     model::{
-        Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-        LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
+        Admin, Backend, Balance, Config, Global, Log, LogFormat, Role, Service, Timeouts, XdpMode,
     },
 };
 
@@ -117,69 +116,9 @@ fn backend(out: &mut Writer, backend: &Backend) {
     out.line("role", quote(role));
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
     match &backend.check {
-        Some(each) => check(out, each),
+        Some(each) => check_to_toml::check(out, each),
         None => out.line("check", "{ enabled = false }"),
     }
-}
-
-fn check(out: &mut Writer, check: &Check) {
-    out.header("[service.backend.check]");
-    out.line("enabled", true);
-    out.line("address", quote(check.target.ip()));
-    out.line("port", check.target.port());
-    for (key, period) in [
-        ("inter", check.inter),
-        ("fastinter", check.fastinter),
-        ("downinter", check.downinter),
-        ("timeout", check.timeout),
-    ] {
-        out.line(key, quote(duration::format(period)));
-    }
-    out.line("rise", check.rise);
-    out.line("fall", check.fall);
-    match &check.kind {
-        CheckKind::Connect => out.line("tcp_check", "[]"),
-        CheckKind::Tcp(steps) => {
-            out.line(
-                "tcp_check",
-                list(steps.iter().map(|step| format!("{{ {} }}", tcp_step(step)))),
-            );
-        }
-        CheckKind::Http(check) => out.line("httpchk", http_check(check)),
-    }
-}
-
-fn tcp_step(step: &TcpStep) -> String {
-    match step {
-        TcpStep::Send(bytes) => text_or_hex("send", "send_hex", bytes),
-        TcpStep::Expect(Expect::String(bytes)) => text_or_hex("expect_string", "expect_hex", bytes),
-        TcpStep::Expect(Expect::Regex(regex)) => format!("expect_regex = {}", quote(regex)),
-    }
-}
-
-fn text_or_hex(text_key: &str, hex_key: &str, bytes: &[u8]) -> String {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return format!("{text_key} = {}", quote(text));
-    }
-    let mut digits = String::new();
-    for byte in bytes {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    format!("{hex_key} = {}", quote(digits))
-}
-
-fn http_check(check: &HttpCheck) -> String {
-    let host =
-        check.host.as_ref().map_or_else(String::new, |host| format!(", host = {}", quote(host)));
-    let status = list(check.status.iter().map(|range| {
-        if range.first == range.last {
-            quote(range.first)
-        } else {
-            quote(format!("{}-{}", range.first, range.last))
-        }
-    }));
-    let (method, uri) = (quote(&check.method), quote(&check.uri));
-    format!("{{ method = {method}, uri = {uri}{host}, status = {status} }}")
 }
 
 /// On one line; backslashes stay readable where TOML allows it.

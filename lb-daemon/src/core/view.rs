@@ -320,6 +320,9 @@ pub struct CheckStatus {
     pub passed: u64,
     /// How many checks failed since the daemon started.
     pub failed: u64,
+    /// How many of these came since the last that passed.
+    #[serde(default)]
+    pub failing: u64,
     /// How many times the backend went down.
     pub downs: u64,
 }

@@ -4,7 +4,7 @@
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
 //! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`,
-//! `window`, `sync`.
+//! `window`, `sync`, `checks`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -12,6 +12,7 @@
 
 mod balancer;
 mod blackout;
+mod checks;
 mod fence;
 mod gauge;
 mod machine;
@@ -66,6 +67,8 @@ pub enum Group {
     Window,
     /// What it takes to tell the other host of connections.
     Sync,
+    /// What health checks cost, and whether they are in time.
+    Checks,
 }
 
 impl Group {
@@ -89,6 +92,7 @@ impl Group {
             Self::Survival => on_all_processors(survival::measure),
             Self::Window => on_all_processors(window::measure),
             Self::Sync => on_all_processors(|| sync::measure(&object()?)),
+            Self::Checks => on_all_processors(checks::measure),
         }
     }
 }

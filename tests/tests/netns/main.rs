@@ -12,6 +12,7 @@ mod load;
 mod moves;
 mod mysql;
 mod operation;
+mod oracle;
 mod pair;
 mod paths;
 mod reach;
