@@ -126,7 +126,7 @@ fn a_host_of_another_version_is_refused() {
 
 #[test]
 fn a_host_that_stops_says_all_it_has_to_say_and_takes_leave() {
-    const MANY: u32 = 20_000;
+    const MANY: u32 = 5_000;
     let [mut low, mut high] = pair_serving();
     low.tables.open(0..MANY);
     let begun = Instant::now();

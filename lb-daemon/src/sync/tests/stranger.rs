@@ -128,7 +128,9 @@ fn a_peer_that_says_no_more_is_given_up() {
 
 #[test]
 fn a_peer_that_does_not_read_is_not_waited_for() {
-    const MANY: u32 = 300_000;
+    // More than the kernel buffers; and so few that even a busy machine is done before the link counts
+    // as dead.
+    const MANY: u32 = 150_000;
     let [low, high] = addresses();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut host = Host::start(low, high, &Shared::default());
