@@ -15,7 +15,9 @@ use lb_daemon::{
         table::{self, flows},
     },
     config::{self, Log, LogFormat},
-    core::{ConnectionFilter, ConnectionState, Prefix},
+    core::{
+        AdminState, BackendName, ConnectionFilter, ConnectionState, Order, Prefix, RuntimeWeight,
+    },
     dataplane, runtime, stand_in,
 };
 use serde::Serialize;
@@ -112,6 +114,24 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// Drain a backend, take it into maintenance and back, or change its weight.
+    ///
+    /// This is in force at once, on this host only. It stays so over reloads and restarts, until it is
+    /// undone by `ready` and `weight configured`; `tandem status` shows it. Connections stay.
+    #[command(subcommand_value_name = "ORDER", subcommand_help_heading = "Orders")]
+    Backend {
+        /// Name of the service and of the backend.
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendName,
+        #[command(subcommand)]
+        order: BackendOrder,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET, global = true)]
+        socket: PathBuf,
+    },
+    /// The same in HAProxy's words: set server SERVICE/BACKEND state drain.
+    #[command(subcommand)]
+    Set(SetOrder),
     /// Stop the running daemon for good: hand its groups over, and forward nothing any more.
     ///
     /// Connections of groups go on with the other host if it has them, by `[sync]`; all others end.
@@ -146,6 +166,72 @@ enum Verb {
     },
 }
 
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum BackendOrder {
+    /// As its checks say: ends drain and maint.
+    Ready,
+    /// Give it no new connections. It is checked, and keeps those it has.
+    Drain,
+    /// Give it no new connections, and do not check it.
+    ///
+    /// Its connections go on, unless its `on_marked_down` is "shutdown-sessions".
+    Maint,
+    /// Give it another share of new connections; 0 drains it.
+    Weight {
+        /// 0 to 256, a percentage of the configured weight (50%), or `configured`.
+        weight: RuntimeWeight,
+    },
+}
+
+impl From<BackendOrder> for Order {
+    fn from(order: BackendOrder) -> Self {
+        match order {
+            BackendOrder::Ready => Self::State(AdminState::Ready),
+            BackendOrder::Drain => Self::State(AdminState::Drain),
+            BackendOrder::Maint => Self::State(AdminState::Maint),
+            BackendOrder::Weight { weight } => Self::Weight(weight),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum SetOrder {
+    /// Change the state or the weight of a backend.
+    Server {
+        /// Name of the service and of the backend.
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendName,
+        #[command(subcommand)]
+        order: ServerOrder,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET, global = true)]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum ServerOrder {
+    /// Its administrative state.
+    State {
+        /// The state.
+        state: AdminState,
+    },
+    /// Its weight.
+    Weight {
+        /// 0 to 256, or a percentage of the configured weight (50%).
+        weight: RuntimeWeight,
+    },
+}
+
+impl From<ServerOrder> for Order {
+    fn from(order: ServerOrder) -> Self {
+        match order {
+            ServerOrder::State { state } => Self::State(state),
+            ServerOrder::Weight { weight } => Self::Weight(weight),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Run { config } => run(config),
@@ -161,6 +247,10 @@ fn main() -> ExitCode {
         }
         Verb::Reload { socket } => reload(&socket),
         Verb::Failover { group, socket } => failover(&socket, &group),
+        Verb::Backend { backend, order, socket } => administer(&socket, backend, order.into()),
+        Verb::Set(SetOrder::Server { backend, order, socket }) => {
+            administer(&socket, backend, order.into())
+        }
         Verb::Stop { unless_restarting, socket } => stop(&socket, unless_restarting.as_deref()),
         Verb::StandIn => stand_in(),
         Verb::Detach { bpffs } => detach(&bpffs),
@@ -270,6 +360,15 @@ fn failover(socket: &Path, group: &str) -> Result<()> {
     println!(
         "group {group} is being handed over: `tandem status` on the other host shows it there"
     );
+    Ok(())
+}
+
+fn administer(socket: &Path, backend: BackendName, order: Order) -> Result<()> {
+    let said = format!("backend {backend}: {order}");
+    if let Some(why) = client::administer(socket, backend, order)? {
+        eprintln!("this will not outlive the daemon: {why}");
+    }
+    println!("{said}");
     Ok(())
 }
 

@@ -249,9 +249,10 @@ fn peer() -> impl Strategy<Value = Peer> {
 
 fn admin() -> impl Strategy<Value = Admin> {
     let metrics = option::of((any::<Ipv4Addr>(), 1..=u16::MAX));
-    (path(), metrics).prop_map(|(socket, metrics)| Admin {
+    (path(), metrics, path()).prop_map(|(socket, metrics, state_file)| Admin {
         socket: socket.into(),
         metrics: metrics.map(|(address, port)| (address, port).into()),
+        state_file: state_file.into(),
     })
 }
 

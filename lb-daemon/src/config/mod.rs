@@ -57,6 +57,7 @@ pub use model::{
     MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 pub use ports::own_ports;
+pub(crate) use suggest::nearest;
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;

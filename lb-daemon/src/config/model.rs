@@ -74,6 +74,8 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Address of the Prometheus endpoint (`/metrics`); none if not set.
     pub metrics: Option<SocketAddr>,
+    /// File that what operators said of backends is kept in.
+    pub state_file: PathBuf,
 }
 
 /// How the daemon logs.

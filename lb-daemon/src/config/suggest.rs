@@ -90,7 +90,7 @@ pub(super) fn near(name: &str, known: &str) -> bool {
 }
 
 /// The name of fewest typing errors, if there are few enough for it to be meant.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let tolerated = |near: &str| (near.chars().count() / 3).max(1);
     known
         .iter()

@@ -60,6 +60,7 @@ fn admin(out: &mut Writer, admin: &Admin) {
     if let Some(metrics) = admin.metrics {
         out.line("metrics", quote(metrics));
     }
+    out.line("state_file", quote(admin.state_file.display()));
 }
 
 fn log(out: &mut Writer, log: &Log) {

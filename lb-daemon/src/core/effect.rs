@@ -13,6 +13,7 @@ use lb_common::{
 };
 
 use super::{
+    administration::Override,
     event::{ProbeId, RunId},
     group::Command,
     notice::Notice,
@@ -54,6 +55,8 @@ pub enum Effect {
     WatchProcesses(BTreeSet<String>),
     /// Election: this is new.
     Election(Command),
+    /// Overrides: keep these, and no others, for the daemons to come.
+    Keep(Vec<Override>),
     /// Hooks: run these commands after those of the same group that were asked for before.
     Hook(HookRequest),
     /// Log: tell the operator.
@@ -152,7 +155,7 @@ pub struct DesiredBackend {
     pub service: u16,
     /// Address and port.
     pub address: SocketAddr,
-    /// Effective weight, at least 1.
+    /// Effective weight, at least 1; in the same unit as those of the service's other backends.
     pub weight: u16,
     /// Addresses to translate clients to: one to four, of the backend's family.
     pub sources: Vec<IpAddr>,

@@ -11,7 +11,7 @@ use std::{
 use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
-use super::group;
+use super::{administration::Override, group};
 use crate::config::{Config, GroupAddress};
 
 /// Something that happened.
@@ -19,6 +19,8 @@ use crate::config::{Config, GroupAddress};
 pub enum Event {
     /// A valid configuration is to be put in force: at start and at each reload.
     Config(Arc<Config>),
+    /// What operators said of backends to earlier daemons: once, before the first configuration.
+    Overrides(Vec<Override>),
     /// A probe came to its end.
     Probed {
         /// The probe, as the core named it when asking for it.

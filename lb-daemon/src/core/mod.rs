@@ -2,6 +2,8 @@
 //!
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
+mod administration;
+mod backend;
 mod balance;
 mod condition;
 mod connections;
@@ -14,6 +16,7 @@ mod hops;
 mod maglev;
 mod notice;
 mod numbers;
+mod operator;
 mod process;
 mod script;
 mod service;
@@ -34,6 +37,9 @@ use std::{
 use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
+    administration::{
+        AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight,
+    },
     connections::{
         Connection, ConnectionCount, ConnectionCounts, ConnectionFilter, ConnectionNames,
         ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
@@ -48,13 +54,17 @@ pub use self::{
     groups::{CannotFailOver, hooks},
     health::{Health, Transition},
     notice::{Level, Notice},
+    operator::UnknownBackend,
     view::{
         AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
-        Election, Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status,
-        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        Election, Elections, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus,
+        ServiceStatus, State, Status, SyncStatus, TableStatus, TrackedStatus, Traffic,
+        TransitionStatus,
     },
 };
-use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
+use self::{
+    groups::Groups, hops::Hops, numbers::Numbers, operator::Orphans, service::ServiceState,
+};
 use crate::config::Config;
 
 /// How long the ways to the backends may take to become known before anyone acts on it or worries.
@@ -67,6 +77,10 @@ pub struct Core {
     generation: u64,
     configured: Instant,
     services: Vec<ServiceState>,
+    /// What was said of backends that are not in the configuration.
+    orphans: Orphans,
+    /// Whether what operators said is to be kept anew.
+    overrides_changed: bool,
     groups: Groups,
     /// By one of the addresses a service is bound to; the lowest, when it was first known.
     service_numbers: Numbers<SocketAddr>,
@@ -96,6 +110,8 @@ impl Core {
             generation: 0,
             configured: now,
             services: Vec::new(),
+            orphans: Orphans::default(),
+            overrides_changed: false,
             groups: Groups::new(inventory.groups.clone()),
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
@@ -117,6 +133,7 @@ impl Core {
         let mut effects = Vec::new();
         match event {
             Event::Config(config) => self.configure(&config, now, &mut effects),
+            Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
             Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
@@ -151,12 +168,18 @@ impl Core {
             Event::Peer(news) => effects.push(Effect::Notify(Notice::Peer(news))),
             Event::Tick => {}
         }
-        self.start_probes(now, &mut effects);
+        self.follow(now, &mut effects);
+        effects
+    }
+
+    /// What follows from whatever has changed.
+    fn follow(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.keep_overrides(effects);
+        self.start_probes(now, effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
-        self.apply(now, &mut effects);
-        self.groups.track(&self.services, now, &mut effects);
-        effects
+        self.apply(now, effects);
+        self.groups.track(&self.services, now, effects);
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
@@ -206,12 +229,14 @@ impl Core {
                 .iter()
                 .map(|service| service.status(&self.hops, counters, now))
                 .collect(),
+            orphans: self.orphans.status(now),
             ..Status::default()
         }
     }
 
     /// Puts a configuration in force. Services and backends that stay keep their state.
     fn configure(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
+        let said = self.take_overrides();
         let mut before = std::mem::take(&mut self.services);
         let checked = config.services.iter().flat_map(|s| &s.backends);
         let mut spread = Spread::new(checked.filter(|b| b.check.is_some()).count());
@@ -231,6 +256,7 @@ impl Core {
             })
             .collect();
 
+        self.hand_out(said, now, effects);
         let binds: BTreeSet<SocketAddr> = self.services.iter().filter_map(|s| s.identity).collect();
         self.service_numbers.keep(&binds);
         self.number();

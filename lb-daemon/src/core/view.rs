@@ -35,6 +35,9 @@ pub struct Status {
     pub sync: Option<SyncStatus>,
     /// The services, in the order of the file.
     pub services: Vec<ServiceStatus>,
+    /// What is kept of backends that are not in the configuration any more.
+    #[serde(default)]
+    pub orphans: Vec<OrphanStatus>,
     /// Packets by verdict, all of them, also those that are zero.
     pub verdicts: BTreeMap<String, u64>,
 }
@@ -255,8 +258,10 @@ pub enum State {
     /// Not healthy.
     #[default]
     Down,
-    /// Healthy, but weight 0: keeps its connections and gets no new ones.
+    /// Healthy, but drained or of weight 0: keeps its connections and gets no new ones.
     Drain,
+    /// In maintenance: not checked, and gets no new connections.
+    Maint,
     /// Not checked, taken for healthy.
     Unchecked,
 }
@@ -287,8 +292,14 @@ pub struct BackendStatus {
     pub address: Option<SocketAddr>,
     /// `active` or `backup`.
     pub role: String,
-    /// Its weight.
+    /// Its configured weight.
     pub weight: u16,
+    /// Its weight in force.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// What was said of it at run time, and differs from the configuration.
+    #[serde(default)]
+    pub overrides: Vec<OverrideStatus>,
     /// Its health.
     pub state: State,
     /// How long it has been in this state.
@@ -301,6 +312,28 @@ pub struct BackendStatus {
     pub check: Option<CheckStatus>,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// Something that was said of a backend at run time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    /// What: `drain`, `maint`, `weight 50%`.
+    pub what: String,
+    /// Who said so: `operator`.
+    pub by: String,
+    /// How long ago.
+    pub since_seconds: u64,
+}
+
+/// What was said of a backend that is not in the configuration any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanStatus {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// What was said.
+    pub overrides: Vec<OverrideStatus>,
 }
 
 /// The last check of a backend.

@@ -2,8 +2,8 @@
 
 use super::{grid::Tone, units};
 use crate::core::{
-    BackendStatus, ClaimStatus, GroupStatus, ServiceStatus, State, Status, SyncStatus, TableStatus,
-    TrackedStatus, group::Role, sync::Stage,
+    BackendStatus, ClaimStatus, GroupStatus, OrphanStatus, ServiceStatus, State, Status,
+    SyncStatus, TableStatus, TrackedStatus, group::Role, sync::Stage,
 };
 
 /// From how many per cent on a table counts as nearly full.
@@ -42,6 +42,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_down));
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
+    problems.extend(status.orphans.iter().map(orphaned));
     problems.extend(
         status
             .config
@@ -145,7 +146,8 @@ fn backend_left_out((service, backend): (&ServiceStatus, &BackendStatus)) -> Opt
 /// Not down yet: fewer failures than `fall` so far.
 fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
     let failing = backend.check.as_ref().is_some_and(|check| !check.reason.passed());
-    (failing && backend.state != State::Down).then(|| {
+    let is_checked = !matches!(backend.state, State::Down | State::Maint);
+    (failing && is_checked).then(|| {
         warn(format!(
             "{}/{} failed its last check: {}",
             service.name,
@@ -153,6 +155,18 @@ fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Opti
             last_check(backend)
         ))
     })
+}
+
+/// Said of a backend that a reload has taken away, for good or by mistake.
+fn orphaned(orphan: &OrphanStatus) -> Problem {
+    let OrphanStatus { service, backend, overrides } = orphan;
+    let said = super::overrides(overrides).unwrap_or_default();
+    Problem {
+        details: vec![format!("forget it: tandem backend {service}/{backend} ready")],
+        ..warn(format!(
+            "{service}/{backend} is not in the configuration, but {said} is kept for it"
+        ))
+    }
 }
 
 fn table_filling(table: &TableStatus) -> Vec<Problem> {

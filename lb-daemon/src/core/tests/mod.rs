@@ -2,6 +2,7 @@
 
 mod groups;
 mod numbers;
+mod operator;
 mod peer;
 mod probes;
 mod properties;
@@ -61,6 +62,8 @@ struct Bench {
     hooks: Vec<HookRequest>,
     /// Names of processes that are watched, as far as it was said.
     watched: Option<BTreeSet<String>>,
+    /// What is kept of what operators said, if that has changed by the last event.
+    kept: Option<Vec<Override>>,
 }
 
 impl Bench {
@@ -71,6 +74,11 @@ impl Bench {
 
     /// After the start of a daemon that finds what an earlier one left.
     fn restart(inventory: &Inventory, config: &Arc<Config>) -> Self {
+        Self::restart_with(inventory, Vec::new(), config)
+    }
+
+    /// The same, with what operators said to earlier ones.
+    fn restart_with(inventory: &Inventory, overrides: Vec<Override>, config: &Arc<Config>) -> Self {
         let now = Instant::now();
         let mut this = Self {
             core: Core::new(inventory, now),
@@ -87,7 +95,9 @@ impl Bench {
             commands: Vec::new(),
             hooks: Vec::new(),
             watched: None,
+            kept: None,
         };
+        this.core.handle(Event::Overrides(overrides), now);
         this.reload(config);
         this
     }
@@ -104,13 +114,27 @@ impl Bench {
     }
 
     fn event(&mut self, event: Event) {
+        let effects = self.core.handle(event, self.now);
+        self.run(effects);
+    }
+
+    /// What an operator says of a backend; fails with the answer if there is no such one.
+    fn say(&mut self, backend: &str, order: Order) -> Result<(), String> {
+        let backend = backend.parse().expect("SERVICE/BACKEND");
+        let effects = self.core.administer(&backend, order, self.now);
+        self.run(effects.map_err(|unknown| unknown.to_string())?);
+        Ok(())
+    }
+
+    fn run(&mut self, effects: Vec<Effect>) {
         self.applied = false;
+        self.kept = None;
         self.resolve.clear();
         self.notices.clear();
         self.ended.clear();
         self.commands.clear();
         self.hooks.clear();
-        for effect in self.core.handle(event, self.now) {
+        for effect in effects {
             match effect {
                 Effect::Apply(desired) => {
                     assert!(
@@ -137,6 +161,7 @@ impl Bench {
                     self.watched = Some(names);
                 }
                 Effect::Election(command) => self.commands.push(command),
+                Effect::Keep(overrides) => self.kept = Some(overrides),
                 Effect::Hook(request) => self.hooks.push(request),
                 Effect::Notify(notice) => self.notices.push(notice),
             }

@@ -1,0 +1,244 @@
+//! One backend at run time: its health, what was said of it, and what it is worth.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Spread,
+    administration::{AdminState, Administration, By, HUNDREDTHS, Order},
+    effect::ProbeRequest,
+    event::{Outcome, ProbeId},
+    health::Health,
+    hops::{Hops, Unreachable},
+    view::{BackendStatus, Counters, State},
+};
+use crate::config::{Backend, OnMarkedDown};
+
+/// A backend of the configuration in force.
+#[derive(Debug)]
+pub(super) struct BackendState {
+    pub(super) config: Backend,
+    pub(super) number: Option<u16>,
+    administration: Administration,
+    health: Option<Health>,
+    probe: Option<ProbeId>,
+    /// When it was first known, or last went up or down, into another administrative state or out
+    /// of it.
+    since: Instant,
+    /// Whether its connections are to end, because it went down, and have not been told to yet.
+    to_end: bool,
+}
+
+impl BackendState {
+    /// The backend of a new configuration, with the health of `old` at the same address. What was
+    /// said of it goes by its name, and is for [`put`](Self::put).
+    pub(super) fn new(
+        config: Backend,
+        old: Option<Self>,
+        now: Instant,
+        spread: &mut Spread,
+    ) -> Self {
+        let (mut health, probe, since, to_end) = match old {
+            Some(old) => (old.health, old.probe, old.since, old.to_end),
+            None => (None, None, now, false),
+        };
+        let to_end = to_end && config.on_marked_down == OnMarkedDown::ShutdownSessions;
+        health = config.check.as_ref().map(|check| {
+            let first: Duration = spread.next(check.inter);
+            match health {
+                Some(mut health) => {
+                    health.reconfigure(check.clone(), now, first);
+                    health
+                }
+                None => Health::new(check.clone(), now, first),
+            }
+        });
+        let administration = Administration::default();
+        Self { config, number: None, administration, health, probe, since, to_end }
+    }
+
+    /// What was said of it.
+    pub(super) const fn administration(&self) -> &Administration {
+        &self.administration
+    }
+
+    /// Puts in force what was said of a backend of this name under an earlier configuration, or to
+    /// an earlier daemon.
+    pub(super) fn put(&mut self, administration: Administration, now: Instant) {
+        self.administration = administration;
+        self.follow_administration(now);
+    }
+
+    /// Takes in what is said of it, and tells whether that is anything new.
+    pub(super) fn say(&mut self, order: Order, by: By, now: Instant) -> bool {
+        let before = self.administration.state();
+        let is_new = self.administration.say(order, by, now);
+        let state = self.administration.state();
+        if state != before {
+            self.since = now;
+            if state == AdminState::Maint {
+                self.go_down();
+            }
+            self.follow_administration(now);
+        }
+        is_new
+    }
+
+    /// Has checks run but in maintenance. They begin anew after it: taken for up, and checked at
+    /// once, as in HAProxy.
+    fn follow_administration(&mut self, now: Instant) {
+        if self.is_in_maintenance() {
+            self.probe = None;
+        }
+        let is_in_maintenance = self.is_in_maintenance();
+        if let Some(health) = &mut self.health {
+            if is_in_maintenance {
+                health.pause();
+            } else {
+                health.resume(now);
+            }
+        }
+    }
+
+    /// Takes it for down until its first check, due at once, says otherwise.
+    pub(super) fn distrust(&mut self, now: Instant) {
+        if let Some(health) = &mut self.health {
+            health.distrust(now);
+        }
+    }
+
+    /// Takes in how the probe ended, if it was this one's. Tells whether it is up, if that is news.
+    pub(super) fn probed(
+        &mut self,
+        probe: ProbeId,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<bool> {
+        if self.probe != Some(probe) {
+            return None;
+        }
+        self.probe = None;
+        self.health.as_mut()?.finish(outcome, now)?;
+        let is_up = self.is_healthy();
+        self.since = now;
+        if is_up {
+            self.to_end = false;
+        } else {
+            self.go_down();
+        }
+        Some(is_up)
+    }
+
+    fn go_down(&mut self) {
+        self.to_end = self.config.on_marked_down == OnMarkedDown::ShutdownSessions;
+    }
+
+    /// Whether its connections are to end, which is told once.
+    pub(super) fn take_end(&mut self) -> bool {
+        std::mem::take(&mut self.to_end)
+    }
+
+    /// Up, as far as its check tells; a backend without a check is taken for up.
+    fn is_healthy(&self) -> bool {
+        self.health.as_ref().is_none_or(Health::is_up)
+    }
+
+    fn is_in_maintenance(&self) -> bool {
+        self.administration.state() == AdminState::Maint
+    }
+
+    /// Healthy, and ready for new connections by what was said of it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_healthy() && self.administration.state() == AdminState::Ready
+    }
+
+    /// Its weight in hundredths, with what was said of it.
+    pub(super) fn weight(&self) -> u16 {
+        self.administration.weight(self.config.weight)
+    }
+
+    /// The next probe, under the name `id`, if it is due.
+    pub(super) fn start_probe(&mut self, id: ProbeId, now: Instant) -> Option<ProbeRequest> {
+        let health = self.health.as_mut()?;
+        if !health.start(now) {
+            return None;
+        }
+        self.probe = Some(id);
+        let check = health.check();
+        Some(ProbeRequest {
+            id,
+            target: check.target,
+            kind: check.kind.clone(),
+            timeout: check.timeout,
+        })
+    }
+
+    /// When something of it is due.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + use<> {
+        self.health.as_ref().and_then(Health::next_deadline).into_iter()
+    }
+
+    /// What an operator sees of it.
+    pub(super) fn status(
+        &self,
+        eligible: bool,
+        hops: &Hops,
+        counters: &Counters,
+        now: Instant,
+    ) -> BackendStatus {
+        let traffic = self.number.and_then(|n| counters.backends.get(&n).copied());
+        BackendStatus {
+            id: self.number.unwrap_or_default(),
+            name: self.config.name.clone(),
+            address: Some(self.config.address),
+            role: self.config.role.name().to_owned(),
+            weight: self.config.weight,
+            effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
+            overrides: self.administration.status(now),
+            state: self.state(),
+            since_seconds: now.saturating_duration_since(self.since).as_secs(),
+            eligible,
+            why: if eligible { None } else { self.why_not(hops) },
+            check: self.health.as_ref().and_then(|h| h.status(now)),
+            traffic: traffic.unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.administration.state() {
+            AdminState::Maint => State::Maint,
+            _ if !self.is_healthy() => State::Down,
+            AdminState::Drain => State::Drain,
+            AdminState::Ready if self.weight() == 0 => State::Drain,
+            AdminState::Ready if self.health.is_some() => State::Up,
+            AdminState::Ready => State::Unchecked,
+        }
+    }
+
+    /// Why it gets no new connections, unless its check says so.
+    fn why_not(&self, hops: &Hops) -> Option<String> {
+        let ip: IpAddr = self.config.address.ip();
+        Some(match (self.administration.state(), hops.hop(ip)) {
+            (AdminState::Maint, _) => "maintenance".to_owned(),
+            _ if !self.is_healthy() => return None,
+            (AdminState::Drain, _) => "drained".to_owned(),
+            (AdminState::Ready, Err(Unreachable::NotAttached(interface))) => format!(
+                "it is reached by {interface}, where the XDP program is not: add it to [global] \
+                 interfaces"
+            ),
+            (AdminState::Ready, Err(Unreachable::NoRoute)) => {
+                format!("this host has no route to {ip}")
+            }
+            (AdminState::Ready, Err(Unreachable::Resolving)) => {
+                format!("the link-layer address on the way to {ip} is not resolved")
+            }
+            (AdminState::Ready, Ok(_)) if self.number.is_none() => {
+                "the data plane has no free number for it until old connections end".to_owned()
+            }
+            (AdminState::Ready, Ok(_)) if self.weight() == 0 => "weight 0".to_owned(),
+            (AdminState::Ready, Ok(_)) => "backup, not needed".to_owned(),
+        })
+    }
+}
