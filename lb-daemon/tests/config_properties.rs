@@ -294,13 +294,15 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
 fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
     let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
-    (name(), 0..=256_u16, roles, downs, option::of(check())).prop_map(
-        move |(name, weight, role, on_marked_down, check)| Backend {
+    let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
+    (name(), 0..=256_u16, roles, downs, slowstart, option::of(check())).prop_map(
+        move |(name, weight, role, on_marked_down, slowstart, check)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
             role,
             on_marked_down,
+            slowstart,
             check: check.map(Arc::new),
         },
     )

@@ -294,6 +294,7 @@ fn backend(
         weight: 100,
         effective_weight: 100.0,
         overrides: Vec::new(),
+        slow_start: None,
         state: State::Up,
         since_seconds: 3 * 86400 + 4 * 3600,
         eligible: true,

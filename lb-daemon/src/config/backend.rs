@@ -1,12 +1,13 @@
 //! `[[service.backend]]`, and what backends inherit from a `server` table.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use toml::Spanned;
 
 use super::{
     address,
     check::CheckKeys,
+    duration,
     model::{Backend, OnMarkedDown, Role},
     node,
     reader::{Field, Table},
@@ -19,6 +20,7 @@ pub(super) struct ServerKeys {
     weight: Option<u16>,
     role: Option<Role>,
     on_marked_down: Option<OnMarkedDown>,
+    slowstart: Option<Duration>,
     check: CheckKeys,
 }
 
@@ -34,6 +36,8 @@ impl ServerKeys {
                 let choices = [OnMarkedDown::None, OnMarkedDown::ShutdownSessions];
                 field.choice(&choices.map(|choice| (choice.name(), choice)))
             }),
+            slowstart: table
+                .optional("slowstart", |field| duration::or_zero(field, &duration::CHECK)),
             check: table
                 .optional("check", |field| CheckKeys::read(field, check_title))
                 .unwrap_or_default(),
@@ -46,6 +50,7 @@ impl ServerKeys {
             weight: self.weight.or(inherited.weight),
             role: self.role.or(inherited.role),
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
+            slowstart: self.slowstart.or(inherited.slowstart),
             check: self.check.or(&inherited.check),
         }
     }
@@ -79,6 +84,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             weight: keys.weight.unwrap_or(1),
             role: keys.role.unwrap_or(Role::Active),
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
+            slowstart: keys.slowstart.filter(|time| !time.is_zero()),
             check: keys.check.resolve(*address.get_ref(), report),
         };
         Ok(PlacedBackend { name, address, backend })

@@ -206,6 +206,8 @@ pub struct Backend {
     pub role: Role,
     /// What becomes of its connections when its check finds it down.
     pub on_marked_down: OnMarkedDown,
+    /// How long its weight climbs after a recovery; none if it has all of it at once.
+    pub slowstart: Option<Duration>,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
 }

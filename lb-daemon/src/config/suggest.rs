@@ -30,7 +30,7 @@ fn familiar(word: &str) -> Option<&'static str> {
         "disabled" => "to take a backend out of use, write `weight = 0`",
         "maxconn" => "connections are limited for the whole node: `maxconn` in [global]",
         "maxqueue" => "there are no queues here; remove it",
-        "slowstart" => "a backend gets its full share at once here; remove it",
+        "slowstart" => "it is a backend's, or that of all of them in [service.server]",
         "option" => "HAProxy's options have names of their own here, such as `allbackups = true`",
         "addr" => "the address to check is `check = { address = \"10.4.4.11\" }`",
         "health" => "health checks are set in `check`, in a backend or in [service.server]",

@@ -116,6 +116,8 @@ fn backend(out: &mut Writer, backend: &Backend) {
     };
     out.line("role", quote(role));
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
+    let slowstart = backend.slowstart.unwrap_or_default();
+    out.line("slowstart", quote(duration::format(slowstart)));
     match &backend.check {
         Some(each) => check(out, each),
         None => out.line("check", "{ enabled = false }"),

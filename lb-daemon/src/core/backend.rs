@@ -12,7 +12,8 @@ use super::{
     event::{Outcome, ProbeId},
     health::Health,
     hops::{Hops, Unreachable},
-    view::{BackendStatus, Counters, State},
+    slow_start::SlowStart,
+    view::{BackendStatus, Counters, SlowStartStatus, State},
 };
 use crate::config::{Backend, OnMarkedDown};
 
@@ -23,6 +24,7 @@ pub(super) struct BackendState {
     pub(super) number: Option<u16>,
     administration: Administration,
     health: Option<Health>,
+    slow_start: SlowStart,
     probe: Option<ProbeId>,
     /// When it was first known, or last went up or down, into another administrative state or out
     /// of it.
@@ -40,9 +42,9 @@ impl BackendState {
         now: Instant,
         spread: &mut Spread,
     ) -> Self {
-        let (mut health, probe, since, to_end) = match old {
-            Some(old) => (old.health, old.probe, old.since, old.to_end),
-            None => (None, None, now, false),
+        let (mut health, slow_start, probe, since, to_end) = match old {
+            Some(old) => (old.health, old.slow_start, old.probe, old.since, old.to_end),
+            None => (None, SlowStart::default(), None, now, false),
         };
         let to_end = to_end && config.on_marked_down == OnMarkedDown::ShutdownSessions;
         health = config.check.as_ref().map(|check| {
@@ -56,7 +58,7 @@ impl BackendState {
             }
         });
         let administration = Administration::default();
-        Self { config, number: None, administration, health, probe, since, to_end }
+        Self { config, number: None, administration, health, slow_start, probe, since, to_end }
     }
 
     /// What was said of it.
@@ -82,6 +84,9 @@ impl BackendState {
                 self.go_down();
             }
             self.follow_administration(now);
+            if before == AdminState::Maint && self.is_healthy() {
+                self.come_up(now);
+            }
         }
         is_new
     }
@@ -124,14 +129,28 @@ impl BackendState {
         let is_up = self.is_healthy();
         self.since = now;
         if is_up {
-            self.to_end = false;
+            self.come_up(now);
         } else {
             self.go_down();
         }
         Some(is_up)
     }
 
+    /// It has recovered: from a failure, or after maintenance.
+    fn come_up(&mut self, now: Instant) {
+        self.to_end = false;
+        if !self.is_in_maintenance() {
+            self.slow_start.begin(self.config.slowstart, now);
+        }
+    }
+
+    /// Goes on with its slow start.
+    pub(super) fn climb(&mut self, now: Instant) {
+        self.slow_start.advance(self.config.slowstart, now);
+    }
+
     fn go_down(&mut self) {
+        self.slow_start.stop();
         self.to_end = self.config.on_marked_down == OnMarkedDown::ShutdownSessions;
     }
 
@@ -154,9 +173,12 @@ impl BackendState {
         self.is_healthy() && self.administration.state() == AdminState::Ready
     }
 
-    /// Its weight in hundredths, with what was said of it.
+    /// Its weight in hundredths: the configured one, or what was said of it, and of that its share
+    /// during a slow start, but not nothing.
     pub(super) fn weight(&self) -> u16 {
-        self.administration.weight(self.config.weight)
+        let weight = self.administration.weight(self.config.weight);
+        let share = u32::from(weight) * u32::from(self.slow_start.percent()) / 100;
+        u16::try_from(share).unwrap_or(weight).max(weight.min(1))
     }
 
     /// The next probe, under the name `id`, if it is due.
@@ -177,7 +199,8 @@ impl BackendState {
 
     /// When something of it is due.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + use<> {
-        self.health.as_ref().and_then(Health::next_deadline).into_iter()
+        let check = self.health.as_ref().and_then(Health::next_deadline);
+        check.into_iter().chain(self.slow_start.next_deadline())
     }
 
     /// What an operator sees of it.
@@ -197,6 +220,10 @@ impl BackendState {
             weight: self.config.weight,
             effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
             overrides: self.administration.status(now),
+            slow_start: self.slow_start.ends(self.config.slowstart).map(|end| SlowStartStatus {
+                percent: self.slow_start.percent(),
+                left_seconds: end.saturating_duration_since(now).as_secs(),
+            }),
             state: self.state(),
             since_seconds: now.saturating_duration_since(self.since).as_secs(),
             eligible,

@@ -20,6 +20,7 @@ mod operator;
 mod process;
 mod script;
 mod service;
+mod slow_start;
 mod standing;
 pub mod sync;
 mod view;
@@ -58,8 +59,8 @@ pub use self::{
     view::{
         AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
         Election, Elections, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus,
-        ServiceStatus, State, Status, SyncStatus, TableStatus, TrackedStatus, Traffic,
-        TransitionStatus,
+        ServiceStatus, SlowStartStatus, State, Status, SyncStatus, TableStatus, TrackedStatus,
+        Traffic, TransitionStatus,
     },
 };
 use self::{
@@ -175,6 +176,7 @@ impl Core {
     /// What follows from whatever has changed.
     fn follow(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.keep_overrides(effects);
+        self.climb(now);
         self.start_probes(now, effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
@@ -311,6 +313,13 @@ impl Core {
             if let Some(notice) = service.probed(probe, outcome, now) {
                 effects.push(Effect::Notify(notice));
             }
+        }
+    }
+
+    /// Goes on with slow starts.
+    fn climb(&mut self, now: Instant) {
+        for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
+            backend.climb(now);
         }
     }
 

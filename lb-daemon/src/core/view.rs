@@ -300,6 +300,9 @@ pub struct BackendStatus {
     /// What was said of it at run time, and differs from the configuration.
     #[serde(default)]
     pub overrides: Vec<OverrideStatus>,
+    /// How far its slow start is; none if there is none under way.
+    #[serde(default)]
+    pub slow_start: Option<SlowStartStatus>,
     /// Its health.
     pub state: State,
     /// How long it has been in this state.
@@ -312,6 +315,15 @@ pub struct BackendStatus {
     pub check: Option<CheckStatus>,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// The slow start of a backend that has recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowStartStatus {
+    /// Share of its weight that it has by now, in per cent.
+    pub percent: u16,
+    /// How long until it has all of it.
+    pub left_seconds: u64,
 }
 
 /// Something that was said of a backend at run time.

@@ -17,7 +17,9 @@ use self::{
     problems::problems,
 };
 use super::Rates;
-use crate::core::{BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, State, Status};
+use crate::core::{
+    BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status,
+};
 
 /// Problems listed at the top: when a whole rack is gone, the worst must not scroll away.
 const MAX_PROBLEMS: usize = 15;
@@ -227,7 +229,10 @@ fn note(backend: &BackendStatus) -> Option<String> {
         .then_some(backend.why.as_deref())
         .flatten()
         .map(|why| format!("no new connections: {why}"));
-    let notes: Vec<String> = said.into_iter().chain(left_out).chain(complaint).collect();
+    let climb = backend.slow_start.map(|SlowStartStatus { percent, left_seconds }| {
+        format!("slow start at {percent}%, {} left", units::duration(left_seconds))
+    });
+    let notes: Vec<String> = [said, climb, left_out, complaint].into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 

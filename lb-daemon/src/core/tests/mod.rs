@@ -10,6 +10,7 @@ mod reach;
 mod reload;
 mod service;
 mod sessions;
+mod slow_start;
 mod standing;
 
 use std::fmt::Write as _;
@@ -214,6 +215,22 @@ impl Bench {
                 if is_it {
                     return;
                 }
+            }
+            self.tick();
+        }
+    }
+
+    /// Lets time pass, all checks passing.
+    fn pass_all_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            while !self.probes.is_empty() {
+                let request = self.probes.remove(0);
+                self.answer(&request, Reason::L4Ok);
+            }
+            if self.core.next_deadline().is_none_or(|deadline| deadline > end) {
+                self.now = end;
+                return;
             }
             self.tick();
         }
