@@ -272,6 +272,13 @@ impl Runtime {
                     let _ = events.send(Event::Probed { probe, outcome });
                 });
             }
+            Effect::AskAgent(request) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let (probe, heard) = probe::ask_agent(request).await;
+                    let _ = events.send(Event::Agent { probe, heard });
+                });
+            }
             Effect::Resolve(target) => self.netlink.resolve(target),
             Effect::Moved { links, from, to } => {
                 info!(%from, %to, "a neighbour moved to another link-layer address");

@@ -8,8 +8,8 @@ use std::{
 };
 
 use lb_daemon::config::{
-    self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
+    self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck,
+    Log, LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
     XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -295,8 +295,9 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
     let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
     let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
-    (name(), 0..=256_u16, roles, downs, slowstart, option::of(check())).prop_map(
-        move |(name, weight, role, on_marked_down, slowstart, check)| Backend {
+    let fixed = (name(), 0..=256_u16, roles, downs, slowstart);
+    (fixed, option::of(check()), option::of(agent())).prop_map(
+        move |((name, weight, role, on_marked_down, slowstart), check, agent)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
@@ -304,8 +305,18 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
             on_marked_down,
             slowstart,
             check: check.map(Arc::new),
+            agent: agent.map(Arc::new),
         },
     )
+}
+
+fn agent() -> impl Strategy<Value = AgentCheck> {
+    let inter = (1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros);
+    (any::<bool>(), 1..=u16::MAX, ".{0,20}", inter).prop_map(|(v6, port, send, inter)| AgentCheck {
+        target: SocketAddr::new(address(v6, 5, 8), port),
+        send,
+        inter,
+    })
 }
 
 fn check() -> impl Strategy<Value = Check> {

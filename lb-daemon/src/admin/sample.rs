@@ -10,9 +10,10 @@ use std::{
 use lb_common::verdict::Verdict;
 
 use crate::core::{
-    AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection, ConnectionState,
-    GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus, Reason, ServiceStatus, State,
-    Status, TableStatus, TrackedStatus, Traffic, TransitionStatus, group::Role,
+    AdvertCounts, AgentStatus, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection,
+    ConnectionState, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus, Reason,
+    ServiceStatus, State, Status, TableStatus, TrackedStatus, Traffic, TransitionStatus,
+    group::Role,
 };
 
 /// A directory of its own for one test, removed with it.
@@ -222,6 +223,13 @@ pub(super) fn troubled() -> Status {
     check.detail = "expected \"pong\", got \u{1b}[2J\"HTTP/1.0 500 Internal Server Error: the \
                     database of the shop is not there, come back later\""
         .into();
+    web1.agent = Some(AgentStatus {
+        up: true,
+        answer: Some("75% up".into()),
+        problem: None,
+        maxconn: None,
+        age_ms: 700,
+    });
     fail(web2, Reason::L7Timeout, "");
     web2.check.as_mut().unwrap().took_ms = 2_001;
 
@@ -308,6 +316,7 @@ fn backend(
             failed: 1,
             downs: 0,
         }),
+        agent: None,
         traffic: Traffic {
             active,
             connections: active * 1_071,

@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use super::{
     address,
+    agent::AgentKeys,
     check::CheckKeys,
     duration,
     model::{Backend, OnMarkedDown, Role},
@@ -22,11 +23,12 @@ pub(super) struct ServerKeys {
     on_marked_down: Option<OnMarkedDown>,
     slowstart: Option<Duration>,
     check: CheckKeys,
+    agent: AgentKeys,
 }
 
 impl ServerKeys {
-    /// `check_title` is how messages name the `check` table in it.
-    pub(super) fn read(table: &mut Table<'_>, check_title: &'static str) -> Self {
+    /// `check` and `agent` are how messages name the tables of these names in it.
+    pub(super) fn read(table: &mut Table<'_>, [check, agent]: [&'static str; 2]) -> Self {
         Self {
             weight: table.optional("weight", weight),
             role: table.optional("role", |field| {
@@ -39,7 +41,10 @@ impl ServerKeys {
             slowstart: table
                 .optional("slowstart", |field| duration::or_zero(field, &duration::CHECK)),
             check: table
-                .optional("check", |field| CheckKeys::read(field, check_title))
+                .optional("check", |field| CheckKeys::read(field, check))
+                .unwrap_or_default(),
+            agent: table
+                .optional("agent", |field| AgentKeys::read(field, agent))
                 .unwrap_or_default(),
         }
     }
@@ -52,6 +57,7 @@ impl ServerKeys {
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
             slowstart: self.slowstart.or(inherited.slowstart),
             check: self.check.or(&inherited.check),
+            agent: self.agent.or(&inherited.agent),
         }
     }
 }
@@ -76,8 +82,10 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             address::forwardable(field, address.ip())?;
             Ok(field.spanned(address))
         });
-        let keys = ServerKeys::read(table, "[service.backend.check]").or(inherited);
+        let titles = ["[service.backend.check]", "[service.backend.agent]"];
+        let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
+        let agent = keys.agent.resolve(*address.get_ref(), report);
         let backend = Backend {
             name: name.get_ref().clone(),
             address: *address.get_ref(),
@@ -86,6 +94,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
             slowstart: keys.slowstart.filter(|time| !time.is_zero()),
             check: keys.check.resolve(*address.get_ref(), report),
+            agent: agent?,
         };
         Ok(PlacedBackend { name, address, backend })
     })

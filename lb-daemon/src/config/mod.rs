@@ -17,6 +17,7 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 mod address;
+mod agent;
 mod backend;
 mod carp;
 mod check;
@@ -53,8 +54,9 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
+    LogFormat, MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts,
+    XdpMode,
 };
 pub use ports::own_ports;
 pub(crate) use suggest::nearest;

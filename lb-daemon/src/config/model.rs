@@ -210,6 +210,19 @@ pub struct Backend {
     pub slowstart: Option<Duration>,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
+    /// Its agent, which says more of it; none if there is none.
+    pub agent: Option<Arc<AgentCheck>>,
+}
+
+/// An agent on a backend, all defaults resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Address and port that it is asked at.
+    pub target: SocketAddr,
+    /// What it is sent; nothing if empty.
+    pub send: String,
+    /// Time from the start of one question to the start of the next, and longest time for an answer.
+    pub inter: Duration,
 }
 
 /// When a backend is used.

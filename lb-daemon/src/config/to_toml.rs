@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use super::{
     duration, group_to_toml,
     model::{
-        Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-        LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
+        Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck,
+        Log, LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
     },
 };
 
@@ -122,6 +122,17 @@ fn backend(out: &mut Writer, backend: &Backend) {
         Some(each) => check(out, each),
         None => out.line("check", "{ enabled = false }"),
     }
+    if let Some(each) = &backend.agent {
+        agent(out, each);
+    }
+}
+
+fn agent(out: &mut Writer, agent: &AgentCheck) {
+    out.header("[service.backend.agent]");
+    out.line("address", quote(agent.target.ip()));
+    out.line("port", agent.target.port());
+    out.line("send", quote(&agent.send));
+    out.line("inter", quote(duration::format(agent.inter)));
 }
 
 fn check(out: &mut Writer, check: &Check) {

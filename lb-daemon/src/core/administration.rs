@@ -192,6 +192,8 @@ pub struct Override {
 pub enum By {
     /// A person, or a tool of theirs.
     Operator,
+    /// The backend's agent.
+    Agent,
 }
 
 impl By {
@@ -199,6 +201,7 @@ impl By {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
+            Self::Agent => "agent",
         }
     }
 }
@@ -262,6 +265,13 @@ impl Administration {
             weight: weight.map(|said| (said.what, said.since)),
         };
         (state.is_some() || weight.is_some()).then_some(kept)
+    }
+
+    /// Whether some of it is an operator's word.
+    pub(super) fn is_an_operators(&self) -> bool {
+        let is_theirs = |by: By| by == By::Operator;
+        self.state.is_some_and(|said| is_theirs(said.by))
+            || self.weight.is_some_and(|said| is_theirs(said.by))
     }
 
     /// What an operator said to an earlier daemon.

@@ -8,7 +8,8 @@ use std::{
 use super::{
     Spread,
     administration::{AdminState, Administration, By, HUNDREDTHS, Order},
-    effect::ProbeRequest,
+    agent::Agent,
+    effect::{AgentRequest, ProbeRequest},
     event::{Outcome, ProbeId},
     health::Health,
     hops::{Hops, Unreachable},
@@ -24,6 +25,7 @@ pub(super) struct BackendState {
     pub(super) number: Option<u16>,
     administration: Administration,
     health: Option<Health>,
+    agent: Option<Agent>,
     slow_start: SlowStart,
     probe: Option<ProbeId>,
     /// When it was first known, or last went up or down, into another administrative state or out
@@ -31,6 +33,17 @@ pub(super) struct BackendState {
     since: Instant,
     /// Whether its connections are to end, because it went down, and have not been told to yet.
     to_end: bool,
+}
+
+/// What came of an agent's answer.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// What it said that is new.
+    pub(super) orders: Vec<Order>,
+    /// Whether an operator had said otherwise.
+    pub(super) has_overruled: bool,
+    /// Whether the backend is up, and why, if that is news.
+    pub(super) turned: Option<(bool, Outcome)>,
 }
 
 impl BackendState {
@@ -42,14 +55,16 @@ impl BackendState {
         now: Instant,
         spread: &mut Spread,
     ) -> Self {
-        let (mut health, slow_start, probe, since, to_end) = match old {
-            Some(old) => (old.health, old.slow_start, old.probe, old.since, old.to_end),
-            None => (None, SlowStart::default(), None, now, false),
+        let mut this = match old {
+            Some(old) => Self { config, administration: Administration::default(), ..old },
+            None => Self::unknown(config, now),
         };
-        let to_end = to_end && config.on_marked_down == OnMarkedDown::ShutdownSessions;
-        health = config.check.as_ref().map(|check| {
+        let config = &this.config;
+        this.number = None;
+        this.to_end &= config.on_marked_down == OnMarkedDown::ShutdownSessions;
+        this.health = config.check.as_ref().map(|check| {
             let first: Duration = spread.next(check.inter);
-            match health {
+            match this.health.take() {
                 Some(mut health) => {
                     health.reconfigure(check.clone(), now, first);
                     health
@@ -57,8 +72,29 @@ impl BackendState {
                 None => Health::new(check.clone(), now, first),
             }
         });
-        let administration = Administration::default();
-        Self { config, number: None, administration, health, slow_start, probe, since, to_end }
+        this.agent = config.agent.as_ref().map(|check| match this.agent.take() {
+            Some(mut agent) => {
+                agent.reconfigure(check.clone(), now);
+                agent
+            }
+            None => Agent::new(check.clone(), now, spread.next(check.inter)),
+        });
+        this
+    }
+
+    /// One that nothing is known of.
+    fn unknown(config: Backend, now: Instant) -> Self {
+        Self {
+            config,
+            number: None,
+            administration: Administration::default(),
+            health: None,
+            agent: None,
+            slow_start: SlowStart::default(),
+            probe: None,
+            since: now,
+            to_end: false,
+        }
     }
 
     /// What was said of it.
@@ -112,6 +148,9 @@ impl BackendState {
         if let Some(health) = &mut self.health {
             health.distrust(now);
         }
+        if let Some(agent) = &mut self.agent {
+            agent.distrust(now);
+        }
     }
 
     /// Takes in how the probe ended, if it was this one's. Tells whether it is up, if that is news.
@@ -125,8 +164,35 @@ impl BackendState {
             return None;
         }
         self.probe = None;
-        self.health.as_mut()?.finish(outcome, now)?;
+        let was_up = self.is_healthy();
+        self.health.as_mut()?.finish(outcome, now);
+        self.turned(was_up, now)
+    }
+
+    /// Takes in what its agent said, if `probe` was the question.
+    pub(super) fn agent_heard(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+    ) -> Option<Heard> {
+        let was_up = self.is_healthy();
+        let answer = self.agent.as_mut()?.heard(probe, heard, now)?;
+        let was_operators = self.administration.is_an_operators();
+        let orders: Vec<_> =
+            answer.orders().filter(|order| self.say(*order, By::Agent, now)).collect();
+        let has_overruled = was_operators && !orders.is_empty();
+        let outcome = self.agent.as_ref()?.outcome();
+        let turned = self.turned(was_up, now).map(|up| (up, outcome));
+        Some(Heard { orders, has_overruled, turned })
+    }
+
+    /// Acts on it if it went up or down, and tells which.
+    fn turned(&mut self, was_up: bool, now: Instant) -> Option<bool> {
         let is_up = self.is_healthy();
+        if is_up == was_up {
+            return None;
+        }
         self.since = now;
         if is_up {
             self.come_up(now);
@@ -159,9 +225,10 @@ impl BackendState {
         std::mem::take(&mut self.to_end)
     }
 
-    /// Up, as far as its check tells; a backend without a check is taken for up.
+    /// Up, as far as its check and its agent tell; what has neither is taken for up.
     fn is_healthy(&self) -> bool {
         self.health.as_ref().is_none_or(Health::is_up)
+            && self.agent.as_ref().is_none_or(Agent::is_up)
     }
 
     fn is_in_maintenance(&self) -> bool {
@@ -197,10 +264,16 @@ impl BackendState {
         })
     }
 
+    /// The next question to its agent, under the name `id`, if it is due.
+    pub(super) fn ask_agent(&mut self, id: ProbeId, now: Instant) -> Option<AgentRequest> {
+        self.agent.as_mut()?.start(id, now)
+    }
+
     /// When something of it is due.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + use<> {
         let check = self.health.as_ref().and_then(Health::next_deadline);
-        check.into_iter().chain(self.slow_start.next_deadline())
+        let agent = self.agent.as_ref().and_then(Agent::next_deadline);
+        check.into_iter().chain(agent).chain(self.slow_start.next_deadline())
     }
 
     /// What an operator sees of it.
@@ -229,6 +302,7 @@ impl BackendState {
             eligible,
             why: if eligible { None } else { self.why_not(hops) },
             check: self.health.as_ref().and_then(|h| h.status(now)),
+            agent: self.agent.as_ref().and_then(|agent| agent.status(now)),
             traffic: traffic.unwrap_or_default(),
         }
     }
@@ -239,7 +313,7 @@ impl BackendState {
             _ if !self.is_healthy() => State::Down,
             AdminState::Drain => State::Drain,
             AdminState::Ready if self.weight() == 0 => State::Drain,
-            AdminState::Ready if self.health.is_some() => State::Up,
+            AdminState::Ready if self.health.is_some() || self.agent.is_some() => State::Up,
             AdminState::Ready => State::Unchecked,
         }
     }
@@ -249,7 +323,10 @@ impl BackendState {
         let ip: IpAddr = self.config.address.ip();
         Some(match (self.administration.state(), hops.hop(ip)) {
             (AdminState::Maint, _) => "maintenance".to_owned(),
-            _ if !self.is_healthy() => return None,
+            _ if !self.is_healthy() => {
+                let agent = self.agent.as_ref().filter(|agent| !agent.is_up());
+                return agent.map(Agent::verdict);
+            }
             (AdminState::Drain, _) => "drained".to_owned(),
             (AdminState::Ready, Err(Unreachable::NotAttached(interface))) => format!(
                 "it is reached by {interface}, where the XDP program is not: add it to [global] \

@@ -34,6 +34,8 @@ pub enum Effect {
     },
     /// Probes: run this one and answer with [`Event::Probed`](super::Event::Probed).
     Probe(ProbeRequest),
+    /// Probes: ask this agent and answer with [`Event::Agent`](super::Event::Agent).
+    AskAgent(AgentRequest),
     /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
@@ -88,6 +90,19 @@ pub struct ProbeRequest {
     /// What to ask.
     pub kind: CheckKind,
     /// When to give up: for the whole probe.
+    pub timeout: Duration,
+}
+
+/// An agent to ask once, now.
+#[derive(Clone, Debug)]
+pub struct AgentRequest {
+    /// To be named in the answer.
+    pub id: ProbeId,
+    /// Whom to ask.
+    pub target: SocketAddr,
+    /// What to send first; nothing if empty.
+    pub send: String,
+    /// When to give up: for all of it.
     pub timeout: Duration,
 }
 

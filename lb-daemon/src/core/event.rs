@@ -28,6 +28,13 @@ pub enum Event {
         /// What it found.
         outcome: Outcome,
     },
+    /// An agent was asked.
+    Agent {
+        /// The question, as the core named it when asking for it.
+        probe: ProbeId,
+        /// Its line, without the end; or why there is none.
+        heard: Result<String, Outcome>,
+    },
     /// The answer to [`Effect::Resolve`](super::Effect::Resolve): how the kernel would reach
     /// `target`, or nothing if it has no route.
     Routed {

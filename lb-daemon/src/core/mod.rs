@@ -3,6 +3,7 @@
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
 mod administration;
+mod agent;
 mod backend;
 mod balance;
 mod condition;
@@ -46,8 +47,8 @@ pub use self::{
         ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
     },
     effect::{
-        Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
-        RunRequest, Slots,
+        AgentRequest, Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory,
+        ProbeRequest, RunRequest, Slots,
     },
     event::{
         Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
@@ -57,16 +58,16 @@ pub use self::{
     notice::{Level, Notice},
     operator::UnknownBackend,
     view::{
-        AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
-        Election, Elections, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus,
-        ServiceStatus, SlowStartStatus, State, Status, SyncStatus, TableStatus, TrackedStatus,
-        Traffic, TransitionStatus,
+        AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
+        ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
+        OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
+        TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{
     groups::Groups, hops::Hops, numbers::Numbers, operator::Orphans, service::ServiceState,
 };
-use crate::config::Config;
+use crate::config::{Backend, Config};
 
 /// How long the ways to the backends may take to become known before anyone acts on it or worries.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -136,6 +137,7 @@ impl Core {
             Event::Config(config) => self.configure(&config, now, &mut effects),
             Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
             Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
+            Event::Agent { probe, heard } => self.agent(probe, &heard, now, &mut effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
@@ -241,7 +243,8 @@ impl Core {
         let said = self.take_overrides();
         let mut before = std::mem::take(&mut self.services);
         let checked = config.services.iter().flat_map(|s| &s.backends);
-        let mut spread = Spread::new(checked.filter(|b| b.check.is_some()).count());
+        let asked = |b: &Backend| usize::from(b.check.is_some()) + usize::from(b.agent.is_some());
+        let mut spread = Spread::new(checked.map(asked).sum());
         self.services = config
             .services
             .iter()
@@ -323,12 +326,31 @@ impl Core {
         }
     }
 
+    fn agent(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let heard = self.services.iter_mut().find_map(|s| s.agent(probe, heard, now));
+        if let Some((notices, has_overruled)) = heard {
+            effects.extend(notices.into_iter().map(Effect::Notify));
+            self.overrides_changed |= has_overruled;
+        }
+    }
+
     fn start_probes(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
             let id = ProbeId(self.next_probe);
             if let Some(request) = backend.start_probe(id, now) {
                 self.next_probe += 1;
                 effects.push(Effect::Probe(request));
+            }
+            let id = ProbeId(self.next_probe);
+            if let Some(request) = backend.ask_agent(id, now) {
+                self.next_probe += 1;
+                effects.push(Effect::AskAgent(request));
             }
         }
     }

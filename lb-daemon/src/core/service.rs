@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     SETTLE, Spread,
-    administration::HUNDREDTHS,
+    administration::{BackendName, By, HUNDREDTHS},
     backend::BackendState,
     balance::{self, Candidate},
     effect::{Desired, DesiredBackend, DesiredService, Effect, Slots},
@@ -94,16 +94,44 @@ impl ServiceState {
             .iter_mut()
             .enumerate()
             .find_map(|(nth, b)| Some((nth, b.probed(probe, outcome, now)?)))?;
+        Some(self.health_notice(nth, up, outcome.clone()))
+    }
+
+    /// Takes in what an agent said, if it was asked of one of this service's backends: what the
+    /// operator should know of it, and whether it has overruled what an operator said.
+    pub(super) fn agent(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+    ) -> Option<(Vec<Notice>, bool)> {
+        let mut backends = self.backends.iter_mut().enumerate();
+        let (nth, heard) =
+            backends.find_map(|(nth, b)| Some((nth, b.agent_heard(probe, heard, now)?)))?;
+        let backend = BackendName {
+            service: self.config.name.clone(),
+            backend: self.backends[nth].config.name.clone(),
+        };
+        let said = heard.orders.into_iter().map(|order| Notice::Administered {
+            backend: backend.clone(),
+            order,
+            by: By::Agent,
+        });
+        let health = heard.turned.map(|(up, outcome)| self.health_notice(nth, up, outcome));
+        Some((said.chain(health).collect(), heard.has_overruled))
+    }
+
+    fn health_notice(&self, nth: usize, up: bool, outcome: Outcome) -> Notice {
         let left =
             |role| self.backends.iter().filter(|b| b.config.role == role && b.is_usable()).count();
-        Some(Notice::Backend {
+        Notice::Backend {
             service: self.config.name.clone(),
             backend: self.backends[nth].config.name.clone(),
             up,
-            outcome: outcome.clone(),
+            outcome,
             active: left(Role::Active),
             backup: left(Role::Backup),
-        })
+        }
     }
 
     /// Adds what the data plane shall know of this service.

@@ -313,6 +313,9 @@ pub struct BackendStatus {
     pub why: Option<String>,
     /// Its last check; none if it is not checked or was not yet.
     pub check: Option<CheckStatus>,
+    /// What its agent said last; none if it has none, or it was not asked yet.
+    #[serde(default)]
+    pub agent: Option<AgentStatus>,
     /// Its traffic.
     pub traffic: Traffic,
 }
@@ -365,6 +368,21 @@ pub struct CheckStatus {
     pub failed: u64,
     /// How many times the backend went down.
     pub downs: u64,
+}
+
+/// The last answer of a backend's agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Whether it lets the backend be up, by what it said last of its health.
+    pub up: bool,
+    /// Its line; none if it was silent.
+    pub answer: Option<String>,
+    /// Why there was no line, or what of it has no meaning; for people.
+    pub problem: Option<String>,
+    /// How many connections it wants at most, if it has said so. Nothing comes of that yet.
+    pub maxconn: Option<u32>,
+    /// How long ago it answered, or did not, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// Traffic of one backend.

@@ -5,7 +5,8 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use lb_daemon::core::{BackendStatus, State, Status};
 use tests::lab::{
-    Ask, Family, Held, Host, IdentServer, Lab, Service, Settings, Surroundings, Tally, Tandem,
+    Ask, Family, Held, Host, IdentServer, Lab, ScriptedServer, Service, Settings, Step,
+    Surroundings, Tally, Tandem,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -221,4 +222,140 @@ fn a_state_file_that_makes_no_sense_is_set_aside_and_a_wrong_name_is_answered() 
     story.order("backend web/b1 maint")?;
     assert!(file.exists());
     Ok(())
+}
+
+#[test]
+fn an_agent_says_what_its_backend_can_take() -> Result<()> {
+    const WEIGHT: &[Step] = &[Step::Say("50%"), Step::Say(" up\r\n")];
+    const DRAIN: &[Step] = &[Step::Say("drain\n")];
+    const DOWN: &[Step] = &[Step::Say("ready down # the disk is full\n")];
+    const UP: &[Step] = &[Step::Say("up\n")];
+    let lab = Lab::two_arm(2)?;
+    let servers = lab.backends().iter().map(|host| IdentServer::start(host, 80));
+    let _servers = servers.collect::<Result<Vec<_>>>()?;
+    let [b1, b2] = lab.backends() else { panic!("it has two backends") };
+    let agent = ScriptedServer::start(b1, 9707, &[WEIGHT])?;
+    let service = Service::new("web", (lab.vip4(), 80)).checked();
+    let settings = "agent = { port = 9707, inter = \"200ms\" }";
+    let service = service.backend_with(b1, Family::V4, 80, settings).backend(b2, Family::V4, 80);
+    let tandem = Tandem::start(&lab, &service.to_string())?;
+    tandem.wait_until_all_serve()?;
+    let wait = |what: &str, is: &dyn Fn(&BackendStatus) -> bool| {
+        tandem.wait_until(what, PATIENCE, |status| is(&status.services[0].backends[0]))
+    };
+    let ask = || Ask::at((lab.vip4(), 80).into()).times(60).at_once(6).from(lab.client());
+    let says = |what: &'static str| {
+        move |backend: &BackendStatus| backend.overrides.iter().any(|said| said.what == what)
+    };
+
+    wait("the agent is heard", &says("weight 50%"))?;
+    let tally = ask();
+    assert_eq!((tally.count("b1"), tally.count("b2")), (20, 40));
+    agent.play(&[DRAIN]);
+    wait("it drains", &|backend| backend.state == State::Drain)?;
+    assert_eq!(ask().count("b2"), 60);
+    agent.play(&[DOWN]);
+    let status = wait("it is down", &|backend| backend.state == State::Down)?;
+    let why = status.services[0].backends[0].why.clone();
+    assert_eq!(why.as_deref(), Some("its agent says down: the disk is full"));
+    assert_eq!(ask().count("b2"), 60);
+    agent.play(&[UP]);
+    wait("it is up", &|backend| backend.eligible)?;
+    assert_eq!(ask().count("b1"), 20, "of its weight, nothing was said since");
+
+    // Its silence changes nothing.
+    drop(agent);
+    let is_silent = |backend: &BackendStatus| {
+        let problem = backend.agent.as_ref().and_then(|agent| agent.problem.clone());
+        problem.is_some_and(|problem| problem.starts_with("L4CON "))
+    };
+    wait("it is silent", &is_silent)?;
+    assert_eq!(ask().count("b1"), 20);
+    Ok(())
+}
+
+#[test]
+fn held_connections_are_spread_by_weight_through_a_slow_start_and_a_drain() -> Result<()> {
+    let lab = Lab::two_arm(10)?;
+    let servers = lab.backends().iter().map(|host| IdentServer::start(host, 80));
+    let _servers = servers.collect::<Result<Vec<_>>>()?;
+    let service = Service::new("web", (lab.vip4(), 80))
+        .set("balance = \"leastconn\"")
+        .set("server.slowstart = \"10s\"");
+    // Five of weight 1, five of weight 2.
+    let backends = lab.backends().iter().enumerate();
+    let service = backends.fold(service, |service, (nth, host)| {
+        service.backend_with(host, Family::V4, 80, &format!("weight = {}", 1 + nth / 5))
+    });
+    let tandem = Tandem::start(&lab, &service.to_string())?;
+    tandem.wait_until_all_serve()?;
+    let order = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        tandem.verb(&words).arg("--socket").arg(tandem.socket()).run()
+    };
+    let status =
+        || -> Result<Vec<BackendStatus>> { Ok(tandem.status()?.services[0].backends.clone()) };
+    let mut held = Vec::new();
+    let mut hold = |count| -> Result<()> {
+        let more = Held::open(lab.client(), (lab.vip4(), 80).into(), count, PATIENCE);
+        more.tally().all_answered()?;
+        held.push(more);
+        Ok(())
+    };
+
+    order("backend web/b10 maint")?;
+    hold(260)?;
+    let before = status()?;
+    assert_spread(&before, &before, |backend| backend.eligible);
+    assert_eq!(before[9].traffic.active, 0);
+
+    order("backend web/b10 ready")?;
+    let percent = |backend: &BackendStatus| backend.slow_start.map_or(100, |climb| climb.percent);
+    let mut seen = Vec::new();
+    let mut last = 0;
+    while last < 100 {
+        let next = |status: &Status| percent(&status.services[0].backends[9]) > last;
+        let before =
+            tandem.wait_until("the next step", PATIENCE, next)?.services[0].backends.clone();
+        last = percent(&before[9]);
+        seen.push(last);
+        hold(40)?;
+        let after = status()?;
+        assert_spread(&before, &after, |_| true);
+    }
+    assert!(seen.is_sorted() && seen[0] < 50, "it climbs: {seen:?}");
+
+    order("backend web/b1 drain")?;
+    let drained = status()?[0].traffic.active;
+    hold(130)?;
+    let after = status()?;
+    assert_eq!(after[0].traffic.active, drained, "no new ones");
+    assert_spread(&after, &after, |backend| backend.eligible);
+    for each in &mut held {
+        assert_eq!(each.still_work(100), each.len(), "all go on");
+    }
+    Ok(())
+}
+
+/// That the connections of those that are `of` are within one of what their weights say. These may
+/// have changed from those `before` to those `after`, to which the connections belong.
+fn assert_spread(
+    before: &[BackendStatus],
+    after: &[BackendStatus],
+    of: impl Fn(&BackendStatus) -> bool,
+) {
+    let ideals = |weighed: &[BackendStatus]| -> Vec<f64> {
+        let among = || weighed.iter().zip(after).filter(|(_, backend)| of(backend));
+        let weights: f64 = among().map(|(weighed, _)| weighed.effective_weight).sum();
+        let total: u64 = among().map(|(_, backend)| backend.traffic.active).sum();
+        let total = f64::from(u32::try_from(total).expect("a few hundred"));
+        among().map(|(weighed, _)| total * weighed.effective_weight / weights).collect()
+    };
+    let (first, last) = (ideals(before), ideals(after));
+    for (nth, backend) in after.iter().filter(|backend| of(backend)).enumerate() {
+        let active = f64::from(u32::try_from(backend.traffic.active).expect("a few hundred"));
+        let (least, most) = (first[nth].min(last[nth]) - 1.0, first[nth].max(last[nth]) + 1.0);
+        let name = &backend.name;
+        assert!((least..=most).contains(&active), "{name}: {active} is not {least} to {most}");
+    }
 }

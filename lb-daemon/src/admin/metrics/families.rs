@@ -398,6 +398,14 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         }),
     )?;
     out.gauges(
+        &family(
+            "backend_agent_up",
+            "Whether the backend's agent lets it be up, by what it said last; only with an agent.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, u32::from(backend.agent.as_ref()?.up)))),
+    )?;
+    out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
     )?;

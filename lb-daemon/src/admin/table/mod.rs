@@ -18,7 +18,8 @@ use self::{
 };
 use super::Rates;
 use crate::core::{
-    BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status,
+    AgentStatus, BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State,
+    Status,
 };
 
 /// Problems listed at the top: when a whole rack is gone, the worst must not scroll away.
@@ -232,8 +233,17 @@ fn note(backend: &BackendStatus) -> Option<String> {
     let climb = backend.slow_start.map(|SlowStartStatus { percent, left_seconds }| {
         format!("slow start at {percent}%, {} left", units::duration(left_seconds))
     });
-    let notes: Vec<String> = [said, climb, left_out, complaint].into_iter().flatten().collect();
+    let agent = backend.agent.as_ref().and_then(agent);
+    let notes = [said, climb, agent, left_out, complaint];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// "agent: 75% up"
+fn agent(agent: &AgentStatus) -> Option<String> {
+    let AgentStatus { answer, problem, .. } = agent;
+    let said = answer.iter().chain(problem).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!said.is_empty()).then(|| format!("agent: {said}"))
 }
 
 /// "drain by operator for 5m, weight 50% by operator for 3h"

@@ -42,6 +42,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_down));
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
+    problems.extend(backends().filter_map(agent_unheard));
     problems.extend(status.orphans.iter().map(orphaned));
     problems.extend(
         status
@@ -123,7 +124,7 @@ fn backend_down((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<
             service.name,
             backend.name,
             units::duration(backend.since_seconds),
-            last_check(backend)
+            backend.why.clone().unwrap_or_else(|| last_check(backend))
         ))
     })
 }
@@ -167,6 +168,12 @@ fn orphaned(orphan: &OrphanStatus) -> Problem {
             "{service}/{backend} is not in the configuration, but {said} is kept for it"
         ))
     }
+}
+
+/// Its silence changes nothing, but neither does what it has to say.
+fn agent_unheard((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    let problem = backend.agent.as_ref()?.problem.as_ref()?;
+    Some(warn(format!("agent of {}/{}: {problem}", service.name, backend.name)))
 }
 
 fn table_filling(table: &TableStatus) -> Vec<Problem> {

@@ -86,7 +86,7 @@ fn what_is_wrong_comes_first() {
         └ no new connections: no neighbour answers for 10.2.3.13 on eth1
     web  UP  roundrobin on [fd00:2::4]:80, [fd00:2::4]:443
       web1   [fd00:3::11]:80  active     100  UP 3d4h         7   7497  63.7MB   861MB  L7RSP 2ms
-        └ expected "pong", got �[2J"HTTP/1.0 500 Internal Server Error: the database of the shop is not…
+        └ agent: 75% up; expected "pong", got �[2J"HTTP/1.0 500 Internal Server Error: the database of…
       web2   [fd00:3::12]:80  active     100  DOWN 3d4h       8   8568  72.8MB   984MB  L7TOUT 2.00s
 
     DROPPED OR RESET  PACKETS

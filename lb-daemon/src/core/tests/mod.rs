@@ -1,5 +1,6 @@
 //! Decisions of the core, event by event, with a virtual clock.
 
+mod agent;
 mod groups;
 mod numbers;
 mod operator;
@@ -55,6 +56,8 @@ struct Bench {
     ended: Vec<String>,
     /// The probes under way.
     probes: Vec<ProbeRequest>,
+    /// The questions to agents under way.
+    agents: Vec<AgentRequest>,
     /// The scripts under way.
     runs: Vec<RunRequest>,
     /// What the last event had for the election.
@@ -91,6 +94,7 @@ impl Bench {
             resolve: Vec::new(),
             ended: Vec::new(),
             probes: Vec::new(),
+            agents: Vec::new(),
             notices: Vec::new(),
             runs: Vec::new(),
             commands: Vec::new(),
@@ -154,6 +158,7 @@ impl Bench {
                     self.ended.push(backend);
                 }
                 Effect::Probe(request) => self.probes.push(request),
+                Effect::AskAgent(request) => self.agents.push(request),
                 Effect::Resolve(target) => self.resolve.push(target),
                 Effect::Moved { from, to, .. } => self.moved.push((from, to)),
                 Effect::RunScript(request) => self.runs.push(request),
