@@ -296,7 +296,7 @@ fn held_connections_are_spread_by_weight_through_a_slow_start_and_a_drain() -> R
     let status =
         || -> Result<Vec<BackendStatus>> { Ok(tandem.status()?.services[0].backends.clone()) };
     let mut held = Vec::new();
-    let mut hold = |count| -> Result<()> {
+    let mut open = |count| -> Result<()> {
         let more = Held::open(lab.client(), (lab.vip4(), 80).into(), count, PATIENCE);
         more.tally().all_answered()?;
         held.push(more);
@@ -304,7 +304,7 @@ fn held_connections_are_spread_by_weight_through_a_slow_start_and_a_drain() -> R
     };
 
     order("backend web/b10 maint")?;
-    hold(260)?;
+    open(260)?;
     let before = status()?;
     assert_spread(&before, &before, |backend| backend.eligible);
     assert_eq!(before[9].traffic.active, 0);
@@ -319,7 +319,7 @@ fn held_connections_are_spread_by_weight_through_a_slow_start_and_a_drain() -> R
             tandem.wait_until("the next step", PATIENCE, next)?.services[0].backends.clone();
         last = percent(&before[9]);
         seen.push(last);
-        hold(40)?;
+        open(40)?;
         let after = status()?;
         assert_spread(&before, &after, |_| true);
     }
@@ -327,7 +327,7 @@ fn held_connections_are_spread_by_weight_through_a_slow_start_and_a_drain() -> R
 
     order("backend web/b1 drain")?;
     let drained = status()?[0].traffic.active;
-    hold(130)?;
+    open(130)?;
     let after = status()?;
     assert_eq!(after[0].traffic.active, drained, "no new ones");
     assert_spread(&after, &after, |backend| backend.eligible);
@@ -354,8 +354,8 @@ fn assert_spread(
     let (first, last) = (ideals(before), ideals(after));
     for (nth, backend) in after.iter().filter(|backend| of(backend)).enumerate() {
         let active = f64::from(u32::try_from(backend.traffic.active).expect("a few hundred"));
-        let (least, most) = (first[nth].min(last[nth]) - 1.0, first[nth].max(last[nth]) + 1.0);
+        let (low, high) = (first[nth].min(last[nth]) - 1.0, first[nth].max(last[nth]) + 1.0);
         let name = &backend.name;
-        assert!((least..=most).contains(&active), "{name}: {active} is not {least} to {most}");
+        assert!((low..=high).contains(&active), "{name}: {active} is not {low} to {high}");
     }
 }
