@@ -1,22 +1,20 @@
 //! One backend at run time: its health, what was said of it, and what it is worth.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+mod status;
+
+use std::time::{Duration, Instant};
 
 use super::{
     Spread,
-    administration::{AdminState, Administration, By, HUNDREDTHS, Order},
+    administration::Administration,
     agent::Agent,
     effect::{AgentRequest, ProbeRequest},
     event::{Outcome, ProbeId},
     health::Health,
-    hops::{Hops, Unreachable},
+    order::{AdminState, By, Order},
     slow_start::SlowStart,
-    view::{BackendStatus, Counters, SlowStartStatus, State},
 };
-use crate::config::{Backend, OnMarkedDown};
+use crate::config::{Backend, OnMarkedDown, Role};
 
 /// A backend of the configuration in force.
 #[derive(Debug)]
@@ -27,6 +25,8 @@ pub(super) struct BackendState {
     health: Option<Health>,
     agent: Option<Agent>,
     slow_start: SlowStart,
+    /// Whether coming up is a recovery: it was down, or in maintenance, and not only never asked.
+    recovers: bool,
     probe: Option<ProbeId>,
     /// When it was first known, or last went up or down, into another administrative state or out
     /// of it.
@@ -91,6 +91,7 @@ impl BackendState {
             health: None,
             agent: None,
             slow_start: SlowStart::default(),
+            recovers: false,
             probe: None,
             since: now,
             to_end: false,
@@ -121,6 +122,7 @@ impl BackendState {
             }
             self.follow_administration(now);
             if before == AdminState::Maint && self.is_healthy() {
+                self.recovers = true;
                 self.come_up(now);
             }
         }
@@ -145,6 +147,10 @@ impl BackendState {
 
     /// Takes it for down until its first check, due at once, says otherwise.
     pub(super) fn distrust(&mut self, now: Instant) {
+        // Those that had no connections for another reason were hardly down.
+        self.recovers = self.config.role == Role::Active
+            && self.administration.state() == AdminState::Ready
+            && self.weight() > 0;
         if let Some(health) = &mut self.health {
             health.distrust(now);
         }
@@ -205,7 +211,7 @@ impl BackendState {
     /// It has recovered: from a failure, or after maintenance.
     fn come_up(&mut self, now: Instant) {
         self.to_end = false;
-        if !self.is_in_maintenance() {
+        if !self.is_in_maintenance() && std::mem::take(&mut self.recovers) {
             self.slow_start.begin(self.config.slowstart, now);
         }
     }
@@ -217,6 +223,7 @@ impl BackendState {
 
     fn go_down(&mut self) {
         self.slow_start.stop();
+        self.recovers = true;
         self.to_end = self.config.on_marked_down == OnMarkedDown::ShutdownSessions;
     }
 
@@ -274,75 +281,5 @@ impl BackendState {
         let check = self.health.as_ref().and_then(Health::next_deadline);
         let agent = self.agent.as_ref().and_then(Agent::next_deadline);
         check.into_iter().chain(agent).chain(self.slow_start.next_deadline())
-    }
-
-    /// What an operator sees of it.
-    pub(super) fn status(
-        &self,
-        eligible: bool,
-        hops: &Hops,
-        counters: &Counters,
-        now: Instant,
-    ) -> BackendStatus {
-        let traffic = self.number.and_then(|n| counters.backends.get(&n).copied());
-        BackendStatus {
-            id: self.number.unwrap_or_default(),
-            name: self.config.name.clone(),
-            address: Some(self.config.address),
-            role: self.config.role.name().to_owned(),
-            weight: self.config.weight,
-            effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
-            overrides: self.administration.status(now),
-            slow_start: self.slow_start.ends(self.config.slowstart).map(|end| SlowStartStatus {
-                percent: self.slow_start.percent(),
-                left_seconds: end.saturating_duration_since(now).as_secs(),
-            }),
-            state: self.state(),
-            since_seconds: now.saturating_duration_since(self.since).as_secs(),
-            eligible,
-            why: if eligible { None } else { self.why_not(hops) },
-            check: self.health.as_ref().and_then(|h| h.status(now)),
-            agent: self.agent.as_ref().and_then(|agent| agent.status(now)),
-            traffic: traffic.unwrap_or_default(),
-        }
-    }
-
-    fn state(&self) -> State {
-        match self.administration.state() {
-            AdminState::Maint => State::Maint,
-            _ if !self.is_healthy() => State::Down,
-            AdminState::Drain => State::Drain,
-            AdminState::Ready if self.weight() == 0 => State::Drain,
-            AdminState::Ready if self.health.is_some() || self.agent.is_some() => State::Up,
-            AdminState::Ready => State::Unchecked,
-        }
-    }
-
-    /// Why it gets no new connections, unless its check says so.
-    fn why_not(&self, hops: &Hops) -> Option<String> {
-        let ip: IpAddr = self.config.address.ip();
-        Some(match (self.administration.state(), hops.hop(ip)) {
-            (AdminState::Maint, _) => "maintenance".to_owned(),
-            _ if !self.is_healthy() => {
-                let agent = self.agent.as_ref().filter(|agent| !agent.is_up());
-                return agent.map(Agent::verdict);
-            }
-            (AdminState::Drain, _) => "drained".to_owned(),
-            (AdminState::Ready, Err(Unreachable::NotAttached(interface))) => format!(
-                "it is reached by {interface}, where the XDP program is not: add it to [global] \
-                 interfaces"
-            ),
-            (AdminState::Ready, Err(Unreachable::NoRoute)) => {
-                format!("this host has no route to {ip}")
-            }
-            (AdminState::Ready, Err(Unreachable::Resolving)) => {
-                format!("the link-layer address on the way to {ip} is not resolved")
-            }
-            (AdminState::Ready, Ok(_)) if self.number.is_none() => {
-                "the data plane has no free number for it until old connections end".to_owned()
-            }
-            (AdminState::Ready, Ok(_)) if self.weight() == 0 => "weight 0".to_owned(),
-            (AdminState::Ready, Ok(_)) => "backup, not needed".to_owned(),
-        })
     }
 }

@@ -13,10 +13,10 @@ use lb_common::{
 };
 
 use super::{
-    administration::Override,
     event::{ProbeId, RunId},
     group::Command,
     notice::Notice,
+    order::Override,
 };
 use crate::config::{Balance, CheckKind, Script, Timeouts};
 

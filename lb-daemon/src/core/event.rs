@@ -11,7 +11,7 @@ use std::{
 use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
-use super::{administration::Override, group};
+use super::{group, order::Override};
 use crate::config::{Config, GroupAddress};
 
 /// Something that happened.

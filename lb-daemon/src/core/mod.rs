@@ -18,6 +18,7 @@ mod maglev;
 mod notice;
 mod numbers;
 mod operator;
+mod order;
 mod process;
 mod script;
 mod service;
@@ -39,9 +40,6 @@ use std::{
 use lb_common::maps::{MAX_BACKENDS, MAX_SERVICES};
 
 pub use self::{
-    administration::{
-        AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight,
-    },
     connections::{
         Connection, ConnectionCount, ConnectionCounts, ConnectionFilter, ConnectionNames,
         ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
@@ -57,6 +55,7 @@ pub use self::{
     health::{Health, Transition},
     notice::{Level, Notice},
     operator::UnknownBackend,
+    order::{AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight},
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
@@ -323,20 +322,6 @@ impl Core {
     fn climb(&mut self, now: Instant) {
         for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
             backend.climb(now);
-        }
-    }
-
-    fn agent(
-        &mut self,
-        probe: ProbeId,
-        heard: &Result<String, Outcome>,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        let heard = self.services.iter_mut().find_map(|s| s.agent(probe, heard, now));
-        if let Some((notices, has_overruled)) = heard {
-            effects.extend(notices.into_iter().map(Effect::Notify));
-            self.overrides_changed |= has_overruled;
         }
     }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::{
-    administration::{BackendName, By, Order},
     event::{Claimed, Outcome, PeerNews},
     group::{Role, Transition},
+    order::{BackendName, By, Order},
     view::Kind,
 };
 use crate::config::GroupAddress;

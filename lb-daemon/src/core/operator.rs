@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Instant};
 
 use super::{
     Core,
-    administration::{Administration, BackendName, By, Order, Override},
+    administration::Administration,
     effect::Effect,
     notice::Notice,
+    order::{BackendName, By, Order, Override},
     view::OrphanStatus,
 };
 use crate::config;

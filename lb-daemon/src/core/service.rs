@@ -4,13 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     SETTLE, Spread,
-    administration::{BackendName, By, HUNDREDTHS},
     backend::BackendState,
     balance::{self, Candidate},
     effect::{Desired, DesiredBackend, DesiredService, Effect, Slots},
     event::{Outcome, ProbeId},
     hops::Hops,
     notice::Notice,
+    order::{BackendName, By, HUNDREDTHS},
     view::{Counters, ServiceStatus, State},
 };
 use crate::config::{Balance, Role, Service};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::core::administration::{AdminState, Order, RuntimeWeight};
+use crate::core::order::{AdminState, Order, RuntimeWeight};
 
 /// Most characters that are kept of a reason.
 const LONGEST_REASON: usize = 200;

@@ -9,7 +9,8 @@ use std::{
 
 pub(super) use self::answer::{Answer, Word};
 use super::{
-    effect::AgentRequest,
+    Core,
+    effect::{AgentRequest, Effect},
     event::{Outcome, ProbeId, Reason},
     view::AgentStatus,
 };
@@ -158,5 +159,22 @@ impl Agent {
             maxconn: self.maxconn,
             age_ms: u64::try_from(age).unwrap_or(u64::MAX),
         })
+    }
+}
+
+impl Core {
+    /// Takes in what an agent said, or that it said nothing.
+    pub(super) fn agent(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let heard = self.services.iter_mut().find_map(|s| s.agent(probe, heard, now));
+        if let Some((notices, has_overruled)) = heard {
+            effects.extend(notices.into_iter().map(Effect::Notify));
+            self.overrides_changed |= has_overruled;
+        }
     }
 }

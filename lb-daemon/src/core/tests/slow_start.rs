@@ -100,6 +100,25 @@ fn a_backend_that_an_earlier_daemon_found_down_recovers() {
 }
 
 #[test]
+fn a_backup_that_had_nothing_to_do_before_a_restart_does_not_recover() {
+    let slow = "slowstart = '60s'";
+    let backup = format!("{slow}\nrole = 'backup'");
+    let both = [("db1", 11, backup.as_str()), ("db2", 12, slow)];
+    let owner = |host| (0, address(&format!("10.4.4.{host}:3306")));
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(0, owner(11)), (1, owner(12))].into(),
+        serving: [1].into(),
+        ..Inventory::default()
+    };
+    let mut bench = Bench::restart(&inventory, &config(&service("db", VIP, "", &both)));
+    bench.reach_all();
+    bench.pass("db1");
+    assert_eq!(bench.status_of("db1").state, State::Up);
+    assert_eq!(bench.status_of("db1").slow_start, None);
+}
+
+#[test]
 fn the_climb_is_of_the_weight_in_force_and_weight_zero_stays_zero() {
     let mut bench = recovered(&climbing(""));
     bench.pass_all_for(30 * SECOND);
