@@ -193,7 +193,7 @@ pub struct Backend<A> {
     pub sources: [A; MAX_SOURCES],
     /// Port.
     pub port: Port,
-    /// Effective weight, for `leastconn`: 1 to 256.
+    /// Effective weight, for `leastconn`: at least 1, in a unit that the backends of a service share.
     pub weight: u16,
     /// How many source addresses there are: 1 to [`MAX_SOURCES`], or zero for an unused number.
     pub source_count: u16,

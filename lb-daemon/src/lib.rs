@@ -7,6 +7,7 @@ pub mod dataplane;
 pub mod election;
 pub mod hooks;
 pub mod netlink;
+pub mod overrides;
 pub mod probe;
 pub mod runtime;
 mod spawn;

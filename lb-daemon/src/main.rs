@@ -1,5 +1,7 @@
 //! The `tandem` command: its verbs, and nothing that they do.
 
+mod orders;
+
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -15,11 +17,13 @@ use lb_daemon::{
         table::{self, flows},
     },
     config::{self, Log, LogFormat},
-    core::{ConnectionFilter, ConnectionState, Prefix},
+    core::{BackendName, ConnectionFilter, ConnectionState, Order, Prefix},
     dataplane, runtime, stand_in,
 };
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+
+use self::orders::{BackendOrder, SetOrder};
 
 /// A redundant TCP load balancer in XDP.
 #[derive(Debug, Parser)]
@@ -112,6 +116,24 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// Drain a backend, take it into maintenance and back, or change its weight.
+    ///
+    /// This is in force at once, on this host only. It stays so over reloads and restarts, until it is
+    /// undone by `ready` and `weight configured`; `tandem status` shows it. Connections stay.
+    #[command(subcommand_value_name = "ORDER", subcommand_help_heading = "Orders")]
+    Backend {
+        /// Name of the service and of the backend.
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendName,
+        #[command(subcommand)]
+        order: BackendOrder,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = SOCKET, global = true)]
+        socket: PathBuf,
+    },
+    /// The same in HAProxy's words: set server SERVICE/BACKEND state drain.
+    #[command(subcommand)]
+    Set(SetOrder),
     /// Stop the running daemon for good: hand its groups over, and forward nothing any more.
     ///
     /// Connections of groups go on with the other host if it has them, by `[sync]`; all others end.
@@ -161,6 +183,10 @@ fn main() -> ExitCode {
         }
         Verb::Reload { socket } => reload(&socket),
         Verb::Failover { group, socket } => failover(&socket, &group),
+        Verb::Backend { backend, order, socket } => administer(&socket, backend, order.into()),
+        Verb::Set(SetOrder::Server { backend, order, socket }) => {
+            administer(&socket, backend, order.into())
+        }
         Verb::Stop { unless_restarting, socket } => stop(&socket, unless_restarting.as_deref()),
         Verb::StandIn => stand_in(),
         Verb::Detach { bpffs } => detach(&bpffs),
@@ -270,6 +296,15 @@ fn failover(socket: &Path, group: &str) -> Result<()> {
     println!(
         "group {group} is being handed over: `tandem status` on the other host shows it there"
     );
+    Ok(())
+}
+
+fn administer(socket: &Path, backend: BackendName, order: Order) -> Result<()> {
+    let said = format!("backend {backend}: {order}");
+    if let Some(why) = client::administer(socket, backend, order)? {
+        eprintln!("this will not outlive the daemon: {why}");
+    }
+    println!("{said}");
     Ok(())
 }
 

@@ -35,6 +35,7 @@ use crate::{
     election::{Election, Part},
     hooks::{self, Hooks},
     netlink::{Netlink, Ways},
+    overrides::Overrides,
     probe, stand_in,
     sync::{Sync, ready_after},
     tracking::{self, ProcessWatcher},
@@ -172,6 +173,8 @@ struct Runtime {
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
+    /// What operators said of backends.
+    overrides: Overrides,
     /// Backends whose connections are to end: their numbers, and their names for the log.
     endings: threads::Sender<(u16, String)>,
     /// The conversation with the peer, if there is one.
@@ -205,12 +208,15 @@ impl Runtime {
         let election = Election::start(Part::Daemon, leases, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
+        let (overrides, kept) = Overrides::open(config.admin.state_file.clone())?;
         let now = Instant::now();
+        let mut core = Core::new(&inventory, now);
+        core.handle(Event::Overrides(kept), now);
         Ok(Self {
             path,
             initial: config.clone(),
             config,
-            core: Core::new(&inventory, now),
+            core,
             dataplane,
             unapplied: None,
             counters,
@@ -218,6 +224,7 @@ impl Runtime {
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
+            overrides,
             endings,
             sync: None,
             exits: Arc::default(),
@@ -265,6 +272,13 @@ impl Runtime {
                     let _ = events.send(Event::Probed { probe, outcome });
                 });
             }
+            Effect::AskAgent(request) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let (probe, heard) = probe::ask_agent(request).await;
+                    let _ = events.send(Event::Agent { probe, heard });
+                });
+            }
             Effect::Resolve(target) => self.netlink.resolve(target),
             Effect::Moved { links, from, to } => {
                 info!(%from, %to, "a neighbour moved to another link-layer address");
@@ -281,6 +295,7 @@ impl Runtime {
             }
             Effect::WatchProcesses(names) => self.processes.watch(names),
             Effect::Election(command) => self.election.command(command),
+            Effect::Keep(overrides) => self.overrides.keep(overrides),
             Effect::Hook(request) => self.hooks.run(request),
             Effect::Notify(notice) => match notice.level() {
                 Level::Info => info!("{notice}"),
@@ -313,6 +328,21 @@ impl Runtime {
                 }
                 Err(error) => Response::Failed(error.to_string()),
             },
+            Request::Backend { backend, order } => {
+                match self.core.administer(&backend, order, Instant::now()) {
+                    Ok(effects) => {
+                        for effect in effects {
+                            self.run(effect);
+                        }
+                        // What survives this daemon is what is said to be done.
+                        self.overrides.confirm(move |kept| {
+                            let _ = reply.send(Response::Administered { not_kept: kept.err() });
+                        });
+                        return flow;
+                    }
+                    Err(error) => Response::Failed(error.to_string()),
+                }
+            }
             Request::Reload => match self.reload() {
                 Ok(reloaded) => Response::Reloaded(reloaded),
                 Err(error) => Response::Failed(format!("{error:#}")),
@@ -516,7 +546,9 @@ fn end_sessions(ender: Ender) -> Result<threads::Sender<(u16, String)>> {
         for (number, backend) in backends {
             match ender.end_backend(number) {
                 Ok(0) => {}
-                Ok(count) => warn!("{count} connections of {backend} ended, since it is DOWN"),
+                Ok(count) => {
+                    warn!("{count} connections of {backend} ended, since it is DOWN or MAINT");
+                }
                 Err(error) => error!("cannot end the connections of {backend}: {error:#}"),
             }
         }
@@ -550,6 +582,7 @@ fn fixed_settings(old: &Config, new: &Config) -> impl Iterator<Item = &'static s
         ("[global] max_half_open", a.max_half_open != b.max_half_open),
         ("[global] bpffs", a.bpffs != b.bpffs),
         ("[admin] socket", old.admin.socket != new.admin.socket),
+        ("[admin] state_file", old.admin.state_file != new.admin.state_file),
         ("[admin] metrics", old.admin.metrics != new.admin.metrics),
         ("[log]", old.log != new.log),
     ]

@@ -8,9 +8,9 @@ use std::{
 };
 
 use lb_daemon::config::{
-    self, Admin, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global, HttpCheck,
-    HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, OnMarkedDown, Pattern, Peer, Role,
-    Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls,
+    self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
+    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, OnMarkedDown, Pattern, Peer,
+    Role, Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls,
     XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -251,9 +251,10 @@ fn peer() -> impl Strategy<Value = Peer> {
 
 fn admin() -> impl Strategy<Value = Admin> {
     let metrics = option::of((any::<Ipv4Addr>(), 1..=u16::MAX));
-    (path(), metrics).prop_map(|(socket, metrics)| Admin {
+    (path(), metrics, path()).prop_map(|(socket, metrics, state_file)| Admin {
         socket: socket.into(),
         metrics: metrics.map(|(address, port)| (address, port).into()),
+        state_file: state_file.into(),
     })
 }
 
@@ -296,16 +297,29 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
 fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
     let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
-    (name(), 0..=256_u16, roles, downs, option::of(check())).prop_map(
-        move |(name, weight, role, on_marked_down, check)| Backend {
+    let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
+    let fixed = (name(), 0..=256_u16, roles, downs, slowstart);
+    (fixed, option::of(check()), option::of(agent())).prop_map(
+        move |((name, weight, role, on_marked_down, slowstart), check, agent)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
             role,
             on_marked_down,
+            slowstart,
             check: check.map(Arc::new),
+            agent: agent.map(Arc::new),
         },
     )
+}
+
+fn agent() -> impl Strategy<Value = AgentCheck> {
+    let inter = (1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros);
+    (any::<bool>(), 1..=u16::MAX, ".{0,20}", inter).prop_map(|(v6, port, send, inter)| AgentCheck {
+        target: SocketAddr::new(address(v6, 5, 8), port),
+        send,
+        inter,
+    })
 }
 
 fn check() -> impl Strategy<Value = Check> {

@@ -48,8 +48,10 @@ fn turn(service: u32, slots: u32) -> Result<u32, Verdict> {
     Ok((turn % u64::from(slots)) as u32)
 }
 
-/// The backend with the fewest connections by weight, counting the one to come. The search begins
-/// one further each time, so that equals are taken in turn.
+/// The backend with the fewest connections by weight, counting half of the one to come: so none gets
+/// ahead of its share by more than the others fall behind. Counting all of it, as HAProxy does, favours
+/// the heavy ones, and counting nothing of it the light ones. The search begins one further each time,
+/// so that equals are taken in turn.
 ///
 /// A function of its own, to have a stack of its own; so it can return no more than a register:
 /// the number, or `NOBODY`.
@@ -82,7 +84,7 @@ struct Search {
     first: u32,
     slots: u32,
     best: u32,
-    /// Connections of the best so far, the new one included; all ones if there is none.
+    /// Connections of the best so far in halves, with one for the new one; all ones if there is none.
     load: u64,
     /// Weight of the best so far.
     weight: u64,
@@ -102,8 +104,8 @@ extern "C" fn visit<F: Family>(step: u64, search: *mut c_void) -> i64 {
     };
     // SAFETY: a live element of an array map; only ever accessed atomically.
     let active = unsafe { Word::new(&raw mut (*state).active) }.load();
-    let (load, weight) = (active + 1, u64::from(backend.weight));
-    // load / weight < best load / best weight, without dividing. Loads stay below 2^32.
+    let (load, weight) = (2 * active + 1, u64::from(backend.weight));
+    // load / weight < best load / best weight, without dividing. Loads stay below 2^33.
     if search.load == u64::MAX || load * search.weight < search.load * weight {
         search.best = candidate;
         search.load = load;

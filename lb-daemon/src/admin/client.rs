@@ -12,7 +12,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use thiserror::Error;
 
 use super::protocol::{self, Reloaded, Request, Response};
-use crate::core::{Connection, ConnectionCount, ConnectionFilter, Status};
+use crate::core::{BackendName, Connection, ConnectionCount, ConnectionFilter, Order, Status};
 
 /// How long the daemon may take: longer than it takes itself to notice that it hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -98,6 +98,21 @@ pub fn reload(socket: &Path) -> Result<Reloaded, ClientError> {
 pub fn failover(socket: &Path, group: &str) -> Result<(), ClientError> {
     match exchange(socket, &Request::Failover { group: group.to_owned() })? {
         Response::FailingOver => Ok(()),
+        _ => Err(beside_the_point(socket)),
+    }
+}
+
+/// Has the daemon change a backend's administrative state or weight. Returns why that does not outlive
+/// the daemon, if it does not.
+///
+/// [`ClientError::Refused`] names the nearest backend there is, or all, if there is no such one.
+pub fn administer(
+    socket: &Path,
+    backend: BackendName,
+    order: Order,
+) -> Result<Option<String>, ClientError> {
+    match exchange(socket, &Request::Backend { backend, order })? {
+        Response::Administered { not_kept } => Ok(not_kept),
         _ => Err(beside_the_point(socket)),
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::core::{Connection, ConnectionCount, ConnectionFilter, Status};
+use crate::core::{BackendName, Connection, ConnectionCount, ConnectionFilter, Order, Status};
 
 /// Version of this protocol.
 pub(super) const VERSION: u32 = 1;
@@ -42,6 +42,13 @@ pub enum Request {
     Failover {
         /// Name of the group.
         group: String,
+    },
+    /// Change a backend's administrative state or weight.
+    Backend {
+        /// Whose.
+        backend: BackendName,
+        /// To what.
+        order: Order,
     },
     /// Give all groups up, end all connections, and end.
     Stop,
@@ -69,6 +76,11 @@ pub enum Response {
     Reloaded(Reloaded),
     /// To [`Request::Failover`]: the group is being handed over.
     FailingOver,
+    /// To [`Request::Backend`]: it is in force.
+    Administered {
+        /// Why it does not outlive the daemon; none if it does.
+        not_kept: Option<String>,
+    },
     /// To [`Request::Stop`]: the daemon stops from now on. When it has, its socket is gone.
     Stopping,
     /// To [`Request::Flows`], before the answer: some of the connections.
@@ -212,7 +224,10 @@ pub(super) fn decode_response(line: &[u8]) -> Result<Response, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{admin::sample, core::ConnectionState};
+    use crate::{
+        admin::sample,
+        core::{AdminState, ConnectionState, RuntimeWeight},
+    };
 
     fn failure(line: &str) -> String {
         match decode_request(line.as_bytes()) {
@@ -232,7 +247,13 @@ mod tests {
         };
         let flows = Request::Flows { filter: filter.clone(), limit: Some(7) };
         let counts = Request::FlowCounts { filter };
-        for request in [Request::Status, Request::Reload, Request::Stop, failover, flows, counts] {
+        let backend = BackendName { service: "mysql".to_owned(), backend: "db1".to_owned() };
+        let drain =
+            Request::Backend { backend: backend.clone(), order: Order::State(AdminState::Drain) };
+        let weight = Request::Backend { backend, order: Order::Weight(RuntimeWeight::Percent(50)) };
+        let simple = [Request::Status, Request::Reload, Request::Stop];
+        let all = simple.into_iter().chain([failover, flows, counts, drain, weight]);
+        for request in all {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }
     }
@@ -259,7 +280,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             failure(r#"{"version":1,"body":"drain"}"#).replace(env!("CARGO_PKG_VERSION"), "VERSION"),
-            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `stop`, `flows`, `flow_counts`): if this command is newer, restart the daemon"
+            @"the running daemon is tandem VERSION and does not know this request (unknown variant `drain`, expected one of `status`, `reload`, `failover`, `backend`, `stop`, `flows`, `flow_counts`): if this command is newer, restart the daemon"
         );
     }
 

@@ -10,9 +10,10 @@ use std::{
 use lb_common::verdict::Verdict;
 
 use crate::core::{
-    AdvertCounts, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection, ConnectionState,
-    GroupStatus, InterfaceStatus, Kind, Reason, ServiceStatus, State, Status, TableStatus,
-    TrackedStatus, Traffic, TransitionStatus, group::Role,
+    AdvertCounts, AgentStatus, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection,
+    ConnectionState, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus, Reason,
+    ServiceStatus, State, Status, TableStatus, TrackedStatus, Traffic, TransitionStatus,
+    group::Role,
 };
 
 /// A directory of its own for one test, removed with it.
@@ -146,6 +147,7 @@ pub(super) fn healthy() -> Status {
             },
         ],
         unheld: 0,
+        orphans: Vec::new(),
         verdicts: Verdict::ALL
             .iter()
             .map(|verdict| (verdict.label().to_owned(), 0))
@@ -201,12 +203,18 @@ pub(super) fn troubled() -> Status {
     fail(db1, Reason::L4Connection, "Connection refused (os error 111)");
     db1.since_seconds = 12 * 60 + 5;
     db2.state = State::Drain;
-    db2.weight = 0;
+    db2.effective_weight = 50.0;
+    db2.overrides = vec![said("drain", 300), said("weight 50%", 3 * 3600)];
     db2.eligible = false;
-    db2.why = Some("weight 0".into());
+    db2.why = Some("drained".into());
     db3.eligible = false;
     db3.why = Some("no neighbour answers for 10.2.3.13 on eth1".into());
     status.services[0].state = State::Down;
+    status.orphans = vec![OrphanStatus {
+        service: "mysql".into(),
+        backend: "db9".into(),
+        overrides: vec![said("maint", 86400)],
+    }];
 
     let [web1, web2] = status.services[1].backends.as_mut_slice() else {
         unreachable!("web has two backends");
@@ -217,6 +225,13 @@ pub(super) fn troubled() -> Status {
     check.detail = "expected \"pong\", got \u{1b}[2J\"HTTP/1.0 500 Internal Server Error: the \
                     database of the shop is not there, come back later\""
         .into();
+    web1.agent = Some(AgentStatus {
+        up: true,
+        answer: Some("75% up".into()),
+        problem: None,
+        maxconn: None,
+        age_ms: 700,
+    });
     fail(web2, Reason::L7Timeout, "");
     web2.check.as_mut().unwrap().took_ms = 2_001;
 
@@ -264,6 +279,11 @@ fn tracked(kind: Kind, name: &str, weight: i16) -> TrackedStatus {
     TrackedStatus { kind, name: name.into(), weight, condition: Condition::Well, failure: None }
 }
 
+/// What an operator said.
+fn said(what: &str, since_seconds: u64) -> OverrideStatus {
+    OverrideStatus { what: what.into(), by: "operator".into(), since_seconds }
+}
+
 fn interface(name: &str, mode: &str) -> InterfaceStatus {
     InterfaceStatus { name: name.into(), mode: mode.into() }
 }
@@ -282,6 +302,9 @@ fn backend(
         address: Some(address.parse().unwrap()),
         role: "active".into(),
         weight: 100,
+        effective_weight: 100.0,
+        overrides: Vec::new(),
+        slow_start: None,
         state: State::Up,
         since_seconds: 3 * 86400 + 4 * 3600,
         eligible: true,
@@ -296,6 +319,7 @@ fn backend(
             failing: u64::from(!reason.passed()),
             downs: 0,
         }),
+        agent: None,
         traffic: Traffic {
             active,
             connections: active * 1_071,

@@ -1,12 +1,14 @@
 //! `[[service.backend]]`, and what backends inherit from a `server` table.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use toml::Spanned;
 
 use super::{
     address,
+    agent::AgentKeys,
     check::CheckKeys,
+    duration,
     model::{Backend, OnMarkedDown, Role},
     node,
     reader::{Field, Table},
@@ -19,12 +21,14 @@ pub(super) struct ServerKeys {
     weight: Option<u16>,
     role: Option<Role>,
     on_marked_down: Option<OnMarkedDown>,
+    slowstart: Option<Duration>,
     check: CheckKeys,
+    agent: AgentKeys,
 }
 
 impl ServerKeys {
-    /// `check_title` is how messages name the `check` table in it.
-    pub(super) fn read(table: &mut Table<'_>, check_title: &'static str) -> Self {
+    /// `check` and `agent` are how messages name the tables of these names in it.
+    pub(super) fn read(table: &mut Table<'_>, [check, agent]: [&'static str; 2]) -> Self {
         Self {
             weight: table.optional("weight", weight),
             role: table.optional("role", |field| {
@@ -34,8 +38,13 @@ impl ServerKeys {
                 let choices = [OnMarkedDown::None, OnMarkedDown::ShutdownSessions];
                 field.choice(&choices.map(|choice| (choice.name(), choice)))
             }),
+            slowstart: table
+                .optional("slowstart", |field| duration::or_zero(field, &duration::CHECK)),
             check: table
-                .optional("check", |field| CheckKeys::read(field, check_title))
+                .optional("check", |field| CheckKeys::read(field, check))
+                .unwrap_or_default(),
+            agent: table
+                .optional("agent", |field| AgentKeys::read(field, agent))
                 .unwrap_or_default(),
         }
     }
@@ -46,7 +55,9 @@ impl ServerKeys {
             weight: self.weight.or(inherited.weight),
             role: self.role.or(inherited.role),
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
+            slowstart: self.slowstart.or(inherited.slowstart),
             check: self.check.or(&inherited.check),
+            agent: self.agent.or(&inherited.agent),
         }
     }
 }
@@ -71,15 +82,19 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             address::forwardable(field, address.ip())?;
             Ok(field.spanned(address))
         });
-        let keys = ServerKeys::read(table, "[service.backend.check]").or(inherited);
+        let titles = ["[service.backend.check]", "[service.backend.agent]"];
+        let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
+        let agent = keys.agent.resolve(*address.get_ref(), report);
         let backend = Backend {
             name: name.get_ref().clone(),
             address: *address.get_ref(),
             weight: keys.weight.unwrap_or(1),
             role: keys.role.unwrap_or(Role::Active),
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
+            slowstart: keys.slowstart.filter(|time| !time.is_zero()),
             check: keys.check.resolve(*address.get_ref(), report),
+            agent: agent?,
         };
         Ok(PlacedBackend { name, address, backend })
     })

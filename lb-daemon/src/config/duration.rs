@@ -44,7 +44,12 @@ pub(super) fn with_unit_or_zero(
     field: &Field<'_>,
     range: &RangeInclusive<Duration>,
 ) -> Read<Duration> {
-    let duration = any(unit_is_there(field)?)?;
+    or_zero(unit_is_there(field)?, range)
+}
+
+/// Reads a duration within `range`, or zero, which has a meaning of its own.
+pub(super) fn or_zero(field: &Field<'_>, range: &RangeInclusive<Duration>) -> Read<Duration> {
+    let duration = any(field)?;
     if duration.is_zero() { Ok(duration) } else { within(field, duration, range) }
 }
 

@@ -17,6 +17,7 @@ use std::{path::Path, sync::Arc};
 use toml::de::DeTable;
 
 mod address;
+mod agent;
 mod backend;
 mod carp;
 mod check;
@@ -64,10 +65,11 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown, Peer, Role,
-    Service, Timeouts, XdpMode,
+    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown,
+    Peer, Role, Service, Timeouts, XdpMode,
 };
 pub use ports::own_ports;
+pub(crate) use suggest::nearest;
 pub use tls_model::{Authorities, Tls};
 
 use group_ledger::GroupLedger;

@@ -75,6 +75,8 @@ pub struct Admin {
     pub socket: PathBuf,
     /// Address of the Prometheus endpoint (`/metrics`); none if not set.
     pub metrics: Option<SocketAddr>,
+    /// File that what operators said of backends is kept in.
+    pub state_file: PathBuf,
 }
 
 /// How the daemon logs.
@@ -207,8 +209,23 @@ pub struct Backend {
     pub role: Role,
     /// What becomes of its connections when its check finds it down.
     pub on_marked_down: OnMarkedDown,
+    /// How long its weight climbs after a recovery; none if it has all of it at once.
+    pub slowstart: Option<Duration>,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
+    /// Its agent, which says more of it; none if there is none.
+    pub agent: Option<Arc<AgentCheck>>,
+}
+
+/// An agent on a backend, all defaults resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Address and port that it is asked at.
+    pub target: SocketAddr,
+    /// What it is sent; nothing if empty.
+    pub send: String,
+    /// Time from the start of one question to the start of the next, and longest time for an answer.
+    pub inter: Duration,
 }
 
 /// When a backend is used.

@@ -67,9 +67,11 @@ pub(super) fn admin(root: &mut Table<'_>) -> (Admin, Option<Spanned<SocketAddr>>
             Err(field.error(message, format!("it can have {LONGEST_SOCKET} bytes")))
         });
         let metrics = table.optional("metrics", |field| Ok(field.spanned(address::socket(field)?)));
+        let state_file = table.optional("state_file", path);
         let admin = Admin {
             socket: socket.unwrap_or_else(|| "/run/tandem/tandem.sock".into()),
             metrics: metrics.as_ref().map(|address| *address.get_ref()),
+            state_file: state_file.unwrap_or_else(|| "/var/lib/tandem/overrides.json".into()),
         };
         (admin, metrics)
     })

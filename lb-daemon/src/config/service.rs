@@ -39,13 +39,18 @@ pub(super) struct ServiceKeys {
 /// `[defaults]`
 pub(super) fn defaults(root: &mut Table<'_>) -> ServiceKeys {
     root.table("defaults", "[defaults]").read(|table| {
-        let titles = ["[defaults.timeout]", "[defaults.server]", "[defaults.server.check]"];
-        ServiceKeys::read(table, titles)
+        let server = ["[defaults.server.check]", "[defaults.server.agent]"];
+        ServiceKeys::read(table, ["[defaults.timeout]", "[defaults.server]"], server)
     })
 }
 
 impl ServiceKeys {
-    fn read(table: &mut Table<'_>, [timeout, server, check]: [&'static str; 3]) -> Self {
+    /// The titles are those of `timeout` and `server`, and of the tables in `server`.
+    fn read(
+        table: &mut Table<'_>,
+        [timeout, server]: [&'static str; 2],
+        of_server: [&'static str; 2],
+    ) -> Self {
         table.optional("mode", mode);
         let balance = table.optional("balance", |field| {
             field.choice(&[
@@ -65,7 +70,7 @@ impl ServiceKeys {
                     table.optional(key, |field| duration::read(field, &duration::TIMEOUT))
                 })
             });
-        let server = table.table("server", server).read(|table| ServerKeys::read(table, check));
+        let server = table.table("server", server).read(|table| ServerKeys::read(table, of_server));
         Self {
             balance,
             allbackups,
@@ -129,8 +134,9 @@ pub(super) fn read(
         });
         let hint = "write the virtual address and port: bind = \"10.2.2.4:3306\"";
         let bind = table.required("bind", hint, binds);
-        let titles = ["[service.timeout]", "[service.server]", "[service.server.check]"];
-        let keys = ServiceKeys::read(table, titles);
+        let titles = ["[service.timeout]", "[service.server]"];
+        let of_server = ["[service.server.check]", "[service.server.agent]"];
+        let keys = ServiceKeys::read(table, titles, of_server);
         let synchronous = keys.synchronous();
         let keys = keys.or(defaults);
         let (backends, failed) = backends(table, &keys);

@@ -30,7 +30,7 @@ fn familiar(word: &str) -> Option<&'static str> {
         "disabled" => "to take a backend out of use, write `weight = 0`",
         "maxconn" => "connections are limited for the whole node: `maxconn` in [global]",
         "maxqueue" => "there are no queues here; remove it",
-        "slowstart" => "a backend gets its full share at once here; remove it",
+        "slowstart" => "it is a backend's, or that of all of them in [service.server]",
         "option" => "HAProxy's options have names of their own here, such as `allbackups = true`",
         "addr" => "the address to check is `check = { address = \"10.4.4.11\" }`",
         "health" => "health checks are set in `check`, in a backend or in [service.server]",
@@ -90,7 +90,7 @@ pub(super) fn near(name: &str, known: &str) -> bool {
 }
 
 /// The name of fewest typing errors, if there are few enough for it to be meant.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let tolerated = |near: &str| (near.chars().count() / 3).max(1);
     known
         .iter()

@@ -5,7 +5,8 @@ use std::fmt::{Display, Write};
 use super::{
     check_to_toml, duration, group_to_toml,
     model::{
-        Admin, Backend, Balance, Config, Global, Log, LogFormat, Role, Service, Timeouts, XdpMode,
+        Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, Role, Service,
+        Timeouts, XdpMode,
     },
 };
 
@@ -59,6 +60,7 @@ fn admin(out: &mut Writer, admin: &Admin) {
     if let Some(metrics) = admin.metrics {
         out.line("metrics", quote(metrics));
     }
+    out.line("state_file", quote(admin.state_file.display()));
 }
 
 fn log(out: &mut Writer, log: &Log) {
@@ -115,10 +117,23 @@ fn backend(out: &mut Writer, backend: &Backend) {
     };
     out.line("role", quote(role));
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
+    let slowstart = backend.slowstart.unwrap_or_default();
+    out.line("slowstart", quote(duration::format(slowstart)));
     match &backend.check {
         Some(each) => check_to_toml::check(out, each),
         None => out.line("check", "{ enabled = false }"),
     }
+    if let Some(each) = &backend.agent {
+        agent(out, each);
+    }
+}
+
+fn agent(out: &mut Writer, agent: &AgentCheck) {
+    out.header("[service.backend.agent]");
+    out.line("address", quote(agent.target.ip()));
+    out.line("port", agent.target.port());
+    out.line("send", quote(&agent.send));
+    out.line("inter", quote(duration::format(agent.inter)));
 }
 
 /// On one line; backslashes stay readable where TOML allows it.

@@ -16,6 +16,7 @@ use super::{
     event::{ProbeId, RunId},
     group::Command,
     notice::Notice,
+    order::Override,
 };
 use crate::config::{Backend, Balance, Check, Script, Service, Timeouts};
 
@@ -33,6 +34,8 @@ pub enum Effect {
     },
     /// Probes: run this one and answer with [`Event::Probed`](super::Event::Probed).
     Probe(ProbeRequest),
+    /// Probes: ask this agent and answer with [`Event::Agent`](super::Event::Agent).
+    AskAgent(AgentRequest),
     /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
@@ -54,6 +57,8 @@ pub enum Effect {
     WatchProcesses(BTreeSet<String>),
     /// Election: this is new.
     Election(Command),
+    /// Overrides: keep these, and no others, for the daemons to come.
+    Keep(Vec<Override>),
     /// Hooks: run these commands after those of the same group that were asked for before.
     Hook(HookRequest),
     /// Log: tell the operator.
@@ -118,6 +123,19 @@ impl Subject {
             address: backend.address,
         }
     }
+}
+
+/// An agent to ask once, now.
+#[derive(Clone, Debug)]
+pub struct AgentRequest {
+    /// To be named in the answer.
+    pub id: ProbeId,
+    /// Whom to ask.
+    pub target: SocketAddr,
+    /// What to send first; nothing if empty.
+    pub send: String,
+    /// When to give up: for all of it.
+    pub timeout: Duration,
 }
 
 /// A script to run once, now.
@@ -186,7 +204,7 @@ pub struct DesiredBackend {
     pub service: u16,
     /// Address and port.
     pub address: SocketAddr,
-    /// Effective weight, at least 1.
+    /// Effective weight, at least 1; in the same unit as those of the service's other backends.
     pub weight: u16,
     /// Addresses to translate clients to: one to four, of the backend's family.
     pub sources: Vec<IpAddr>,

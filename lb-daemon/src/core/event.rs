@@ -11,7 +11,7 @@ use std::{
 use lb_common::{addr::Mac, maps::Tags};
 use serde::{Deserialize, Serialize};
 
-use super::group;
+use super::{group, order::Override};
 use crate::config::{Config, GroupAddress};
 
 /// Something that happened.
@@ -19,12 +19,21 @@ use crate::config::{Config, GroupAddress};
 pub enum Event {
     /// A valid configuration is to be put in force: at start and at each reload.
     Config(Arc<Config>),
+    /// What operators said of backends to earlier daemons: once, before the first configuration.
+    Overrides(Vec<Override>),
     /// A probe came to its end.
     Probed {
         /// The probe, as the core named it when asking for it.
         probe: ProbeId,
         /// What it found.
         outcome: Outcome,
+    },
+    /// An agent was asked.
+    Agent {
+        /// The question, as the core named it when asking for it.
+        probe: ProbeId,
+        /// Its line, without the end; or why there is none.
+        heard: Result<String, Outcome>,
     },
     /// The answer to [`Effect::Resolve`](super::Effect::Resolve): how the kernel would reach
     /// `target`, or nothing if it has no route.

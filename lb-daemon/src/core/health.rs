@@ -69,6 +69,8 @@ enum Phase {
     Running { due: Instant, started: Instant },
     /// A check is under way that asks what nobody wants to know any more.
     Outdated,
+    /// There are no checks.
+    Paused,
 }
 
 /// The last check that ended.
@@ -111,15 +113,33 @@ impl Health {
     pub fn distrust(&mut self, now: Instant) {
         if self.condition == (Condition::Unproven { up: true }) {
             self.condition = Condition::Unproven { up: false };
-            self.phase = Phase::Waiting { due: now };
+            if self.phase != Phase::Paused {
+                self.phase = Phase::Waiting { due: now };
+            }
         }
     }
 
-    /// When the next check is to start; none while one is under way.
+    /// Ends all checks until [`resume`](Self::resume). The answer of one that is under way changes
+    /// nothing.
+    pub fn pause(&mut self) {
+        self.phase = Phase::Paused;
+    }
+
+    /// Begins to check again after a [`pause`](Self::pause): as after a start, the backend is taken
+    /// for up, and checked at once.
+    pub fn resume(&mut self, now: Instant) {
+        if self.phase == Phase::Paused {
+            self.condition = Condition::Unproven { up: true };
+            self.phase = Phase::Waiting { due: now };
+            self.since = now;
+        }
+    }
+
+    /// When the next check is to start; none while one is under way, or in a pause.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { due } => Some(due),
-            Phase::Running { .. } | Phase::Outdated => None,
+            Phase::Running { .. } | Phase::Outdated | Phase::Paused => None,
         }
     }
 
@@ -137,7 +157,7 @@ impl Health {
     /// Answers nobody waits for, or no longer, change nothing.
     pub fn finish(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
         let (due, started) = match self.phase {
-            Phase::Waiting { .. } => return None,
+            Phase::Waiting { .. } | Phase::Paused => return None,
             Phase::Outdated => {
                 self.phase = Phase::Waiting { due: now };
                 return None;
@@ -197,6 +217,7 @@ impl Health {
             self.phase = match self.phase {
                 Phase::Waiting { .. } => Phase::Waiting { due: now + first },
                 Phase::Running { .. } | Phase::Outdated => Phase::Outdated,
+                Phase::Paused => Phase::Paused,
             };
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
+mod administration;
+mod agent;
+mod backend;
 mod balance;
 mod condition;
 mod connections;
@@ -14,9 +17,12 @@ mod hops;
 mod maglev;
 mod notice;
 mod numbers;
+mod operator;
+mod order;
 mod process;
 mod script;
 mod service;
+mod slow_start;
 mod standing;
 pub mod sync;
 mod view;
@@ -39,8 +45,8 @@ pub use self::{
         ConnectionState, Flow, NoPrefix, Prefix, Selection, UnknownName,
     },
     effect::{
-        Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
-        RunRequest, Slots, Subject,
+        AgentRequest, Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory,
+        ProbeRequest, RunRequest, Slots, Subject,
     },
     event::{
         Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
@@ -48,14 +54,19 @@ pub use self::{
     groups::{CannotFailOver, hooks},
     health::{Health, Transition},
     notice::{Level, Notice},
+    operator::UnknownBackend,
+    order::{AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight},
     view::{
-        AdvertCounts, BackendStatus, CheckStatus, ClaimStatus, Condition, ConfigStatus, Counters,
-        Election, Elections, GroupStatus, InterfaceStatus, Kind, ServiceStatus, State, Status,
-        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
+        ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
+        OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
+        TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
-use self::{groups::Groups, hops::Hops, numbers::Numbers, service::ServiceState};
-use crate::config::Config;
+use self::{
+    groups::Groups, hops::Hops, numbers::Numbers, operator::Orphans, service::ServiceState,
+};
+use crate::config::{Backend, Config};
 
 /// How long the ways to the backends may take to become known before anyone acts on it or worries.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -67,6 +78,10 @@ pub struct Core {
     generation: u64,
     configured: Instant,
     services: Vec<ServiceState>,
+    /// What was said of backends that are not in the configuration.
+    orphans: Orphans,
+    /// Whether what operators said is to be kept anew.
+    overrides_changed: bool,
     groups: Groups,
     /// By one of the addresses a service is bound to; the lowest, when it was first known.
     service_numbers: Numbers<SocketAddr>,
@@ -96,6 +111,8 @@ impl Core {
             generation: 0,
             configured: now,
             services: Vec::new(),
+            orphans: Orphans::default(),
+            overrides_changed: false,
             groups: Groups::new(inventory.groups.clone()),
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
@@ -132,6 +149,8 @@ impl Core {
     fn change(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         match event {
             Event::Config(config) => self.configure(&config, now, effects),
+            Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
+            Event::Agent { probe, heard } => self.agent(probe, &heard, now, effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
@@ -166,6 +185,13 @@ impl Core {
             // What it found is noted already.
             Event::Probed { .. } | Event::Tick => {}
         }
+        self.follow(now, effects);
+    }
+
+    /// What follows from whatever has changed.
+    fn follow(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.keep_overrides(effects);
+        self.climb(now);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
         self.apply(now, effects);
@@ -180,7 +206,7 @@ impl Core {
 
     /// When something is due that may change more than when a backend is checked next.
     fn deadlines_but_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
-        let services = self.services.iter().filter_map(ServiceState::deadline_but_of_checks);
+        let services = self.services.iter().flat_map(ServiceState::deadlines_but_of_checks);
         let tracked = self.groups.deadlines();
         services.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling)
     }
@@ -226,15 +252,18 @@ impl Core {
                 .iter()
                 .map(|service| service.status(&self.hops, counters, now))
                 .collect(),
+            orphans: self.orphans.status(now),
             ..Status::default()
         }
     }
 
     /// Puts a configuration in force. Services and backends that stay keep their state.
     fn configure(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
+        let said = self.take_overrides();
         let mut before = std::mem::take(&mut self.services);
         let checked = config.services.iter().flat_map(|s| &s.backends);
-        let mut spread = Spread::new(checked.filter(|b| b.check.is_some()).count());
+        let asked = |b: &Backend| usize::from(b.check.is_some()) + usize::from(b.agent.is_some());
+        let mut spread = Spread::new(checked.map(asked).sum());
         self.services = config
             .services
             .iter()
@@ -252,6 +281,7 @@ impl Core {
             })
             .collect();
 
+        self.hand_out(said, now, effects);
         let binds: BTreeSet<SocketAddr> = self.services.iter().filter_map(|s| s.identity).collect();
         self.service_numbers.keep(&binds);
         self.number();
@@ -310,12 +340,24 @@ impl Core {
         has_turned
     }
 
+    /// Goes on with slow starts.
+    fn climb(&mut self, now: Instant) {
+        for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
+            backend.climb(now);
+        }
+    }
+
     fn start_probes(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
             let id = ProbeId(self.next_probe);
             if let Some(request) = backend.start_probe(id, now) {
                 self.next_probe += 1;
                 effects.push(Effect::Probe(request));
+            }
+            let id = ProbeId(self.next_probe);
+            if let Some(request) = backend.ask_agent(id, now) {
+                self.next_probe += 1;
+                effects.push(Effect::AskAgent(request));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{
     event::{Claimed, Outcome, PeerNews},
     group::{Role, Transition},
+    order::{BackendName, By, Order},
     view::Kind,
 };
 use crate::config::GroupAddress;
@@ -26,6 +27,21 @@ pub enum Notice {
         active: usize,
         /// Healthy backups that the service has now.
         backup: usize,
+    },
+    /// Something was said of a backend at run time.
+    Administered {
+        /// Whose name.
+        backend: BackendName,
+        /// What.
+        order: Order,
+        /// Who said so.
+        by: By,
+    },
+    /// What was said of backends that have not been in the configuration for long is not kept any
+    /// longer.
+    Forgotten {
+        /// Of how many.
+        backends: usize,
     },
     /// A service found its first eligible backend, or lost its last.
     Service {
@@ -93,6 +109,7 @@ impl Notice {
     pub const fn level(&self) -> Level {
         match self {
             Self::Backend { up: true, .. }
+            | Self::Administered { .. }
             | Self::Service { up: true, .. }
             | Self::Tracked { failure: None, .. }
             | Self::Advertises { failure: None, .. }
@@ -103,6 +120,7 @@ impl Notice {
                 Role::Init | Role::Backup | Role::Master => Level::Info,
             },
             Self::Backend { up: false, .. }
+            | Self::Forgotten { .. }
             | Self::Tracked { failure: Some(_), .. }
             | Self::Claimed { .. }
             | Self::Advertises { failure: Some(_), .. }
@@ -124,6 +142,14 @@ impl fmt::Display for Notice {
                 outcome.reason,
                 outcome.detail,
                 outcome.took.as_millis(),
+            ),
+            Self::Administered { backend, order, by } => {
+                write!(f, "backend {backend}: {order}, by {}", by.name())
+            }
+            Self::Forgotten { backends } => write!(
+                f,
+                "what was said of {backends} backends at run time is forgotten: they have been gone \
+                 for longest, and there are too many"
             ),
             Self::Service { service, up: true } => write!(f, "service {service} is UP"),
             Self::Service { service, up: false } => write!(

@@ -1,22 +1,19 @@
 //! One service at run time: its backends, their health, and who of them is eligible.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     SETTLE, Spread,
+    backend::BackendState,
     balance::{self, Candidate},
-    effect::{Desired, DesiredBackend, DesiredService, Effect, ProbeRequest, Slots, Subject},
+    effect::{Desired, DesiredBackend, DesiredService, Effect, Slots, Subject},
     event::{Outcome, ProbeId},
-    health::{Health, Transition},
-    hops::{Hops, Unreachable},
+    hops::Hops,
     notice::Notice,
-    view::{BackendStatus, Counters, ServiceStatus, State},
+    order::{BackendName, By, HUNDREDTHS},
+    view::{Counters, ServiceStatus, State},
 };
-use crate::config::{Backend, Balance, OnMarkedDown, Role, Service};
+use crate::config::{Balance, Role, Service};
 
 /// A service of the configuration in force.
 #[derive(Debug)]
@@ -41,21 +38,6 @@ struct Arranged {
     allbackups: bool,
     candidates: Vec<Candidate>,
     slots: Slots,
-}
-
-/// A backend of the configuration in force.
-#[derive(Debug)]
-pub(super) struct BackendState {
-    pub(super) config: Backend,
-    pub(super) number: Option<u16>,
-    health: Option<Health>,
-    /// How probes know it.
-    subject: Arc<Subject>,
-    probe: Option<ProbeId>,
-    /// When it was first known.
-    known: Instant,
-    /// Whether its connections are to end, because it went down, and have not been told to yet.
-    to_end: bool,
 }
 
 impl ServiceState {
@@ -99,12 +81,14 @@ impl ServiceState {
 
     /// When its checks are due.
     pub(super) fn deadlines_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
-        self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline())
+        self.backends.iter().filter_map(BackendState::deadline_of_check)
     }
 
-    /// When the operator is to be told that it did not come up.
-    pub(super) fn deadline_but_of_checks(&self) -> Option<Instant> {
-        self.was_up.is_none().then_some(self.known + SETTLE)
+    /// When something else of its backends is due, and when the operator is to be told that it did not
+    /// come up.
+    pub(super) fn deadlines_but_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
+        let backends = self.backends.iter().flat_map(BackendState::deadlines_but_of_check);
+        backends.chain(self.was_up.is_none().then_some(self.known + SETTLE))
     }
 
     /// Takes in how a probe ended, if it was one of this service's.
@@ -114,27 +98,55 @@ impl ServiceState {
         outcome: &Outcome,
         now: Instant,
     ) -> Option<Notice> {
-        let backend = self.backends.iter_mut().find(|b| b.probe == Some(probe))?;
-        backend.probe = None;
-        let transition = backend.health.as_mut()?.finish(outcome, now)?;
-        backend.to_end = transition == Transition::Down
-            && backend.config.on_marked_down == OnMarkedDown::ShutdownSessions;
-        let name = backend.config.name.clone();
-        let left =
-            |role| self.backends.iter().filter(|b| b.config.role == role && b.is_healthy()).count();
-        Some(Notice::Backend {
+        let (nth, up) = self
+            .backends
+            .iter_mut()
+            .enumerate()
+            .find_map(|(nth, b)| Some((nth, b.probed(probe, outcome, now)?)))?;
+        Some(self.health_notice(nth, up, outcome.clone()))
+    }
+
+    /// Takes in what an agent said, if it was asked of one of this service's backends: what the
+    /// operator should know of it, and whether it has overruled what an operator said.
+    pub(super) fn agent(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+    ) -> Option<(Vec<Notice>, bool)> {
+        let mut backends = self.backends.iter_mut().enumerate();
+        let (nth, heard) =
+            backends.find_map(|(nth, b)| Some((nth, b.agent_heard(probe, heard, now)?)))?;
+        let backend = BackendName {
             service: self.config.name.clone(),
-            backend: name,
-            up: transition == Transition::Up,
-            outcome: outcome.clone(),
+            backend: self.backends[nth].config.name.clone(),
+        };
+        let said = heard.orders.into_iter().map(|order| Notice::Administered {
+            backend: backend.clone(),
+            order,
+            by: By::Agent,
+        });
+        let health = heard.turned.map(|(up, outcome)| self.health_notice(nth, up, outcome));
+        Some((said.chain(health).collect(), heard.has_overruled))
+    }
+
+    fn health_notice(&self, nth: usize, up: bool, outcome: Outcome) -> Notice {
+        let left =
+            |role| self.backends.iter().filter(|b| b.config.role == role && b.is_usable()).count();
+        Notice::Backend {
+            service: self.config.name.clone(),
+            backend: self.backends[nth].config.name.clone(),
+            up,
+            outcome,
             active: left(Role::Active),
             backup: left(Role::Backup),
-        })
+        }
     }
 
     /// Adds what the data plane shall know of this service.
     pub(super) fn desire(&mut self, hops: &Hops, group: u16, desired: &mut Desired) {
         let Some(number) = self.number else { return };
+        let unit = self.unit_of_weight();
         let mut candidates = Vec::new();
         for backend in &self.backends {
             let (Some(id), Ok((hop, source))) =
@@ -148,7 +160,7 @@ impl ServiceState {
                 self.config.source.clone()
             };
             let address = backend.config.address;
-            let weight = backend.config.weight;
+            let weight = backend.weight() / unit;
             desired.backends.insert(
                 id,
                 DesiredBackend { service: number, address, weight: weight.max(1), sources, hop },
@@ -158,7 +170,7 @@ impl ServiceState {
                 address,
                 role: backend.config.role,
                 weight,
-                usable: backend.is_healthy(),
+                usable: backend.is_usable(),
             });
         }
         let slots = self.arrange(candidates);
@@ -181,9 +193,8 @@ impl ServiceState {
     /// comes to serve.
     pub(super) fn end_sessions(&mut self) -> Vec<Effect> {
         let service = &self.config.name;
-        let down = self.backends.iter_mut().filter(|b| b.to_end);
+        let down = self.backends.iter_mut().filter_map(|b| b.take_end().then_some(b));
         down.filter_map(|b| {
-            b.to_end = false;
             let backend = format!("{service}/{}", b.config.name);
             Some(Effect::EndSessions { number: b.number?, backend })
         })
@@ -233,6 +244,12 @@ impl ServiceState {
         }
     }
 
+    /// In what the data plane counts weights: whole ones, or hundredths if some are not whole.
+    fn unit_of_weight(&self) -> u16 {
+        let are_whole = self.backends.iter().all(|b| b.weight().is_multiple_of(HUNDREDTHS));
+        if are_whole { HUNDREDTHS } else { 1 }
+    }
+
     fn arrange(&mut self, candidates: Vec<Candidate>) -> Slots {
         let (balance, allbackups) = (self.config.balance, self.config.allbackups);
         if let Some(arranged) = &self.arranged
@@ -245,110 +262,5 @@ impl ServiceState {
         let arranged = Arranged { balance, allbackups, candidates, slots: slots.clone() };
         self.arranged = Some(arranged);
         slots
-    }
-}
-
-impl BackendState {
-    fn new(
-        config: Backend,
-        subject: Subject,
-        old: Option<Self>,
-        now: Instant,
-        spread: &mut Spread,
-    ) -> Self {
-        let (mut health, probe, known, to_end) = match old {
-            Some(old) => (old.health, old.probe, old.known, old.to_end),
-            None => (None, None, now, false),
-        };
-        let to_end = to_end
-            && config.check.is_some()
-            && config.on_marked_down == OnMarkedDown::ShutdownSessions;
-        health = config.check.as_ref().map(|check| {
-            let first: Duration = spread.next(check.inter);
-            match health {
-                Some(mut health) => {
-                    health.reconfigure(check.clone(), now, first);
-                    health
-                }
-                None => Health::new(check.clone(), now, first),
-            }
-        });
-        Self { config, number: None, health, subject: Arc::new(subject), probe, known, to_end }
-    }
-
-    /// Takes it for down until its first check, due at once, says otherwise.
-    pub(super) fn distrust(&mut self, now: Instant) {
-        if let Some(health) = &mut self.health {
-            health.distrust(now);
-        }
-    }
-
-    /// Up, as far as its check tells; a backend without a check is taken for up.
-    fn is_healthy(&self) -> bool {
-        self.health.as_ref().is_none_or(Health::is_up)
-    }
-
-    /// The next probe, under the name `id`, if it is due.
-    pub(super) fn start_probe(&mut self, id: ProbeId, now: Instant) -> Option<ProbeRequest> {
-        let health = self.health.as_mut()?;
-        if !health.start(now) {
-            return None;
-        }
-        self.probe = Some(id);
-        let (check, subject) = (health.check().clone(), self.subject.clone());
-        Some(ProbeRequest { id, check, subject })
-    }
-
-    fn status(
-        &self,
-        eligible: bool,
-        hops: &Hops,
-        counters: &Counters,
-        now: Instant,
-    ) -> BackendStatus {
-        let state = match &self.health {
-            Some(health) if !health.is_up() => State::Down,
-            _ if self.config.weight == 0 => State::Drain,
-            Some(_) => State::Up,
-            None => State::Unchecked,
-        };
-        let since = self.health.as_ref().map_or(self.known, Health::since);
-        let traffic = self.number.and_then(|n| counters.backends.get(&n).copied());
-        BackendStatus {
-            id: self.number.unwrap_or_default(),
-            name: self.config.name.clone(),
-            address: Some(self.config.address),
-            role: self.config.role.name().to_owned(),
-            weight: self.config.weight,
-            state,
-            since_seconds: now.saturating_duration_since(since).as_secs(),
-            eligible,
-            why: if eligible { None } else { self.why_not(hops) },
-            check: self.health.as_ref().and_then(|h| h.status(now)),
-            traffic: traffic.unwrap_or_default(),
-        }
-    }
-
-    /// Why a healthy backend gets no new connections.
-    fn why_not(&self, hops: &Hops) -> Option<String> {
-        if !self.is_healthy() {
-            return None;
-        }
-        let ip: IpAddr = self.config.address.ip();
-        Some(match hops.hop(ip) {
-            Err(Unreachable::NotAttached(interface)) => format!(
-                "it is reached by {interface}, where the XDP program is not: add it to [global] \
-                 interfaces"
-            ),
-            Err(Unreachable::NoRoute) => format!("this host has no route to {ip}"),
-            Err(Unreachable::Resolving) => {
-                format!("the link-layer address on the way to {ip} is not resolved")
-            }
-            Ok(_) if self.number.is_none() => {
-                "the data plane has no free number for it until old connections end".to_owned()
-            }
-            Ok(_) if self.config.weight == 0 => "weight 0".to_owned(),
-            Ok(_) => "backup, not needed".to_owned(),
-        })
     }
 }

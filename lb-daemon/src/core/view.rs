@@ -35,6 +35,9 @@ pub struct Status {
     pub sync: Option<SyncStatus>,
     /// The services, in the order of the file.
     pub services: Vec<ServiceStatus>,
+    /// What is kept of backends that are not in the configuration any more.
+    #[serde(default)]
+    pub orphans: Vec<OrphanStatus>,
     /// Packets by verdict, all of them, also those that are zero.
     pub verdicts: BTreeMap<String, u64>,
     /// SYN-ACKs of synchronous services that were not held back, for want of room.
@@ -257,8 +260,10 @@ pub enum State {
     /// Not healthy.
     #[default]
     Down,
-    /// Healthy, but weight 0: keeps its connections and gets no new ones.
+    /// Healthy, but drained or of weight 0: keeps its connections and gets no new ones.
     Drain,
+    /// In maintenance: not checked, and gets no new connections.
+    Maint,
     /// Not checked, taken for healthy.
     Unchecked,
 }
@@ -289,8 +294,17 @@ pub struct BackendStatus {
     pub address: Option<SocketAddr>,
     /// `active` or `backup`.
     pub role: String,
-    /// Its weight.
+    /// Its configured weight.
     pub weight: u16,
+    /// Its weight in force.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// What was said of it at run time, and differs from the configuration.
+    #[serde(default)]
+    pub overrides: Vec<OverrideStatus>,
+    /// How far its slow start is; none if there is none under way.
+    #[serde(default)]
+    pub slow_start: Option<SlowStartStatus>,
     /// Its health.
     pub state: State,
     /// How long it has been in this state.
@@ -301,8 +315,42 @@ pub struct BackendStatus {
     pub why: Option<String>,
     /// Its last check; none if it is not checked or was not yet.
     pub check: Option<CheckStatus>,
+    /// What its agent said last; none if it has none, or it was not asked yet.
+    #[serde(default)]
+    pub agent: Option<AgentStatus>,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// The slow start of a backend that has recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowStartStatus {
+    /// Share of its weight that it has by now, in per cent.
+    pub percent: u16,
+    /// How long until it has all of it.
+    pub left_seconds: u64,
+}
+
+/// Something that was said of a backend at run time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    /// What: `drain`, `maint`, `weight 50%`.
+    pub what: String,
+    /// Who said so: `operator`.
+    pub by: String,
+    /// How long ago.
+    pub since_seconds: u64,
+}
+
+/// What was said of a backend that is not in the configuration any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanStatus {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// What was said.
+    pub overrides: Vec<OverrideStatus>,
 }
 
 /// The last check of a backend.
@@ -325,6 +373,21 @@ pub struct CheckStatus {
     pub failing: u64,
     /// How many times the backend went down.
     pub downs: u64,
+}
+
+/// The last answer of a backend's agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Whether it lets the backend be up, by what it said last of its health.
+    pub up: bool,
+    /// Its line; none if it was silent.
+    pub answer: Option<String>,
+    /// Why there was no line, or what of it has no meaning; for people.
+    pub problem: Option<String>,
+    /// How many connections it wants at most, if it has said so. Nothing comes of that yet.
+    pub maxconn: Option<u32>,
+    /// How long ago it answered, or did not, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// Traffic of one backend.

@@ -87,6 +87,11 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// To whom the kernel leads in the clear, for what has to be over by `deadline`.
+    pub(super) fn plain(target: SocketAddr, deadline: Deadline) -> Self {
+        Self { target, source: None, tls: None, deadline }
+    }
+
     /// The way of another connection of the same check.
     pub(super) fn anew(self, check: &'a Check, step: &TcpConnect) -> Self {
         let address = step.address.unwrap_or(check.target.ip());

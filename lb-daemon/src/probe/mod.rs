@@ -4,6 +4,7 @@
 //! connection is closed by RST, as HAProxy closes its checks: neither side is left with a socket in
 //! `TIME_WAIT`, of which two checks a second would keep more than a hundred.
 
+mod agent;
 mod connection;
 mod external;
 mod finding;
@@ -15,6 +16,7 @@ mod tls;
 
 use std::time::Instant;
 
+pub use agent::ask as ask_agent;
 use connection::{Connection, Way};
 use finding::Finding;
 

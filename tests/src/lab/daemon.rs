@@ -89,7 +89,8 @@ impl Settings {
     /// The configuration file, with the control socket in this place.
     fn render(&self, socket: &Path) -> String {
         let Self { node, interfaces, global, services, surroundings: _ } = self;
-        let socket = socket.display();
+        let state_file = socket.with_extension("overrides.json");
+        let (socket, state_file) = (socket.display(), state_file.display());
         format!(
             "\
 [global]
@@ -100,6 +101,7 @@ bpffs = \"/sys/fs/bpf/tandem\"
 [admin]
 socket = \"{socket}\"
 metrics = \"{METRICS}\"
+state_file = \"{state_file}\"
 
 [log]
 level = \"debug\"

@@ -1,6 +1,7 @@
 //! Scenarios in network namespaces: the real daemon, the kernel's real XDP, real clients and
 //! servers. They need root and run one at a time.
 
+mod administration;
 mod adverts;
 mod announcements;
 mod attachment;

@@ -383,8 +383,11 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     };
 
     out.gauges(
-        &family("backend_up", "Whether the backend is healthy or not checked (1), or down (0)."),
-        each(|backend| u64::from(backend.state != State::Down)),
+        &family(
+            "backend_up",
+            "Whether the backend is healthy or not checked (1), or down or in maintenance (0).",
+        ),
+        each(|backend| u64::from(!matches!(backend.state, State::Down | State::Maint))),
     )?;
     out.gauges(
         &family("backend_state_age", "How long the backend has been in its state.")
@@ -397,7 +400,31 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     )?;
     out.gauges(
         &family("backend_weight", "Share of new connections the backend gets; 0 drains it."),
+        backends_of(services).map(|(labels, backend)| (labels, backend.effective_weight)),
+    )?;
+    out.gauges(
+        &family("backend_configured_weight", "The weight that the configuration says."),
         each(|backend| u64::from(backend.weight)),
+    )?;
+    out.gauges(
+        &family(
+            "backend_override",
+            "1 for what was said of the backend at run time (drain, maint, a weight), and by whom.",
+        ),
+        backends_of(services).flat_map(|([service, name], backend)| {
+            backend.overrides.iter().map(move |said| {
+                let labels = [service, name, ("override", &said.what), ("by", &said.by)];
+                (labels, 1_u32)
+            })
+        }),
+    )?;
+    out.gauges(
+        &family(
+            "backend_agent_up",
+            "Whether the backend's agent lets it be up, by what it said last; only with an agent.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, u32::from(backend.agent.as_ref()?.up)))),
     )?;
     out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),

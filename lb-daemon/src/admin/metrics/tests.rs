@@ -141,7 +141,10 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_state_age_seconds{service="mysql",backend="db1"} 725
         tandem_backend_eligible{service="mysql",backend="db3"} 0
         tandem_backend_eligible{service="web",backend="web1"} 1
-        tandem_backend_weight{service="mysql",backend="db2"} 0
+        tandem_backend_weight{service="mysql",backend="db2"} 50
+        tandem_backend_configured_weight{service="mysql",backend="db2"} 100
+        tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
+        tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
         tandem_backend_packets_total{service="mysql",backend="db1",direction="in"} 38311000

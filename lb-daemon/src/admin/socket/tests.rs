@@ -47,6 +47,7 @@ fn runtime() -> mpsc::Sender<Handle> {
                     Response::AllFlows { more: limit < 1000 }
                 }
                 Request::Flows { .. } => Response::Failed("no such service".into()),
+                Request::Backend { .. } => Response::Administered { not_kept: None },
                 Request::FlowCounts { .. } => Response::FlowCounts(Vec::new()),
             };
             drop(parts);

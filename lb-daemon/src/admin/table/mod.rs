@@ -17,7 +17,10 @@ use self::{
     problems::problems,
 };
 use super::Rates;
-use crate::core::{BackendStatus, CheckStatus, ServiceStatus, State, Status};
+use crate::core::{
+    AgentStatus, BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State,
+    Status,
+};
 
 /// Problems listed at the top: when a whole rack is gone, the worst must not scroll away.
 const MAX_PROBLEMS: usize = 15;
@@ -197,7 +200,7 @@ fn backend_row(
         Cell::from(format!("  {}", backend.name)),
         Cell::from(address.unwrap_or_default()),
         Cell::from(&backend.role),
-        Cell::from(backend.weight.to_string()),
+        Cell::from(backend.effective_weight.to_string()),
         Cell::new(format!("{} {since}", word(backend.state)), tone(backend.state)),
         Cell::from(traffic.active.to_string()),
         opened.into(),
@@ -220,12 +223,35 @@ fn note(backend: &BackendStatus) -> Option<String> {
         .as_ref()
         .filter(|check| !check.reason.passed() && !check.detail.is_empty())
         .map(|check| check.detail.clone());
-    let left_out = (!backend.eligible && backend.state != State::Down)
+    let said = overrides(&backend.overrides);
+    // What was said is reason enough.
+    let explained = matches!(backend.state, State::Drain | State::Maint) && said.is_some();
+    let left_out = (!backend.eligible && backend.state != State::Down && !explained)
         .then_some(backend.why.as_deref())
         .flatten()
         .map(|why| format!("no new connections: {why}"));
-    let notes: Vec<String> = left_out.into_iter().chain(complaint).collect();
+    let climb = backend.slow_start.map(|SlowStartStatus { percent, left_seconds }| {
+        format!("slow start at {percent}%, {} left", units::duration(left_seconds))
+    });
+    let agent = backend.agent.as_ref().and_then(agent);
+    let notes = [said, climb, agent, left_out, complaint];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// "agent: 75% up"
+fn agent(agent: &AgentStatus) -> Option<String> {
+    let AgentStatus { answer, problem, .. } = agent;
+    let said = answer.iter().chain(problem).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!said.is_empty()).then(|| format!("agent: {said}"))
+}
+
+/// "drain by operator for 5m, weight 50% by operator for 3h"
+fn overrides(overrides: &[OverrideStatus]) -> Option<String> {
+    let each = overrides.iter().map(|OverrideStatus { what, by, since_seconds }| {
+        format!("{what} by {by} for {}", units::duration(*since_seconds))
+    });
+    (!overrides.is_empty()).then(|| each.collect::<Vec<_>>().join(", "))
 }
 
 /// The packets that did not get where they should, by reason, most first.
@@ -252,6 +278,7 @@ fn word(state: State) -> &'static str {
         State::Up => "UP",
         State::Down => "DOWN",
         State::Drain => "DRAIN",
+        State::Maint => "MAINT",
         State::Unchecked => "no check",
     }
 }
@@ -260,7 +287,7 @@ fn tone(state: State) -> Tone {
     match state {
         State::Up => Tone::Good,
         State::Down => Tone::Bad,
-        State::Drain => Tone::Warn,
+        State::Drain | State::Maint => Tone::Warn,
         State::Unchecked => Tone::Plain,
     }
 }

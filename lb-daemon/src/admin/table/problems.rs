@@ -2,8 +2,8 @@
 
 use super::{grid::Tone, units};
 use crate::core::{
-    BackendStatus, ClaimStatus, GroupStatus, ServiceStatus, State, Status, SyncStatus, TableStatus,
-    TrackedStatus, group::Role, sync::Stage,
+    BackendStatus, ClaimStatus, GroupStatus, OrphanStatus, ServiceStatus, State, Status,
+    SyncStatus, TableStatus, TrackedStatus, group::Role, sync::Stage,
 };
 
 /// From how many per cent on a table counts as nearly full.
@@ -42,6 +42,8 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_down));
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
+    problems.extend(backends().filter_map(agent_unheard));
+    problems.extend(status.orphans.iter().map(orphaned));
     problems.extend(
         status
             .config
@@ -118,12 +120,14 @@ fn group_disputed(group: &GroupStatus) -> impl Iterator<Item = Problem> {
 fn backend_down((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
     (backend.state == State::Down).then(|| {
         bad(format!(
-            "{}/{} DOWN for {}{}: {}",
+            "{}/{} DOWN for {}{}",
             service.name,
             backend.name,
             units::duration(backend.since_seconds),
-            failures(backend, ", "),
-            last_check(backend)
+            match &backend.why {
+                Some(why) => format!(": {why}"),
+                None => format!("{}: {}", failures(backend, ", "), last_check(backend)),
+            }
         ))
     })
 }
@@ -146,7 +150,8 @@ fn backend_left_out((service, backend): (&ServiceStatus, &BackendStatus)) -> Opt
 /// Not down yet: fewer failures than `fall` so far.
 fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
     let failing = backend.check.as_ref().is_some_and(|check| !check.reason.passed());
-    (failing && backend.state != State::Down).then(|| {
+    let is_checked = !matches!(backend.state, State::Down | State::Maint);
+    (failing && is_checked).then(|| {
         warn(format!(
             "{}/{}{}: {}",
             service.name,
@@ -155,6 +160,24 @@ fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Opti
             last_check(backend)
         ))
     })
+}
+
+/// Said of a backend that a reload has taken away, for good or by mistake.
+fn orphaned(orphan: &OrphanStatus) -> Problem {
+    let OrphanStatus { service, backend, overrides } = orphan;
+    let said = super::overrides(overrides).unwrap_or_default();
+    Problem {
+        details: vec![format!("forget it: tandem backend {service}/{backend} ready")],
+        ..warn(format!(
+            "{service}/{backend} is not in the configuration, but {said} is kept for it"
+        ))
+    }
+}
+
+/// Its silence changes nothing, but neither does what it has to say.
+fn agent_unheard((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    let problem = backend.agent.as_ref()?.problem.as_ref()?;
+    Some(warn(format!("agent of {}/{}: {problem}", service.name, backend.name)))
 }
 
 fn table_filling(table: &TableStatus) -> Vec<Problem> {

@@ -1,7 +1,9 @@
 //! Decisions of the core, event by event, with a virtual clock.
 
+mod agent;
 mod groups;
 mod numbers;
+mod operator;
 mod peer;
 mod probes;
 mod properties;
@@ -9,6 +11,7 @@ mod reach;
 mod reload;
 mod service;
 mod sessions;
+mod slow_start;
 mod standing;
 
 use std::fmt::Write as _;
@@ -53,6 +56,8 @@ struct Bench {
     ended: Vec<String>,
     /// The probes under way.
     probes: Vec<ProbeRequest>,
+    /// The questions to agents under way.
+    agents: Vec<AgentRequest>,
     /// The scripts under way.
     runs: Vec<RunRequest>,
     /// What the last event had for the election.
@@ -61,6 +66,8 @@ struct Bench {
     hooks: Vec<HookRequest>,
     /// Names of processes that are watched, as far as it was said.
     watched: Option<BTreeSet<String>>,
+    /// What is kept of what operators said, if that has changed by the last event.
+    kept: Option<Vec<Override>>,
 }
 
 impl Bench {
@@ -71,6 +78,11 @@ impl Bench {
 
     /// After the start of a daemon that finds what an earlier one left.
     fn restart(inventory: &Inventory, config: &Arc<Config>) -> Self {
+        Self::restart_with(inventory, Vec::new(), config)
+    }
+
+    /// The same, with what operators said to earlier ones.
+    fn restart_with(inventory: &Inventory, overrides: Vec<Override>, config: &Arc<Config>) -> Self {
         let now = Instant::now();
         let mut this = Self {
             core: Core::new(inventory, now),
@@ -82,12 +94,15 @@ impl Bench {
             resolve: Vec::new(),
             ended: Vec::new(),
             probes: Vec::new(),
+            agents: Vec::new(),
             notices: Vec::new(),
             runs: Vec::new(),
             commands: Vec::new(),
             hooks: Vec::new(),
             watched: None,
+            kept: None,
         };
+        this.core.handle(Event::Overrides(overrides), now);
         this.reload(config);
         this
     }
@@ -104,13 +119,27 @@ impl Bench {
     }
 
     fn event(&mut self, event: Event) {
+        let effects = self.core.handle(event, self.now);
+        self.run(effects);
+    }
+
+    /// What an operator says of a backend; fails with the answer if there is no such one.
+    fn say(&mut self, backend: &str, order: Order) -> Result<(), String> {
+        let backend = backend.parse().expect("SERVICE/BACKEND");
+        let effects = self.core.administer(&backend, order, self.now);
+        self.run(effects.map_err(|unknown| unknown.to_string())?);
+        Ok(())
+    }
+
+    fn run(&mut self, effects: Vec<Effect>) {
         self.applied = false;
+        self.kept = None;
         self.resolve.clear();
         self.notices.clear();
         self.ended.clear();
         self.commands.clear();
         self.hooks.clear();
-        for effect in self.core.handle(event, self.now) {
+        for effect in effects {
             match effect {
                 Effect::Apply(desired) => {
                     assert!(
@@ -129,6 +158,7 @@ impl Bench {
                     self.ended.push(backend);
                 }
                 Effect::Probe(request) => self.probes.push(request),
+                Effect::AskAgent(request) => self.agents.push(request),
                 Effect::Resolve(target) => self.resolve.push(target),
                 Effect::Moved { from, to, .. } => self.moved.push((from, to)),
                 Effect::RunScript(request) => self.runs.push(request),
@@ -137,6 +167,7 @@ impl Bench {
                     self.watched = Some(names);
                 }
                 Effect::Election(command) => self.commands.push(command),
+                Effect::Keep(overrides) => self.kept = Some(overrides),
                 Effect::Hook(request) => self.hooks.push(request),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
@@ -189,6 +220,22 @@ impl Bench {
                 if is_it {
                     return;
                 }
+            }
+            self.tick();
+        }
+    }
+
+    /// Lets time pass, all checks passing.
+    fn pass_all_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            while !self.probes.is_empty() {
+                let request = self.probes.remove(0);
+                self.answer(&request, Reason::L4Ok);
+            }
+            if self.core.next_deadline().is_none_or(|deadline| deadline > end) {
+                self.now = end;
+                return;
             }
             self.tick();
         }

@@ -3,6 +3,7 @@
 //! Only probes that must time out get a short timeout, and nothing is asserted to be quicker than
 //! many seconds: tests share their machine.
 
+mod agent;
 mod connect;
 mod external;
 mod garbage;

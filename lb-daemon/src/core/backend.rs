@@ -1,0 +1,292 @@
+//! One backend at run time: its health, what was said of it, and what it is worth.
+
+mod status;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Spread,
+    administration::Administration,
+    agent::Agent,
+    effect::{AgentRequest, ProbeRequest, Subject},
+    event::{Outcome, ProbeId},
+    health::Health,
+    order::{AdminState, By, Order},
+    slow_start::SlowStart,
+};
+use crate::config::{Backend, OnMarkedDown, Role};
+
+/// A backend of the configuration in force.
+#[derive(Debug)]
+pub(super) struct BackendState {
+    pub(super) config: Backend,
+    pub(super) number: Option<u16>,
+    administration: Administration,
+    health: Option<Health>,
+    /// How probes know it.
+    subject: Arc<Subject>,
+    agent: Option<Agent>,
+    slow_start: SlowStart,
+    /// Whether coming up is a recovery: it was down, or in maintenance, and not only never asked.
+    recovers: bool,
+    probe: Option<ProbeId>,
+    /// When it was first known, or last went up or down, into another administrative state or out
+    /// of it.
+    since: Instant,
+    /// Whether its connections are to end, because it went down, and have not been told to yet.
+    to_end: bool,
+}
+
+/// What came of an agent's answer.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// What it said that is new.
+    pub(super) orders: Vec<Order>,
+    /// Whether an operator had said otherwise.
+    pub(super) has_overruled: bool,
+    /// Whether the backend is up, and why, if that is news.
+    pub(super) turned: Option<(bool, Outcome)>,
+}
+
+impl BackendState {
+    /// The backend of a new configuration, with the health of `old` at the same address. What was
+    /// said of it goes by its name, and is for [`put`](Self::put).
+    pub(super) fn new(
+        config: Backend,
+        subject: Subject,
+        old: Option<Self>,
+        now: Instant,
+        spread: &mut Spread,
+    ) -> Self {
+        let subject = Arc::new(subject);
+        let mut this = match old {
+            Some(old) => Self { config, subject, administration: Administration::default(), ..old },
+            None => Self::unknown(config, subject, now),
+        };
+        let config = &this.config;
+        this.number = None;
+        this.to_end &= config.on_marked_down == OnMarkedDown::ShutdownSessions;
+        this.health = config.check.as_ref().map(|check| {
+            let first: Duration = spread.next(check.inter);
+            match this.health.take() {
+                Some(mut health) => {
+                    health.reconfigure(check.clone(), now, first);
+                    health
+                }
+                None => Health::new(check.clone(), now, first),
+            }
+        });
+        this.agent = config.agent.as_ref().map(|check| match this.agent.take() {
+            Some(mut agent) => {
+                agent.reconfigure(check.clone(), now);
+                agent
+            }
+            None => Agent::new(check.clone(), now, spread.next(check.inter)),
+        });
+        this
+    }
+
+    /// One that nothing is known of.
+    fn unknown(config: Backend, subject: Arc<Subject>, now: Instant) -> Self {
+        Self {
+            config,
+            subject,
+            number: None,
+            administration: Administration::default(),
+            health: None,
+            agent: None,
+            slow_start: SlowStart::default(),
+            recovers: false,
+            probe: None,
+            since: now,
+            to_end: false,
+        }
+    }
+
+    /// What was said of it.
+    pub(super) const fn administration(&self) -> &Administration {
+        &self.administration
+    }
+
+    /// Puts in force what was said of a backend of this name under an earlier configuration, or to
+    /// an earlier daemon.
+    pub(super) fn put(&mut self, administration: Administration, now: Instant) {
+        self.administration = administration;
+        self.follow_administration(now);
+    }
+
+    /// Takes in what is said of it, and tells whether that is anything new.
+    pub(super) fn say(&mut self, order: Order, by: By, now: Instant) -> bool {
+        let before = self.administration.state();
+        let is_new = self.administration.say(order, by, now);
+        let state = self.administration.state();
+        if state != before {
+            self.since = now;
+            if state == AdminState::Maint {
+                self.go_down();
+            }
+            self.follow_administration(now);
+            if before == AdminState::Maint && self.is_healthy() {
+                self.recovers = true;
+                self.come_up(now);
+            }
+        }
+        is_new
+    }
+
+    /// Has checks run but in maintenance. They begin anew after it: taken for up, and checked at
+    /// once, as in HAProxy.
+    fn follow_administration(&mut self, now: Instant) {
+        if self.is_in_maintenance() {
+            self.probe = None;
+        }
+        let is_in_maintenance = self.is_in_maintenance();
+        if let Some(health) = &mut self.health {
+            if is_in_maintenance {
+                health.pause();
+            } else {
+                health.resume(now);
+            }
+        }
+    }
+
+    /// Takes it for down until its first check, due at once, says otherwise.
+    pub(super) fn distrust(&mut self, now: Instant) {
+        // Those that had no connections for another reason were hardly down.
+        self.recovers = self.config.role == Role::Active
+            && self.administration.state() == AdminState::Ready
+            && self.weight() > 0;
+        if let Some(health) = &mut self.health {
+            health.distrust(now);
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.distrust(now);
+        }
+    }
+
+    /// Takes in how the probe ended, if it was this one's. Tells whether it is up, if that is news.
+    pub(super) fn probed(
+        &mut self,
+        probe: ProbeId,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<bool> {
+        if self.probe != Some(probe) {
+            return None;
+        }
+        self.probe = None;
+        let was_up = self.is_healthy();
+        self.health.as_mut()?.finish(outcome, now);
+        self.turned(was_up, now)
+    }
+
+    /// Takes in what its agent said, if `probe` was the question.
+    pub(super) fn agent_heard(
+        &mut self,
+        probe: ProbeId,
+        heard: &Result<String, Outcome>,
+        now: Instant,
+    ) -> Option<Heard> {
+        let was_up = self.is_healthy();
+        let answer = self.agent.as_mut()?.heard(probe, heard, now)?;
+        let was_operators = self.administration.is_an_operators();
+        let orders: Vec<_> =
+            answer.orders().filter(|order| self.say(*order, By::Agent, now)).collect();
+        let has_overruled = was_operators && !orders.is_empty();
+        let outcome = self.agent.as_ref()?.outcome();
+        let turned = self.turned(was_up, now).map(|up| (up, outcome));
+        Some(Heard { orders, has_overruled, turned })
+    }
+
+    /// Acts on it if it went up or down, and tells which.
+    fn turned(&mut self, was_up: bool, now: Instant) -> Option<bool> {
+        let is_up = self.is_healthy();
+        if is_up == was_up {
+            return None;
+        }
+        self.since = now;
+        if is_up {
+            self.come_up(now);
+        } else {
+            self.go_down();
+        }
+        Some(is_up)
+    }
+
+    /// It has recovered: from a failure, or after maintenance.
+    fn come_up(&mut self, now: Instant) {
+        self.to_end = false;
+        if !self.is_in_maintenance() && std::mem::take(&mut self.recovers) {
+            self.slow_start.begin(self.config.slowstart, now);
+        }
+    }
+
+    /// Goes on with its slow start.
+    pub(super) fn climb(&mut self, now: Instant) {
+        self.slow_start.advance(self.config.slowstart, now);
+    }
+
+    fn go_down(&mut self) {
+        self.slow_start.stop();
+        self.recovers = true;
+        self.to_end = self.config.on_marked_down == OnMarkedDown::ShutdownSessions;
+    }
+
+    /// Whether its connections are to end, which is told once.
+    pub(super) fn take_end(&mut self) -> bool {
+        std::mem::take(&mut self.to_end)
+    }
+
+    /// Up, as far as its check and its agent tell; what has neither is taken for up.
+    fn is_healthy(&self) -> bool {
+        self.health.as_ref().is_none_or(Health::is_up)
+            && self.agent.as_ref().is_none_or(Agent::is_up)
+    }
+
+    fn is_in_maintenance(&self) -> bool {
+        self.administration.state() == AdminState::Maint
+    }
+
+    /// Healthy, and ready for new connections by what was said of it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_healthy() && self.administration.state() == AdminState::Ready
+    }
+
+    /// Its weight in hundredths: the configured one, or what was said of it, and of that its share
+    /// during a slow start, but not nothing.
+    pub(super) fn weight(&self) -> u16 {
+        let weight = self.administration.weight(self.config.weight);
+        let share = u32::from(weight) * u32::from(self.slow_start.percent()) / 100;
+        u16::try_from(share).unwrap_or(weight).max(weight.min(1))
+    }
+
+    /// The next probe, under the name `id`, if it is due.
+    pub(super) fn start_probe(&mut self, id: ProbeId, now: Instant) -> Option<ProbeRequest> {
+        let health = self.health.as_mut()?;
+        if !health.start(now) {
+            return None;
+        }
+        self.probe = Some(id);
+        let (check, subject) = (health.check().clone(), self.subject.clone());
+        Some(ProbeRequest { id, check, subject })
+    }
+
+    /// The next question to its agent, under the name `id`, if it is due.
+    pub(super) fn ask_agent(&mut self, id: ProbeId, now: Instant) -> Option<AgentRequest> {
+        self.agent.as_mut()?.start(id, now)
+    }
+
+    /// When its check is due.
+    pub(super) fn deadline_of_check(&self) -> Option<Instant> {
+        self.health.as_ref()?.next_deadline()
+    }
+
+    /// When something else of it is due.
+    pub(super) fn deadlines_but_of_check(&self) -> impl Iterator<Item = Instant> + use<> {
+        let agent = self.agent.as_ref().and_then(Agent::next_deadline);
+        agent.into_iter().chain(self.slow_start.next_deadline())
+    }
+}

@@ -1,0 +1,83 @@
+//! What an operator sees of a backend.
+
+use std::{net::IpAddr, time::Instant};
+
+use super::BackendState;
+use crate::core::{
+    agent::Agent,
+    hops::{Hops, Unreachable},
+    order::{AdminState, HUNDREDTHS},
+    view::{BackendStatus, Counters, SlowStartStatus, State},
+};
+
+impl BackendState {
+    /// What an operator sees of it.
+    pub(in crate::core) fn status(
+        &self,
+        eligible: bool,
+        hops: &Hops,
+        counters: &Counters,
+        now: Instant,
+    ) -> BackendStatus {
+        let traffic = self.number.and_then(|n| counters.backends.get(&n).copied());
+        BackendStatus {
+            id: self.number.unwrap_or_default(),
+            name: self.config.name.clone(),
+            address: Some(self.config.address),
+            role: self.config.role.name().to_owned(),
+            weight: self.config.weight,
+            effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
+            overrides: self.administration.status(now),
+            slow_start: self.slow_start.ends(self.config.slowstart).map(|end| SlowStartStatus {
+                percent: self.slow_start.percent(),
+                left_seconds: end.saturating_duration_since(now).as_secs(),
+            }),
+            state: self.state(),
+            since_seconds: now.saturating_duration_since(self.since).as_secs(),
+            eligible,
+            why: if eligible { None } else { self.why_not(hops) },
+            check: self.health.as_ref().and_then(|h| h.status(now)),
+            agent: self.agent.as_ref().and_then(|agent| agent.status(now)),
+            traffic: traffic.unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.administration.state() {
+            AdminState::Maint => State::Maint,
+            _ if !self.is_healthy() => State::Down,
+            AdminState::Drain => State::Drain,
+            AdminState::Ready if self.weight() == 0 => State::Drain,
+            AdminState::Ready if self.health.is_some() || self.agent.is_some() => State::Up,
+            AdminState::Ready => State::Unchecked,
+        }
+    }
+
+    /// Why it gets no new connections, unless its check says so.
+    fn why_not(&self, hops: &Hops) -> Option<String> {
+        let ip: IpAddr = self.config.address.ip();
+        Some(match (self.administration.state(), hops.hop(ip)) {
+            (AdminState::Maint, _) => "maintenance".to_owned(),
+            _ if !self.is_healthy() => {
+                let agent = self.agent.as_ref().filter(|agent| !agent.is_up());
+                return agent.map(Agent::verdict);
+            }
+            (AdminState::Drain, _) => "drained".to_owned(),
+            (AdminState::Ready, Err(Unreachable::NotAttached(interface))) => format!(
+                "it is reached by {interface}, where the XDP program is not: add it to [global] \
+                 interfaces"
+            ),
+            (AdminState::Ready, Err(Unreachable::NoRoute)) => {
+                format!("this host has no route to {ip}")
+            }
+            (AdminState::Ready, Err(Unreachable::Resolving)) => {
+                format!("the link-layer address on the way to {ip} is not resolved")
+            }
+            (AdminState::Ready, Ok(_)) if self.number.is_none() => {
+                "the data plane has no free number for it until old connections end".to_owned()
+            }
+            (AdminState::Ready, Ok(_)) if self.weight() == 0 => "weight 0".to_owned(),
+            (AdminState::Ready, Ok(_)) => "backup, not needed".to_owned(),
+        })
+    }
+}

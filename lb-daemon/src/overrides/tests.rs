@@ -1,0 +1,180 @@
+//! What is kept, what is found again, and what becomes of files that make no sense.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{file, *};
+use crate::core::{AdminState, BackendName, RuntimeWeight};
+
+/// A directory of its own for one test, removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("tandem-overrides-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// In a directory that is not there yet.
+    fn file(&self) -> PathBuf {
+        self.0.join("lib/overrides.json")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn name(backend: &str) -> BackendName {
+    BackendName { service: "mysql".to_owned(), backend: backend.to_owned() }
+}
+
+/// Two backends, of which something was said these times ago.
+fn some(now: Instant) -> Vec<Override> {
+    let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+    vec![
+        Override {
+            backend: name("db1"),
+            state: Some((AdminState::Maint, ago(90))),
+            weight: Some((RuntimeWeight::Percent(50), ago(5))),
+        },
+        Override {
+            backend: name("db2"),
+            state: None,
+            weight: Some((RuntimeWeight::Absolute(7), ago(0))),
+        },
+    ]
+}
+
+fn put(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn what_is_kept_is_found_again_with_its_age() {
+    let scratch = Scratch::new();
+    let path = scratch.file();
+    let (now, today) = (Instant::now(), SystemTime::now());
+    file::write(&path, &some(now), now, today).unwrap();
+
+    // A later daemon, an hour later.
+    let hour = Duration::from_secs(3600);
+    let found = file::read(&path, now + hour, today + hour).unwrap();
+    let expected: Vec<_> = some(now);
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found.backend, expected.backend);
+        assert_eq!(found.state.map(|(is, _)| is), expected.state.map(|(is, _)| is));
+        assert_eq!(found.weight.map(|(is, _)| is), expected.weight.map(|(is, _)| is));
+    }
+    let (_, since) = found[0].state.unwrap();
+    assert_eq!((now + hour - since).as_secs(), 3690);
+}
+
+#[test]
+fn without_a_file_nothing_was_said() {
+    let scratch = Scratch::new();
+    let (overrides, kept) = Overrides::open(scratch.file()).unwrap();
+    assert_eq!(kept, []);
+    drop(overrides);
+    assert!(!scratch.file().exists(), "nothing is written for nothing");
+}
+
+#[test]
+fn what_was_said_last_is_on_the_disk_when_it_is_confirmed() {
+    let scratch = Scratch::new();
+    let (overrides, _) = Overrides::open(scratch.file()).unwrap();
+    overrides.keep(some(Instant::now()));
+    overrides.keep(Vec::new());
+    overrides.keep(some(Instant::now()));
+    let (sender, confirmed) = mpsc::channel();
+    overrides.confirm(move |outcome| sender.send(outcome).unwrap());
+    confirmed.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    let (_, found) = Overrides::open(scratch.file()).unwrap();
+    assert_eq!(found.len(), 2);
+    let left: Vec<_> = fs::read_dir(scratch.file().parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing else is left behind: {left:?}");
+}
+
+#[test]
+fn dropping_it_writes_what_is_waiting() {
+    let scratch = Scratch::new();
+    let (overrides, _) = Overrides::open(scratch.file()).unwrap();
+    overrides.keep(some(Instant::now()));
+    drop(overrides);
+    let (_, found) = Overrides::open(scratch.file()).unwrap();
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_file_that_makes_no_sense_is_set_aside_and_told_of() {
+    let valid = r#"{"version":1,"overrides":[]}"#;
+    for (text, reason) in [
+        ("", "EOF"),
+        ("{\"version\":1,\"overrides\":[{\"service\"", "EOF"),
+        ("\0\0\0\0", "expected value"),
+        (r#"{"version":2,"overrides":[]}"#, "it has version 2"),
+        (
+            r#"{"version":1,"overrides":[{"service":"a","backend":"b","state":{"is":"gone","since":1}}]}"#,
+            "gone",
+        ),
+        (
+            r#"{"version":1,"overrides":[{"service":"a","backend":"b","weight":{"is":"257","since":1}}]}"#,
+            "0 to 256",
+        ),
+        (&format!("{valid}{}", " ".repeat(5 << 20)), "bytes"),
+    ] {
+        let scratch = Scratch::new();
+        let path = scratch.file();
+        put(&path, text);
+        let error = file::read(&path, Instant::now(), SystemTime::now()).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("set aside as"), "{error}");
+        assert!(!path.exists(), "{error}");
+        let aside = path.with_file_name("overrides.json.unusable");
+        assert_eq!(fs::read_to_string(aside).unwrap(), text, "nothing of it is lost");
+        // The daemon starts all the same, and keeps what is said from now on.
+        let (overrides, kept) = Overrides::open(path.clone()).unwrap();
+        assert_eq!(kept, []);
+        overrides.keep(some(Instant::now()));
+        drop(overrides);
+        assert!(path.exists());
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_said_to_whoever_asks() {
+    let scratch = Scratch::new();
+    // Its directory is a file.
+    fs::write(scratch.0.join("lib"), "").unwrap();
+    let (overrides, _) = Overrides::open(scratch.file()).unwrap();
+    overrides.keep(some(Instant::now()));
+    let (sender, confirmed) = mpsc::channel();
+    overrides.confirm(move |outcome| sender.send(outcome).unwrap());
+    let error = confirmed.recv_timeout(Duration::from_secs(60)).unwrap().unwrap_err();
+    assert!(error.starts_with("cannot write "), "{error}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_nothing_older_than_the_world() {
+    let scratch = Scratch::new();
+    let path = scratch.file();
+    let (now, today) = (Instant::now(), SystemTime::now());
+    file::write(&path, &some(now), now, today).unwrap();
+    let found = file::read(&path, now, SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(found[0].state.map(|(_, since)| since), Some(now));
+}
