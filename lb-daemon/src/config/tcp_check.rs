@@ -23,20 +23,23 @@ const ACTIONS: [&str; 9] = [
 
 /// Reads a script; one without steps is a plain connect, as in HAProxy.
 pub(super) fn read(field: &Field<'_>) -> CheckKind {
-    // A step with an error is left out here; its error is reported.
     let items = field.items();
     let steps: Vec<_> = items.iter().map(|item| step(item).ok().flatten()).collect();
-    let connects = |step: &Option<TcpStep>| {
-        matches!(step, Some(TcpStep { action: TcpAction::Connect(_), .. }))
-    };
-    if let Some(late) = steps.iter().position(connects)
-        && let Some(Some(_)) = steps.first().filter(|_| late > 0)
-    {
+    judge_connects(&items, &steps);
+    // A step with an error is left out here; its error is reported.
+    let steps: Vec<_> = steps.into_iter().flatten().collect();
+    if steps.is_empty() { CheckKind::Connect } else { CheckKind::Tcp(steps) }
+}
+
+/// Reports a script that connects, but not first of all.
+fn judge_connects(items: &[Field<'_>], steps: &[Option<TcpStep>]) {
+    let connects = |step: &TcpStep| matches!(step.action, TcpAction::Connect(_));
+    let Some(Some(first)) = steps.first() else { return };
+    let late = steps.iter().position(|step| step.as_ref().is_some_and(connects));
+    if let Some(late) = late.filter(|_| !connects(first)) {
         let hint = "begin with { connect = {} }, which connects to the port that is checked";
         items[late].error("a script that connects begins with that", hint);
     }
-    let steps: Vec<_> = steps.into_iter().flatten().collect();
-    if steps.is_empty() { CheckKind::Connect } else { CheckKind::Tcp(steps) }
 }
 
 fn step(field: &Field<'_>) -> Read<Option<TcpStep>> {
