@@ -4,7 +4,7 @@ use lb_common::flow::SYN_ACK;
 
 use super::{
     super::super::{Change, Connection, Tuple},
-    limits, milli,
+    limits,
     pair::{Pair, tuple},
 };
 
