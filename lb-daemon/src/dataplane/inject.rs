@@ -23,15 +23,21 @@ pub(super) struct Injector {
 }
 
 impl Injector {
-    pub(super) const PROGRAM: &'static str = "inject";
+    const PROGRAM: &'static str = "inject";
 
-    /// `ebpf` has the program loaded.
+    /// `ebpf` has the program, which is loaded when it is first [wanted](Self::load): the kernel takes its
+    /// time over that, and many need none.
     pub(super) fn open(ebpf: Ebpf) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         // No protocol: it hears nothing.
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)
             .context("cannot open a packet socket")?;
         Ok(Self { ebpf, socket })
+    }
+
+    /// Loads the program.
+    pub(super) fn load(&mut self) -> Result<()> {
+        super::load(&mut self.ebpf, Self::PROGRAM)
     }
 
     /// Has a frame that came in by this interface go on. Returns whether it did: its connection may be

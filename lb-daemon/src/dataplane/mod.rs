@@ -283,9 +283,7 @@ impl Dataplane {
 
     /// What sends frames on that were held back, in the network namespace of the calling thread.
     fn injector(&self, global: &Global) -> Result<Injector> {
-        let mut ebpf = create(&self.pins, global)?;
-        load(&mut ebpf, Injector::PROGRAM)?;
-        Injector::open(ebpf)
+        Injector::open(create(&self.pins, global)?)
     }
 
     /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its

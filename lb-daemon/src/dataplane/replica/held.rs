@@ -31,6 +31,8 @@ pub(super) struct HeldFrames {
     frames: VecDeque<Frame>,
     injector: Injector,
     hold: Mapped<Hold>,
+    /// Whether what sends them on is there; nothing before it was first wanted.
+    is_able: Option<bool>,
     /// Whether frames are held.
     is_on: bool,
     /// Whether it was said that they cannot be sent on.
@@ -52,8 +54,14 @@ impl HeldFrames {
     /// Holds nothing yet.
     pub(super) fn open(pins: &Pins, injector: Injector) -> Result<Self> {
         let hold = Mapped::open(pins, "HOLD", Access::Change)?;
-        let mut this =
-            Self { frames: VecDeque::new(), injector, hold, is_on: false, has_complained: false };
+        let mut this = Self {
+            frames: VecDeque::new(),
+            injector,
+            hold,
+            is_able: None,
+            is_on: false,
+            has_complained: false,
+        };
         this.set(0);
         Ok(this)
     }
@@ -72,6 +80,7 @@ impl HeldFrames {
 
     /// Has the program hold frames, or not, from now on for a short while.
     pub(super) fn hold(&mut self, is_on: bool) {
+        let is_on = is_on && self.is_able();
         if is_on && !self.is_on {
             self.since(monotonic_now());
         }
@@ -79,6 +88,17 @@ impl HeldFrames {
             self.set(if is_on { monotonic_now() + IN_FORCE } else { 0 });
         }
         self.is_on = is_on;
+    }
+
+    fn is_able(&mut self) -> bool {
+        let injector = &mut self.injector;
+        *self.is_able.get_or_insert_with(|| match injector.load() {
+            Ok(()) => true,
+            Err(error) => {
+                warn!("clients do not wait for the peer, whatever `synchronous` says: {error:#}");
+                false
+            }
+        })
     }
 
     /// Sends the oldest ones on.

@@ -143,7 +143,7 @@ impl Tables for Replica {
     }
 
     fn hold(&mut self, is_on: bool) {
-        self.held.hold(is_on);
+        self.held.hold(is_on && self.names.get().is_synchronous());
     }
 
     fn release(&mut self, count: usize) {

@@ -19,6 +19,8 @@ pub(in crate::dataplane) struct Names {
     backends: HashMap<(u16, SocketAddr), u16>,
     /// Numbers of groups.
     groups: BTreeMap<String, u16>,
+    /// Whether clients of any service wait for the peer.
+    is_synchronous: bool,
 }
 
 /// The names in force, shared by who writes the maps and who reads them.
@@ -50,11 +52,16 @@ impl From<&Desired> for Names {
                 .map(|(number, backend)| ((backend.service, backend.address), *number))
                 .collect(),
             groups: desired.groups.clone(),
+            is_synchronous: desired.services.values().any(|service| service.synchronous),
         }
     }
 }
 
 impl Names {
+    pub(super) const fn is_synchronous(&self) -> bool {
+        self.is_synchronous
+    }
+
     pub(super) fn service(&self, bind: SocketAddr) -> Option<u16> {
         self.services.get(&bind).copied()
     }
