@@ -8,7 +8,7 @@ use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
         ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born, created, heard,
-        heard_group, is_closed, is_expired, is_half_open, is_shared, is_told, state, ticks,
+        heard_group, is_closed, is_expired, is_half_open, is_told, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
