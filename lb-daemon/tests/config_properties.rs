@@ -9,8 +9,8 @@ use std::{
 
 use lb_daemon::config::{
     self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, OnMarkedDown, Peer, Role, Service, Severity, StatusRange, TcpStep, Timeouts,
-    XdpMode,
+    LogFormat, MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Peer,
+    Role, Service, Severity, StatusRange, TcpStep, Timeouts, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -340,7 +340,35 @@ fn kind() -> impl Strategy<Value = CheckKind> {
         Just(CheckKind::Connect),
         vec(step, 1..5).prop_map(CheckKind::Tcp),
         http.prop_map(CheckKind::Http),
+        mysql().prop_map(CheckKind::Mysql),
     ]
+}
+
+fn mysql() -> impl Strategy<Value = MysqlCheck> {
+    let expect = prop_oneof![
+        "[^\0]{0,20}".prop_map(MysqlExpect::Text),
+        select(vec!["^ready$", r"\d+ 'x'"])
+            .prop_map(|regex| MysqlExpect::Regex(regex::Regex::new(regex).expect("valid"))),
+    ];
+    let lag = (1..=1_728_000_u64).prop_map(Duration::from_secs);
+    let question = prop_oneof![
+        any::<(bool, bool)>().prop_map(|(available_when_donor, not_when_read_only)| {
+            MysqlQuestion::Galera { available_when_donor, not_when_read_only }
+        }),
+        Just(MysqlQuestion::Writable),
+        option::of(lag).prop_map(|max_lag| MysqlQuestion::Replica { max_lag }),
+        ("SELECT [!-~]{1,20}", option::of(expect))
+            .prop_map(|(query, expect)| MysqlQuestion::Sql { query, expect }),
+    ];
+    let login = ("[!-~]{1,20}", "[^\0]{0,20}").prop_map(|(user, password)| MysqlLogin {
+        user,
+        password: Password::new(password),
+        password_file: None,
+    });
+    option::of((login, option::of(question))).prop_map(|login| match login {
+        Some((login, question)) => MysqlCheck { login: Some(login), question },
+        None => MysqlCheck::default(),
+    })
 }
 
 fn name() -> impl Strategy<Value = String> {

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::{
     address, duration, http_check,
     model::{Check, CheckKind},
+    mysql_check,
     reader::{Field, Table},
     report::{Read, Report},
     tcp_check,
@@ -109,22 +110,25 @@ fn count(field: &Field<'_>) -> Read<u32> {
     field.integer(&(1..=255), "this many checks in a row change the state")
 }
 
-/// What is checked, if this table says so. Either key replaces whatever is inherited.
+/// What is checked, if this table says so. Each of the keys replaces whatever is inherited.
 fn kind(table: &mut Table<'_>) -> Option<CheckKind> {
     let tcp = table.optional("tcp_check", |field| Ok(field.spanned(tcp_check::read(field))));
-    let http = table.optional("httpchk", |field| Ok(field.spanned(http_check::read(field)?)));
-    match (tcp, http) {
-        (Some(tcp), Some(http)) => {
-            let second =
-                if tcp.span().start > http.span().start { tcp.span() } else { http.span() };
-            table.report().error(
-                second,
-                "a check has either `tcp_check` or `httpchk`, and this one has both",
-                "keep the one that is meant; an inherited one is replaced, it need not be unset",
-            );
-            None
-        }
-        (Some(tcp), None) => Some(tcp.into_inner()),
-        (None, http) => http.map(|check| CheckKind::Http(check.into_inner())),
+    let http = table
+        .optional("httpchk", |field| Ok(field.spanned(CheckKind::Http(http_check::read(field)?))));
+    let mysql = table.optional("mysql_check", |field| {
+        Ok(field.spanned(CheckKind::Mysql(mysql_check::read(field)?)))
+    });
+    let kinds = [("tcp_check", tcp), ("httpchk", http), ("mysql_check", mysql)];
+    let mut kinds: Vec<_> =
+        kinds.into_iter().filter_map(|(key, kind)| Some((key, kind?))).collect();
+    kinds.sort_by_key(|(_, kind)| kind.span().start);
+    if let [(first, _), (second, kind), ..] = &kinds[..] {
+        table.report().error(
+            kind.span(),
+            format!("a check has either `{first}` or `{second}`, and this one has both"),
+            "keep the one that is meant; an inherited one is replaced, it need not be unset",
+        );
+        return None;
     }
+    kinds.pop().map(|(_, kind)| kind.into_inner())
 }

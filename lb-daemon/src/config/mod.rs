@@ -30,6 +30,8 @@ mod group_to_toml;
 mod http_check;
 mod ledger;
 mod model;
+mod mysql_check;
+mod mysql_model;
 mod names;
 mod node;
 mod ports;
@@ -48,6 +50,7 @@ mod virtual_address;
 mod vrrp;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
+pub use duration::parse as parse_duration;
 pub use group_model::{
     Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track, Tracked,
     Vrrp, VrrpVersion,
@@ -56,7 +59,9 @@ pub use model::{
     Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
     MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
 };
+pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;
+pub use secret::{SecretFile, read_line as read_secret};
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;

@@ -11,7 +11,10 @@ use std::{
 
 use regex::bytes::Regex;
 
-use super::group_model::{Group, Process, Script};
+use super::{
+    group_model::{Group, Process, Script},
+    mysql_model::MysqlCheck,
+};
 
 /// A whole configuration file, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +279,8 @@ pub enum CheckKind {
     Tcp(Vec<TcpStep>),
     /// Sends an HTTP request.
     Http(HttpCheck),
+    /// Talks to MySQL.
+    Mysql(MysqlCheck),
 }
 
 /// A step of a tcp-check, in the order of the file.

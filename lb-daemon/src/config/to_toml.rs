@@ -8,6 +8,7 @@ use super::{
         Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
         LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
     },
+    mysql_model::{MysqlCheck, MysqlExpect, MysqlQuestion},
 };
 
 impl Config {
@@ -145,6 +146,7 @@ fn check(out: &mut Writer, check: &Check) {
             );
         }
         CheckKind::Http(check) => out.line("httpchk", http_check(check)),
+        CheckKind::Mysql(check) => out.line("mysql_check", mysql_check(check)),
     }
 }
 
@@ -179,6 +181,39 @@ fn http_check(check: &HttpCheck) -> String {
     }));
     let (method, uri) = (quote(&check.method), quote(&check.uri));
     format!("{{ method = {method}, uri = {uri}{host}, status = {status} }}")
+}
+
+fn mysql_check(check: &MysqlCheck) -> String {
+    let mut keys = Vec::new();
+    if let Some(login) = &check.login {
+        keys.push(format!("user = {}", quote(&login.user)));
+        match &login.password_file {
+            Some(file) => keys.push(format!("password_file = {}", quote(file.display()))),
+            None if login.password.reveal().is_empty() => {}
+            None => keys.push(format!("password = {}", quote(login.password.reveal()))),
+        }
+    }
+    match &check.question {
+        None => {}
+        Some(MysqlQuestion::Galera { available_when_donor, not_when_read_only }) => {
+            keys.push("query = \"galera\"".into());
+            keys.push(format!("available_when_donor = {available_when_donor}"));
+            keys.push(format!("not_when_read_only = {not_when_read_only}"));
+        }
+        Some(MysqlQuestion::Writable) => keys.push("query = \"writable\"".into()),
+        Some(MysqlQuestion::Replica { max_lag }) => {
+            keys.push("query = \"replica\"".into());
+            keys.extend(max_lag.map(|lag| format!("max_lag = {}", quote(duration::format(lag)))));
+        }
+        Some(MysqlQuestion::Sql { query, expect }) => {
+            keys.push(format!("query = {}", quote(query)));
+            keys.extend(expect.as_ref().map(|expect| match expect {
+                MysqlExpect::Text(text) => format!("expect = {}", quote(text)),
+                MysqlExpect::Regex(regex) => format!("expect_regex = {}", quote(regex)),
+            }));
+        }
+    }
+    if keys.is_empty() { "{}".into() } else { format!("{{ {} }}", keys.join(", ")) }
 }
 
 /// On one line; backslashes stay readable where TOML allows it.

@@ -40,10 +40,19 @@ impl Deadline {
         Self { started: Instant::now(), timeout }
     }
 
+    /// How long it takes in all.
+    pub(super) fn timeout(self) -> Duration {
+        self.timeout
+    }
+
+    /// What is left of that.
+    pub(super) fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.started.elapsed())
+    }
+
     /// The answer of `work` if it comes in time.
     async fn limit<T>(self, work: impl Future<Output = io::Result<T>>) -> Result<T, Trouble> {
-        let left = self.timeout.saturating_sub(self.started.elapsed());
-        match timeout(left, work).await {
+        match timeout(self.left(), work).await {
             Ok(result) => result.map_err(Trouble::Broken),
             Err(_) => Err(Trouble::Timeout(self.timeout)),
         }
@@ -86,6 +95,11 @@ impl Connection {
             0 => Err(NoMore::Closed),
             _ => Ok(()),
         }
+    }
+
+    /// The connection itself, for a protocol that has a reader of its own.
+    pub(super) fn into_parts(self) -> (TcpStream, Deadline) {
+        (self.stream, self.deadline)
     }
 
     /// What came since the last send, or since the connection was opened; at most

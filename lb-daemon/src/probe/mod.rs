@@ -7,6 +7,7 @@
 mod connection;
 mod finding;
 mod http;
+mod mysql;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -38,5 +39,6 @@ async fn ask(request: &ProbeRequest) -> Result<Finding, Finding> {
         CheckKind::Connect => Ok(Finding::new(Reason::L4Ok, format!("connected to {target}"))),
         CheckKind::Tcp(steps) => script::play(connection, steps).await,
         CheckKind::Http(check) => http::exchange(connection, check, target).await,
+        CheckKind::Mysql(check) => mysql::ask(connection, check).await,
     }
 }

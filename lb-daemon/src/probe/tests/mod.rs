@@ -6,6 +6,7 @@
 mod connect;
 mod garbage;
 mod http;
+mod mysql;
 mod script;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
