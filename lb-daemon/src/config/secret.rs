@@ -37,6 +37,7 @@ pub(super) fn read(
 ) -> Read<Option<Spanned<Secret>>> {
     let text = table.maybe(key, |field| {
         let text = usable(field, field.string()?, length, hint)?;
+        field.report().conceal(field.span());
         Ok(field.spanned(Secret { text, file: None }))
     });
     let file = table.maybe(file_key, |field| {

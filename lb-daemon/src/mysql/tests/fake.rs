@@ -19,7 +19,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Fake<S> {
     /// Sends a packet; a client that has left does not matter.
     pub(crate) async fn say(&mut self, content: &[u8]) {
         let _ = self.stream.write_all(&packet(self.count, content)).await;
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
     }
 
     /// Reads a packet; an empty one if the client has left.
@@ -28,7 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Fake<S> {
         if self.stream.read_exact(&mut header).await.is_err() {
             return Vec::new();
         }
-        self.count = header[3] + 1;
+        self.count = header[3].wrapping_add(1);
         let mut content = vec![0; usize::from(header[0]) + usize::from(header[1]) * 256];
         self.stream.read_exact(&mut content).await.unwrap();
         content
