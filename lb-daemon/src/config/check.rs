@@ -125,7 +125,7 @@ fn kind(table: &mut Table<'_>) -> Option<CheckKind> {
     if let [(first, _), (second, kind), ..] = &kinds[..] {
         table.report().error(
             kind.span(),
-            format!("a check has either `{first}` or `{second}`, and this one has both"),
+            format!("a check has one kind, and this one has both `{first}` and `{second}`"),
             "keep the one that is meant; an inherited one is replaced, it need not be unset",
         );
         return None;

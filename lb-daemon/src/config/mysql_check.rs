@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use regex::Regex;
+use toml::Spanned;
 
 use super::{
     duration,
@@ -51,10 +52,9 @@ pub(super) fn read(field: &Field<'_>) -> Read<MysqlCheck> {
                 }
             };
         };
-        let (password, password_file) = password
-            .map(|secret| secret.into_inner())
-            .map(|s| (s.text, s.file))
-            .unwrap_or_default();
+        let password = password.map(Spanned::into_inner);
+        let (password, password_file) =
+            password.map(|secret| (secret.text, secret.file)).unwrap_or_default();
         let login = MysqlLogin { user, password: Password::new(password), password_file };
         Ok(MysqlCheck { login: Some(login), question })
     })

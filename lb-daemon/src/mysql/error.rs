@@ -51,10 +51,7 @@ impl Error {
         };
         let text = fields.rest();
         // Since MySQL 4.1, there is a state of five characters before the message; not in a greeting.
-        let message = match text {
-            [b'#', _, _, _, _, _, message @ ..] => message,
-            message => message,
-        };
+        let message = text.strip_prefix(b"#").and_then(|text| text.get(5..)).unwrap_or(text);
         Self::Refused { code, message: readable(message) }
     }
 }

@@ -69,13 +69,10 @@ fn second_half<'a>(fields: &mut Fields<'a>) -> Result<(&'a [u8], &'a [u8]), Erro
     let _reserved = fields.bytes(10)?;
     let nonce = fields.bytes(NONCE - FIRST_PART)?;
     let _zero = fields.u8()?;
-    let method = match capabilities & PLUGIN_AUTH_UPPER {
-        0 => &[],
-        // Some servers have forgotten the zero at the end.
-        _ => {
-            let rest = fields.rest();
-            rest.strip_suffix(&[0]).unwrap_or(rest)
-        }
-    };
-    Ok((nonce, method))
+    if capabilities & PLUGIN_AUTH_UPPER == 0 {
+        return Ok((nonce, &[]));
+    }
+    let method = fields.rest();
+    // Some servers have forgotten the zero at the end.
+    Ok((nonce, method.strip_suffix(&[0]).unwrap_or(method)))
 }

@@ -111,8 +111,8 @@ fn plain_password(password: &[u8], transport: Transport) -> Result<Vec<u8>, Erro
         Transport::Private => Ok([password, &[0]].concat()),
         Transport::Public => Err(Error::Unsupported(
             "the server wants the password itself (caching_sha2_password, and not in its cache), \
-             which is not sent where others may listen: log in once by its Unix socket, or give \
-             the user mysql_native_password"
+             which is not sent where others may listen: use a user without a password, or with \
+             mysql_native_password"
                 .into(),
         )),
     }

@@ -76,7 +76,7 @@ fn signature(password: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 fn hash(parts: &[&[u8]]) -> Scalar {
-    let hash = parts.iter().fold(Sha512::new(), |hash, part| hash.chain_update(part));
+    let hash = parts.iter().fold(Sha512::new(), Sha512::chain_update);
     Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
 }
 

@@ -94,9 +94,9 @@ async fn replica<S: AsyncRead + AsyncWrite + Unpin>(
         answer => answer?,
     };
     let row = row.ok_or_else(|| Error::Unfit("this is no replica".into()))?;
-    let lag = row.named(&LAG).ok_or_else(|| Error::malformed("a replica without a lag"))?;
+    let place = row.place_of(&LAG).ok_or_else(|| Error::malformed("a replica without a lag"))?;
     // NULL while either thread of the replica does not run.
-    let Some(lag) = lag else {
+    let Some(lag) = row.value(place) else {
         return Err(Error::Unfit("the replica does not replicate".into()));
     };
     let seconds = lag.parse().map_err(|_| Error::malformed("a lag that is no number"))?;

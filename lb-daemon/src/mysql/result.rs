@@ -40,10 +40,10 @@ impl Row {
         self.values.get(nth)?.as_deref()
     }
 
-    /// The value of the first column with one of these names; nothing if there is none.
-    pub(super) fn named(&self, names: &[&str]) -> Option<Option<&str>> {
+    /// The place of the first column with one of these names.
+    pub(super) fn place_of(&self, names: &[&str]) -> Option<usize> {
         let is = |own: &Vec<u8>| names.iter().any(|name| name.as_bytes() == own.as_slice());
-        self.names.iter().position(is).map(|nth| self.value(nth))
+        self.names.iter().position(is)
     }
 }
 

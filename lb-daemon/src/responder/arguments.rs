@@ -54,10 +54,10 @@ pub struct Arguments {
     /// While this file is there, the answer is 503 whatever MySQL says.
     #[arg(long, value_name = "FILE", default_value = "/dev/shm/proxyoff")]
     pub(super) fail_file: PathBuf,
-    /// A donor (or desynced) node, wsrep_local_state 2, can serve too.
+    /// A donor, or desynced, node (state 2) can serve too.
     #[arg(long)]
     pub(super) available_when_donor: bool,
-    /// A node that is read_only cannot serve.
+    /// A node that is read-only cannot serve.
     #[arg(long)]
     pub(super) not_when_read_only: bool,
     /// Longest time to wait for MySQL; keep it below the timeout of those who ask.

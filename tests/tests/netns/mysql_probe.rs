@@ -172,8 +172,7 @@ fn tandem_checks_a_database_by_its_probe() -> Result<()> {
     let check = r#"check = { enabled = true, port = 9200, inter = "200ms", timeout = "3s", fall = 2,
         tcp_check = [{ expect_string = "is running." }] }"#;
     let service = Service::new("silent", vip).backend_with(host, Family::V4, 3306, check);
-    let http =
-        r#"check = { enabled = true, port = 9200, inter = "200ms", timeout = "3s", fall = 2, httpchk = {} }"#;
+    let http = r#"check = { enabled = true, port = 9200, inter = "200ms", timeout = "3s", fall = 2, httpchk = {} }"#;
     let other =
         Service::new("http", (story.lab.vip4(), 3307)).backend_with(host, Family::V4, 3306, http);
     let tandem = Tandem::start(&story.lab, &format!("{service}{other}"))?;

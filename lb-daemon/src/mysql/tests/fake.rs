@@ -50,8 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Fake<S> {
         }
         self.say(&END).await;
         for row in rows {
-            let value = |value: &Option<&str>| value.map_or(vec![0xfb], text);
-            self.say(&row.iter().flat_map(value).collect::<Vec<_>>()).await;
+            let values = row.iter().copied().map(|value| value.map_or(vec![0xfb], text));
+            self.say(&values.flatten().collect::<Vec<_>>()).await;
         }
         self.say(&END).await;
         String::from_utf8(query).unwrap_or_default()

@@ -147,7 +147,7 @@ async fn a_result_of_many_rows_is_judged_by_its_first() {
     let answer = ask(question, async |mut fake| {
         let row: &[Option<&str>] = &[Some("first")];
         let others: &[Option<&str>] = &[Some("other")];
-        fake.answer(&["a"], &[&[row][..], &[others; 1000]].concat()).await;
+        fake.answer(&["a"], &[vec![row], vec![others; 1000]].concat()).await;
     });
     assert_eq!(answer.await.unwrap(), "the answer is \"first\"");
 }

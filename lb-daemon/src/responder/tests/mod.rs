@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{Arguments, Database, MysqlLogin, MysqlQuestion, Source, arguments::Server, client};
-use crate::mysql::tests::fake::Fake;
+use crate::{config::Password, mysql::tests::fake::Fake};
 
 /// For what must come.
 const AMPLE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ fn nothing(name: &str) -> PathBuf {
 fn source(server: SocketAddr, fail_file: PathBuf, timeout: Duration, cache: Duration) -> Source {
     let question = MysqlQuestion::Galera { available_when_donor: false, not_when_read_only: false };
     let login =
-        MysqlLogin { user: "check".into(), password: Default::default(), password_file: None };
+        MysqlLogin { user: "check".into(), password: Password::default(), password_file: None };
     let database = Database { server: Server::Tcp(server), login, question, timeout };
     Source::new(fail_file, database, cache)
 }
@@ -135,7 +135,7 @@ async fn whatever_is_asked_the_answer_is_the_same_but_for_a_head() {
 async fn an_endless_request_is_answered() {
     let (server, _) = node("4").await;
     let babble = async |stream: &mut DuplexStream| {
-        let _ = stream.write_all(&[b'x'; 20_000]).await;
+        let _ = stream.write_all(&vec![b'x'; 20_000]).await;
     };
     assert!(answer(&plain(server), babble).await.ends_with(GOOD));
 }
