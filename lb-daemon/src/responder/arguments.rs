@@ -63,8 +63,7 @@ pub struct Arguments {
     /// Longest time to wait for MySQL; keep it below the timeout of those who ask.
     #[arg(long, value_name = "DURATION", default_value = "1500ms", value_parser = duration)]
     pub(super) timeout: Duration,
-    /// How long an answer is given again before MySQL is asked anew; 0 asks for everyone who comes
-    /// while it is not being asked.
+    /// How long an answer is given again before MySQL is asked anew; 0 keeps none.
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     pub(super) cache: Duration,
     /// Those who are answered at once; more wait in the kernel's queue.
