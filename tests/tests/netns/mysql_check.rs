@@ -130,6 +130,10 @@ fn questions_are_answered_by_a_galera_node() -> Result<()> {
     story.wait_for(4, Reason::L7Status, unexpected)?;
     story.wait_for(5, Reason::L7Ok, "the answer is \"steady\"")?;
 
+    // Told of a master, but not started.
+    story.sql("CHANGE MASTER TO MASTER_HOST = '127.0.0.2', MASTER_USER = 'lab'")?;
+    story.wait_for(3, Reason::L7Status, "query: the replica does not replicate")?;
+
     story.sql("DELETE FROM lab.state; SET GLOBAL read_only = ON")?;
     story.wait_for(1, Reason::L7Status, "query: read_only is 1")?;
     story.wait_for(2, Reason::L7Status, "query: read_only is 1")?;
