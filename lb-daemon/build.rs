@@ -43,7 +43,9 @@ fn embed() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let toolchain = Toolchain::find()?;
     let target = ebpf::target_directory(&out).unwrap_or(&out).join("ebpf");
-    let object = ebpf::build(ebpf::TANDEM, root, &toolchain, &target, Stdio::piped())?;
+    let other = env::var_os("CARGO_FEATURE_OTHER_LAYOUT").is_some();
+    let features: &[&str] = if other { &["other-layout"] } else { &[] };
+    let object = ebpf::build(ebpf::TANDEM, features, root, &toolchain, &target, Stdio::piped())?;
     copy(&object, &out.join("tandem.bpf.o"))?;
 
     // Only now: after a failure cargo shows all this, and comes again anyway.

@@ -46,6 +46,9 @@ pub struct Flow<A> {
     pub key: FlowKey<A>,
     /// What to write into them.
     pub to: Translation<A>,
+    /// The same as below, in another place.
+    #[cfg(feature = "other-layout")]
+    pub timestamp: u32,
     /// Number of the place of the other direction's entry: that of its group times [`GROUP`], and
     /// its own in the group. [`NO_PAIR`] as long as there is none.
     pub pair: u32,
@@ -66,6 +69,7 @@ pub struct Flow<A> {
     pub flags: u16,
     /// What is added to the TCP timestamps of this direction: to the values of the forward entry's
     /// packets (`TSval`), to the echoes of the reverse entry's (`TSecr`). Zero: they are left alone.
+    #[cfg(not(feature = "other-layout"))]
     pub timestamp: u32,
     /// Belongs to the group, not to the entry: in the place [`OVERFLOW`] how many entries are
     /// further on because this group was full, in the place [`LOCK`] who may insert.
@@ -141,8 +145,8 @@ pub struct Translation<A> {
 pub const FORWARD: u16 = 0;
 /// Direction of an entry, in [`Flow::flags`]: backend to client.
 pub const REVERSE: u16 = 1;
-/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, and none of
-/// the client's packets has come this way yet. The first one shows the way back to it.
+/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, or from maps of
+/// another layout, and none of the client's packets has come this way yet. The first one shows the way back to it.
 pub const ADOPTED: u16 = 1 << 1;
 /// [`Flow::hop`] of a reverse entry whose way to the client is not known yet.
 pub const NO_HOP: u16 = u16::MAX;
@@ -159,6 +163,11 @@ pub const CLIENT_FIN: u8 = 1 << 2;
 pub const SERVER_FIN: u8 = 1 << 3;
 /// Either side has sent a RST.
 pub const RESET: u8 = 1 << 4;
+/// A SYN-ACK was held back on this host, see [`hold`](crate::hold): the peer is told of the connection
+/// before it is established.
+pub const HELD: u8 = 1 << 5;
+/// SYN-ACKs are not held back, or no longer. Without [`HELD`]: it was the peer who held one back.
+pub const RELEASED: u8 = 1 << 6;
 /// Claimed for removal; both entries are about to vanish.
 pub const DEAD: u8 = 1 << 7;
 
@@ -168,6 +177,10 @@ pub const CLOSED_LINGER: u32 = ticks(5_000_000_000);
 /// How long a connection that ended by a RST keeps its entries, in ticks: for packets of the other
 /// side that were under way.
 pub const RESET_LINGER: u32 = ticks(1_000_000_000);
+
+/// For how much longer than the connect timeout a connection that was [handed over](is_handed_over) is
+/// kept, in ticks, while this host does not serve it: longer than a takeover takes.
+pub const UNHEARD: u32 = ticks(60_000_000_000);
 
 /// What a service's connections live by; times are in ticks.
 #[repr(C)]
@@ -185,6 +198,9 @@ pub struct Terms {
     pub connect: u32,
     /// Number of the group that has the service's addresses; zero if this host has them for itself.
     pub group: u32,
+    /// Whether SYN-ACKs are held back until the peer knows of the connection: one or zero. They are
+    /// only where there is a group and a peer.
+    pub synchronous: u32,
 }
 
 /// What became of a connection, as the program reports it to the daemon for the peer.
@@ -205,10 +221,15 @@ pub struct Change<A> {
 
 /// The handshake is complete.
 pub const CHANGE_ESTABLISHED: u32 = 1;
-/// Both sides have closed, or one has reset.
+/// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// An established connection was ended that was not closed: by expiry, or by the daemon.
+/// A connection that the peer was told of was ended that not both sides had closed: by expiry, by the
+/// daemon, or by a RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
+/// One side has closed: from now on, other timeouts apply.
+pub const CHANGE_HALF_CLOSED: u32 = 4;
+/// The backend has answered the SYN, and the answer is held back.
+pub const CHANGE_ANSWERED: u32 = 5;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.
@@ -229,9 +250,9 @@ pub struct Adoption<A> {
     pub service: u16,
     /// Number of the next hop to the client, [`NO_HOP`] if it is not known.
     pub hop: u16,
-    /// State bits of the connection: it is established.
+    /// State bits of the connection: it is established, or answered and the client may have been told.
     pub state: u8,
-    /// In: [`ADOPT`], [`ADOPT_OVER`] or [`FORGET`]. Out: the outcome.
+    /// In: [`ADOPT`], [`ADOPT_OVER`], [`FORGET`] or [`LEAD_BACK`]. Out: the outcome.
     pub order: u8,
 }
 
@@ -241,6 +262,10 @@ pub const ADOPT: u8 = 0;
 pub const ADOPT_OVER: u8 = 1;
 /// End the connection with this key and reverse key, if it is here. Nothing is reported.
 pub const FORGET: u8 = 2;
+/// Have what the backend of the connection with this key and reverse key sends go to its client by this
+/// hop, if the connection is here and no packet of the client's has shown another way. Nothing else of
+/// it is changed.
+pub const LEAD_BACK: u8 = 3;
 
 /// Outcome: the connection was entered, ...
 pub const ADOPT_NEW: u8 = 16;
@@ -252,7 +277,7 @@ pub const ADOPT_CONFLICT: u8 = 18;
 pub const ADOPT_FULL: u8 = 19;
 /// ... or (an order to forget) it was ended, ...
 pub const ADOPT_ENDED: u8 = 20;
-/// ... or (an order to forget) it is not here, ...
+/// ... or (an order to forget, or to lead back) it is not here, ...
 pub const ADOPT_ABSENT: u8 = 21;
 /// ... or the program met what it cannot explain.
 pub const ADOPT_FAILED: u8 = 22;
@@ -308,6 +333,36 @@ pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
 }
 
+/// Both sides have sent a FIN.
+const fn is_over(state: u8) -> bool {
+    const BOTH: u8 = CLIENT_FIN | SERVER_FIN;
+    state & BOTH == BOTH
+}
+
+/// Whether a peer is to have a connection in this state open.
+///
+/// A RST alone is nothing to it. That may be forged, or out of the window of who receives it: then it
+/// ends nothing, and the next packets find the connection here as it was. One that was believed is
+/// followed by silence, which removes the entries after [`RESET_LINGER`], and of that the peer is told.
+#[inline(always)]
+pub const fn is_shared(state: u8) -> bool {
+    state & ESTABLISHED != 0 && !is_over(state)
+}
+
+/// Whether the peer was told of a connection in this state, and is to be told of its end: one that is
+/// shared, or whose SYN-ACK was held back for the peer.
+#[inline(always)]
+pub const fn is_told(state: u8) -> bool {
+    state & (ESTABLISHED | HELD) != 0 && !is_over(state)
+}
+
+/// The connection was taken over from the peer while its SYN-ACK was held back there, and nothing was
+/// heard of the client since: nobody here knows whether the two have gone on.
+#[inline(always)]
+pub const fn is_handed_over(state: u8) -> bool {
+    state & (ESTABLISHED | HELD | RELEASED) == RELEASED && !is_closed(state)
+}
+
 /// How long each side of an established connection may be silent, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -330,10 +385,11 @@ pub const fn limits(state: u8, terms: &Terms) -> Limits {
 
 /// For how long, in ticks, this host has heard what is sent to and from the addresses of a group, at
 /// the time `now` (monotonic clock, nanoseconds): since it serves the group, and not at all while it
-/// does not. [`ALWAYS`] for group number zero, which is this host's alone.
+/// does not. [`ALWAYS`] for group number zero, which is this host's alone, and for one that the peer
+/// does not have.
 #[inline(always)]
 pub const fn heard(group: u32, lease: &Lease, now: u64) -> u32 {
-    if group == 0 {
+    if group == 0 || lease.alone != 0 {
         return ALWAYS;
     }
     if lease.end <= now || lease.since >= now {
@@ -373,12 +429,30 @@ pub const fn is_expired(
         let idle = if client.idle < server.idle { client.idle } else { server.idle };
         let linger = if state & RESET != 0 { RESET_LINGER } else { CLOSED_LINGER };
         idle > linger
+    } else if is_handed_over(state) {
+        let heard = if heard < age { heard } else { age };
+        if age - heard > terms.connect.saturating_add(UNHEARD) {
+            // The peer has ended it long ago, and could not say so.
+            true
+        } else if server.idle < age {
+            // The backend has sent its SYN-ACK again: it has not heard of the client either.
+            heard > terms.connect
+        } else {
+            // Both may take it for established, and be idle.
+            is_silent(state, client, server, terms, heard)
+        }
     } else if state & ESTABLISHED == 0 {
         age > terms.connect
     } else {
-        let limit = limits(state, terms);
-        client.exceeds(limit.client, heard) || server.exceeds(limit.server, heard)
+        is_silent(state, client, server, terms, heard)
     }
+}
+
+/// Whether either side has been silent for too long.
+#[inline(always)]
+const fn is_silent(state: u8, client: Silence, server: Silence, terms: &Terms, heard: u32) -> bool {
+    let limit = limits(state, terms);
+    client.exceeds(limit.client, heard) || server.exceeds(limit.server, heard)
 }
 
 impl Silence {
@@ -456,6 +530,7 @@ mod tests {
         server_fin: 200,
         connect: 50,
         group: 0,
+        synchronous: 0,
     };
 
     fn silent(idle: u32) -> Silence {
@@ -521,6 +596,34 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_was_handed_over_half_open_is_given_the_time_that_it_may_need() {
+        const STATE: u8 = SYN_ACK | RELEASED;
+        let quiet = |age, heard| is_expired(STATE, age, silent(age), silent(age), &TERMS, heard);
+        assert!(!quiet(51, 0), "the other host hears it");
+        assert!(quiet(51 + UNHEARD, 0), "but not for good");
+        assert!(!quiet(50 + UNHEARD, 0));
+        assert!(!quiet(550, 500), "taken over: both may be idle");
+        assert!(quiet(551, 501), "for as long as an established one");
+        let repeated = |age, heard| is_expired(STATE, age, silent(age), silent(1), &TERMS, heard);
+        assert!(!repeated(99, 50));
+        assert!(repeated(99, 51), "its backend waits for the client still");
+        // What was held back here goes as any other.
+        let state = SYN_ACK | HELD | RELEASED;
+        assert!(is_expired(state, 51, silent(51), silent(51), &TERMS, ALWAYS));
+        assert!(is_expired(state, 51, silent(51), silent(51), &TERMS, 0));
+    }
+
+    #[test]
+    fn the_peer_is_told_of_the_end_of_what_it_was_told_of() {
+        for state in [0, SYN_ACK | RELEASED, RESET, ESTABLISHED | CLIENT_FIN | SERVER_FIN] {
+            assert!(!is_told(state), "{state:x}");
+        }
+        for state in [ESTABLISHED, HELD, SYN_ACK | HELD, HELD | RESET, ESTABLISHED | CLIENT_FIN] {
+            assert!(is_told(state), "{state:x}");
+        }
+    }
+
+    #[test]
     fn a_group_is_heard_from_the_takeover_to_the_end_of_its_lease() {
         const HOUR: u64 = 3_600_000_000_000;
         let lease = Lease { end: 3 * HOUR, since: HOUR, ..Lease::default() };
@@ -529,6 +632,8 @@ mod tests {
         assert_eq!(heard(5, &lease, 3 * HOUR), 0, "the lease has ended");
         assert_eq!(heard(5, &lease, HOUR - 1), 0, "another processor's clock");
         assert_eq!(heard(0, &Lease::default(), HOUR), ALWAYS, "shared with nobody");
+        let alone = Lease { alone: 1, ..Lease::default() };
+        assert_eq!(heard(5, &alone, HOUR), ALWAYS, "the peer does not have it");
         let years = Lease { end: u64::MAX, since: 1, ..Lease::default() };
         assert_eq!(heard(5, &years, 100_000 * HOUR), ALWAYS, "longer than ticks can say");
     }
@@ -548,6 +653,16 @@ mod tests {
         assert!(!is_closed(ESTABLISHED | SERVER_FIN));
         assert!(is_closed(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
         assert!(is_closed(RESET));
+    }
+
+    #[test]
+    fn a_peer_has_what_is_established_until_both_sides_have_closed() {
+        assert!(!is_shared(SYN_ACK));
+        assert!(is_shared(ESTABLISHED));
+        assert!(is_shared(ESTABLISHED | CLIENT_FIN));
+        assert!(is_shared(ESTABLISHED | RESET), "nobody may have believed it");
+        assert!(!is_shared(ESTABLISHED | CLIENT_FIN | SERVER_FIN));
+        assert!(!is_shared(RESET), "it never was established");
     }
 
     #[test]

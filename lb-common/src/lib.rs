@@ -18,5 +18,6 @@ pub mod bench;
 pub mod checksum;
 pub mod flow;
 pub mod hash;
+pub mod hold;
 pub mod maps;
 pub mod verdict;

@@ -18,7 +18,8 @@
 //! | `FLOWS_V4`, `_V6` | array, mapped by the daemon | group → [`Group`] | program |
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
-//! | `CHANGES` | ring buffer | [`Change`] | program; daemon takes |
+//! | `CHANGES` | ring buffer | [`Change`], [`Held`] | program; daemon takes |
+//! | `HOLD` | array, mapped | 0 → [`Hold`] | daemon; program counts |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted | program; never pinned |
 
@@ -26,6 +27,7 @@ use crate::{
     addr::{Mac, Port, V4, V6},
     flow::{Adoption, Change, Flow, FlowKey, GROUP, Group, Terms},
     hash::{MAGLEV_SIZE, Seed},
+    hold::{Held, Hold},
 };
 
 /// Services (bound addresses share their service's number).
@@ -62,6 +64,9 @@ pub const ADOPT_BATCH: usize = 32;
 pub const ADOPT_HEADER: usize = REAP_HEADER;
 /// Size of `CHANGES` in bytes: for more than forty thousand changes.
 pub const CHANGES_SIZE: u32 = 1 << 22;
+/// How many of these bytes may be taken when a frame is held: the rest is for changes, which are lost
+/// where there is no room.
+pub const CHANGES_FOR_FRAMES: u32 = CHANGES_SIZE / 2;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -106,11 +111,13 @@ pub const MAX_GROUPS: u32 = 64;
 
 /// What this host may do with a group of addresses; times are of the monotonic clock, in
 /// nanoseconds.
+///
+/// The same in every release: a daemon with other maps goes on with these very leases, so that a group
+/// has one of them at every moment of an upgrade.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Lease {
-    /// Until when the group is served; in the past (or zero) if it is not. Always the first field: a
-    /// daemon of another release, with other maps, ends what it finds by that.
+    /// Until when the group is served; in the past (or zero) if it is not.
     pub end: u64,
     /// Since when it has been served without a break. What was silent before that was not heard by
     /// this host: idle times count from here at the earliest.
@@ -121,6 +128,9 @@ pub struct Lease {
     /// Which election the lease was won in, for the daemon that comes next: a digest of what makes
     /// it the one it is. Zero if there never was a lease. The program does not look at it.
     pub election: u64,
+    /// One if the peer that is told of connections has said that it does not have the group: then
+    /// nobody there hears its clients and backends while this host does not. Else zero.
+    pub alone: u64,
 }
 
 /// An address that a service is bound to, or that a group has.
@@ -298,11 +308,12 @@ pub struct TableState {
 }
 
 /// A digest of everything above that the two sides must agree on. Maps are pinned under it, so
-/// that a daemon never adopts maps of another layout.
+/// that a daemon never adopts maps of another layout. With the feature `other-layout` it is another
+/// one, as are the places of some fields: for tests of an upgrade.
 pub const LAYOUT: u64 = {
     let words = [
         // Raise this when the meaning of a field changes while its place does not.
-        4,
+        if cfg!(feature = "other-layout") { 1004 } else { 4 },
         size_of::<FlowKey<V4>>(),
         size_of::<FlowKey<V6>>(),
         size_of::<Flow<V4>>(),
@@ -322,6 +333,9 @@ pub const LAYOUT: u64 = {
         size_of::<Lease>(),
         size_of::<Change<V4>>(),
         size_of::<Change<V6>>(),
+        size_of::<Held<V4>>(),
+        size_of::<Held<V6>>(),
+        size_of::<Hold>(),
         CHANGES_SIZE as usize,
         MAX_GROUPS as usize,
         size_of::<NextHop>(),
@@ -356,7 +370,8 @@ const _: () = {
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
-    assert!(size_of::<Lease>() == 32);
+    assert!(size_of::<Lease>() == 40);
+    assert!(size_of::<Hold>() == 24);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);

@@ -104,6 +104,9 @@ verdicts! {
     DropNoHop = Drop, "drop_no_hop";
     /// For an address of a group that another host has, or may have: this one has no lease on it.
     DropNoLease = Drop, "drop_no_lease";
+    /// A backend's SYN-ACK that is held back until the peer knows of the connection. It is sent on after
+    /// that, and counted once more then, by what becomes of it.
+    DropHeld = Drop, "drop_held";
     /// A packet of a flow that another processor is just removing.
     DropDying = Drop, "drop_dying";
     /// A new connection, but another processor was just opening it too, or was for too long inserting

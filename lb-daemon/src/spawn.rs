@@ -91,13 +91,27 @@ pub(crate) async fn run(
     user: &str,
     limit: Duration,
 ) -> Result<String, Failure> {
+    run_with(command, user, limit, &[]).await
+}
+
+/// The same, with these variables in its environment. A `PATH` among them is not used to find the
+/// program, as in HAProxy.
+pub(crate) async fn run_with(
+    command: &[String],
+    user: &str,
+    limit: Duration,
+    environment: &[(&str, String)],
+) -> Result<String, Failure> {
     let Identity { uid, gid } = identity(user).await?;
     let (program, arguments) =
         command.split_first().map_or(("", command), |(p, a)| (p.as_str(), a));
     let not_started =
         |error| Failure::NotStarted { program: program.to_owned(), user: user.to_owned(), error };
 
-    let (mut child, mut output) = start(program, arguments, uid, gid).map_err(not_started)?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", PATH);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let (mut child, mut output) = start(command, uid, gid).map_err(not_started)?;
     let ended = timeout(limit, output.collect_until_end(&mut child)).await;
     let status = if let Ok(status) = ended {
         status.map_err(not_started)?
@@ -130,13 +144,10 @@ async fn identity(user: &str) -> Result<Identity, Failure> {
     }
 }
 
-fn start(program: &str, arguments: &[String], uid: u32, gid: u32) -> io::Result<(Child, Output)> {
+fn start(mut command: Command, uid: u32, gid: u32) -> io::Result<(Child, Output)> {
     let (reader, writer) = io::pipe()?;
     // The command's ends of the pipe are closed here together with the `Command`.
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
+    let child = command
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)

@@ -8,12 +8,14 @@ use std::{
 };
 
 use lb_daemon::config::{
-    self, Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-    LogFormat, MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Peer,
-    Role, Service, Severity, StatusRange, TcpStep, Timeouts, XdpMode,
+    self, Admin, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global, HttpCheck,
+    HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, MysqlCheck, MysqlExpect, MysqlLogin,
+    MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service, Severity, StatusRange,
+    TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 #[path = "config_properties/group.rs"]
 mod group;
@@ -283,6 +285,7 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
             group: None,
             balance,
             allbackups,
+            synchronous: !allbackups,
             timeout,
             source: (0..sources).map(|n| address(v6, 3, n)).collect(),
             backends,
@@ -307,40 +310,59 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
 
 fn check() -> impl Strategy<Value = Check> {
     let period = || (1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros);
-    let target = (any::<bool>(), 1..=u16::MAX)
-        .prop_map(|(v6, port)| SocketAddr::new(address(v6, 5, 7), port));
-    (target, [period(), period(), period(), period()], 1..=255_u32, 1..=255_u32, kind()).prop_map(
-        |(target, [inter, fastinter, downinter, timeout], rise, fall, kind)| Check {
-            target,
-            inter,
-            fastinter,
-            downinter,
-            rise,
-            fall,
-            timeout,
-            kind,
+    let places = (any::<bool>(), 1..=u16::MAX, any::<bool>()).prop_map(|(v6, port, sourced)| {
+        let source = sourced.then(|| address(v6, 6, 7));
+        (SocketAddr::new(address(v6, 5, 7), port), source)
+    });
+    let periods = [period(), period(), period(), period()];
+    (places, periods, 1..=255_u32, 1..=255_u32, kind(), any::<bool>(), tls()).prop_map(
+        |((target, source), [inter, fastinter, downinter, timeout], rise, fall, kind, ssl, tls)| {
+            // MySQL's TLS does not begin with the connection.
+            let ssl = ssl && !matches!(kind, CheckKind::Mysql(_));
+            let tls = (ssl || kind.may_begin_tls()).then_some(tls);
+            Check {
+                target,
+                inter,
+                fastinter,
+                downinter,
+                rise,
+                fall,
+                timeout,
+                source,
+                ssl,
+                tls,
+                kind,
+            }
         },
     )
 }
 
+fn tls() -> impl Strategy<Value = Arc<Tls>> {
+    let protocols = vec(select(vec!["imap", "http/1.1", "a b"]).prop_map(str::to_owned), 0..3);
+    (option::of("[a-z]{1,9}\\.[a-z]{2,3}"), protocols).prop_map(|(sni, alpn)| {
+        // Of no account: it follows from the rest.
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Arc::new(Tls { trust: None, sni, alpn, client: Arc::new(client) })
+    })
+}
+
 fn kind() -> impl Strategy<Value = CheckKind> {
-    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,20}".prop_map(String::into_bytes)];
-    let regexes = vec![r"is running\.", r#"^"it's" \\ [0-9]+$"#, "(?i)ok\r\n", "ü"];
-    let step = prop_oneof![
-        bytes().prop_map(TcpStep::Send),
-        bytes().prop_map(|bytes| TcpStep::Expect(Expect::String(bytes))),
-        select(regexes)
-            .prop_map(|regex| TcpStep::Expect(Expect::Regex(Regex::new(regex).expect("valid")))),
-    ];
-    let range = (100..=599_u16, 100..=599_u16)
-        .prop_map(|(a, b)| StatusRange { first: a.min(b), last: a.max(b) });
-    let http = ("[A-Z-]{1,9}", "/[!-~]{0,20}", option::of("[a-z.:0-9]{1,20}"), vec(range, 1..4))
-        .prop_map(|(method, uri, host, status)| HttpCheck { method, uri, host, status });
+    let connect =
+        || tcp_connect().prop_map(|action| TcpStep { action, comment: Some("there".to_owned()) });
+    // A script that connects begins with that.
+    let connecting = (connect(), vec(prop_oneof![tcp_step(), connect()], 0..4))
+        .prop_map(|(first, rest)| [vec![first], rest].concat());
     prop_oneof![
         Just(CheckKind::Connect),
-        vec(step, 1..5).prop_map(CheckKind::Tcp),
-        http.prop_map(CheckKind::Http),
+        vec(tcp_step(), 1..5).prop_map(CheckKind::Tcp),
+        connecting.prop_map(CheckKind::Tcp),
+        http_check().prop_map(CheckKind::Http),
         mysql().prop_map(CheckKind::Mysql),
+        external_check().prop_map(CheckKind::External),
     ]
 }
 
@@ -369,6 +391,79 @@ fn mysql() -> impl Strategy<Value = MysqlCheck> {
         Some((login, question)) => MysqlCheck { login: Some(login), question },
         None => MysqlCheck::default(),
     })
+}
+
+fn external_check() -> impl Strategy<Value = ExternalCheck> {
+    (path(), vec("[^\0]{0,20}", 0..3), option::of("[^\0]{1,20}"), "[a-z_][a-z0-9_-]{0,20}")
+        .prop_map(|(program, arguments, path, user)| ExternalCheck {
+            command: [vec![program], arguments].concat(),
+            path,
+            user,
+        })
+}
+
+fn tcp_connect() -> impl Strategy<Value = TcpAction> {
+    let address = option::of(any::<bool>().prop_map(|v6| address(v6, 7, 7)));
+    (address, option::of(1..=u16::MAX), option::of(any::<bool>()))
+        .prop_map(|(address, port, ssl)| TcpAction::Connect(TcpConnect { address, port, ssl }))
+}
+
+fn tcp_step() -> impl Strategy<Value = TcpStep> {
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,20}".prop_map(String::into_bytes)];
+    let pattern = prop_oneof![bytes().prop_map(Pattern::String), regex()];
+    let expect = (pattern, any::<bool>(), option::of(0..=16_384_u16));
+    let action = prop_oneof![
+        bytes().prop_map(TcpAction::Send),
+        expect.prop_map(|(pattern, negated, min_recv)| TcpAction::Expect(TcpExpect {
+            pattern,
+            negated,
+            min_recv
+        })),
+    ];
+    (action, option::of("[ -~]{1,20}")).prop_map(|(action, comment)| TcpStep { action, comment })
+}
+
+fn regex() -> impl Strategy<Value = Pattern> {
+    let regexes = vec![r"is running\.", r#"^"it's" \\ [0-9]+$"#, "(?i)ok\r\n", "ü"];
+    select(regexes).prop_map(|regex| Pattern::Regex(Regex::new(regex).expect("valid")))
+}
+
+fn http_check() -> impl Strategy<Value = HttpCheck> {
+    let range = || {
+        (100..=599_u16, 100..=599_u16)
+            .prop_map(|(a, b)| StatusRange { first: a.min(b), last: a.max(b) })
+    };
+    let status = || option::of(vec(range(), 1..4).prop_map(HttpSubject::Status));
+    let code = || option::of(regex().prop_map(HttpSubject::StatusText));
+    let text = || ".{1,20}".prop_map(|text| Pattern::String(text.into_bytes()));
+    let string = || option::of(text().prop_map(HttpSubject::Body));
+    let expression = || option::of(regex().prop_map(HttpSubject::Body));
+    let expects =
+        ((status(), status(), code(), code()), (string(), string(), expression(), expression()))
+            .prop_map(|((a, b, c, d), (e, f, g, h))| {
+                let subjects =
+                    [a, b, c, d, e, f, g, h].into_iter().zip([false, true].into_iter().cycle());
+                subjects
+                    .filter_map(|(subject, negated)| {
+                        Some(HttpExpect { subject: subject?, negated })
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .prop_filter("a check expects something", |expects| !expects.is_empty());
+    let request = ("[A-Z-]{1,9}", "/[!-~]{0,20}", option::of("[a-z.:0-9]{1,20}"), ".{0,20}");
+    let versions = select(vec![HttpVersion::V10, HttpVersion::V11]);
+    let headers = vec(("X-[A-Za-z]{1,9}", "([!-~]([ -~]{0,9}[!-~])?)?"), 0..3);
+    (request, versions, headers, expects).prop_map(
+        |((method, uri, host, body), version, headers, expects)| HttpCheck {
+            method,
+            uri,
+            version,
+            host,
+            headers,
+            body,
+            expects,
+        },
+    )
 }
 
 fn name() -> impl Strategy<Value = String> {

@@ -13,7 +13,8 @@ use lb_common::{
     flow::{
         ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_FAILED, ADOPT_FULL, ADOPT_KNOWN,
         ADOPT_NEW, ADOPT_OVER, ADOPTED, Adoption, CLIENT_FIN, DEAD, ESTABLISHED, FORGET, Flow,
-        NO_HOP, NO_PAIR, RESET, SERVER_FIN, SYN_ACK, born, is_closed, renewal, state,
+        LEAD_BACK, NO_HOP, NO_PAIR, RELEASED, RESET, SERVER_FIN, SYN_ACK, born, is_closed, renewal,
+        state,
     },
     maps::{ADOPT_HEADER, MAX_BACKENDS},
     verdict::Verdict,
@@ -57,10 +58,21 @@ pub fn read<F: Family>(ctx: &XdpContext, offset: usize) -> bool {
     opening.backend = record.backend;
     opening.service = record.service;
     opening.flags = ADOPTED;
-    // Never half open: that would need a place in the ring.
-    opening.state = record.state & STATES | SYN_ACK | ESTABLISHED;
+    opening.state = state_here(record.state);
     opening.order = record.order;
     true
+}
+
+/// The state bits of a connection that has these at the peer. One whose SYN-ACK the peer holds back is
+/// half open here too. It has no place in the ring: the peer has bounds to these, and says what is over.
+/// The others are established, whatever the record says.
+#[inline(always)]
+const fn state_here(state: u8) -> u8 {
+    if state & (RELEASED | ESTABLISHED | CLOSING) == RELEASED {
+        SYN_ACK | RELEASED
+    } else {
+        state & STATES | SYN_ACK | ESTABLISHED
+    }
 }
 
 /// Writes what became of the record.
@@ -90,6 +102,10 @@ pub fn decide<F: Family>() -> u8 {
             if opening.order == FORGET {
                 return if end::<F>(&found) { ADOPT_ENDED } else { ADOPT_ABSENT };
             }
+            if opening.order == LEAD_BACK {
+                show_way::<F>(&found, opening);
+                return ADOPT_KNOWN;
+            }
             // One that is closed here and not there is a later one of the same tuple, if the peer is
             // to be believed.
             let is_later = opening.order == ADOPT_OVER
@@ -100,11 +116,11 @@ pub fn decide<F: Family>() -> u8 {
                 return ADOPT_KNOWN;
             }
         }
-        if opening.order != FORGET && !make_way::<F>(&found, opening.order) {
+        if is_to_enter(opening.order) && !make_way::<F>(&found, opening.order) {
             return ADOPT_CONFLICT;
         }
     }
-    if opening.order == FORGET {
+    if !is_to_enter(opening.order) {
         return ADOPT_ABSENT;
     }
     if let Some(entry) = table::find_apart::<F>(&opening.reverse)
@@ -113,6 +129,12 @@ pub fn decide<F: Family>() -> u8 {
         return ADOPT_CONFLICT;
     }
     enter::<F>(opening)
+}
+
+/// Whether an order is about a connection that may not be here yet.
+#[inline(always)]
+const fn is_to_enter(order: u8) -> bool {
+    order != FORGET && order != LEAD_BACK
 }
 
 /// Whether an entry is the forward one of the connection being adopted.
@@ -129,18 +151,28 @@ fn is_same<F: Family>(found: &Found<F>, opening: &Opening<F::Address>) -> bool {
     is_forward && is_same && state(found.life) & DEAD == 0 && found.is_still()
 }
 
+/// Sets the way back to the client of the connection with this forward entry, if that was found by the
+/// daemon. Returns its reverse entry.
+#[inline(always)]
+fn show_way<F: Family>(found: &Found<F>, opening: &mut Opening<F::Address>) -> Option<Entry<F>> {
+    // SAFETY: elements of an array map.
+    let (flags, pair) = unsafe { ((*found.entry).flags, entry::<F>((*found.entry).pair)?) };
+    // SAFETY: as above.
+    opening.entry = unsafe { (*pair).pair };
+    if flags & ADOPTED != 0 && opening.client_hop != NO_HOP {
+        lead_back::<F>(pair, found.life, opening.client_hop);
+    }
+    Some(pair)
+}
+
 /// Brings an entry up to date that is the connection's.
 #[inline(always)]
 fn update<F: Family>(found: &Found<F>, opening: &mut Opening<F::Address>) {
     let owner = found.entry;
+    let Some(pair) = show_way(found, opening) else { return };
     // SAFETY: elements of an array map. Nothing is stored that a later connection in the same place
     // could not bear.
     unsafe {
-        let Some(pair) = entry::<F>((*owner).pair) else { return };
-        opening.entry = (*pair).pair;
-        if (*owner).flags & ADOPTED != 0 && opening.client_hop != NO_HOP {
-            lead_back::<F>(pair, found.life, opening.client_hop);
-        }
         let changed = state(set::<F>(owner, born(found.life), opening.state)) & DEAD == 0;
         if changed && opening.state & CLOSING != 0 {
             // What is left of it is timed exactly, and from now on.

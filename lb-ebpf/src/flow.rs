@@ -3,20 +3,21 @@
 //! Whoever changes a connection's life word by compare-and-exchange also settles the counts that
 //! depend on that change, so each is settled exactly once however many processors are at it.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, programs::XdpContext};
 use lb_common::{
     flow::{
-        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET,
-        SERVER_FIN, SYN_ACK, Silence, age, born, created, heard, heard_group, is_closed,
-        is_expired, is_half_open, state, ticks,
+        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
+        ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born, created, heard,
+        heard_group, is_closed, is_expired, is_half_open, is_shared, is_told, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
 
 use crate::{
     atomic::{Word, fence},
+    hold::hold,
     maps::{self, Family},
-    packet::{ACK, FIN, RST, SYN},
+    packet::{ACK, FIN, Packet, RST, SYN},
     report::report,
     table::{self, Entry, Found, entry, free, life_of},
 };
@@ -31,15 +32,21 @@ const ORPHAN: u32 = ticks(1_000_000_000);
 pub enum Follow {
     /// Translate it and send it on.
     Forward,
+    /// It is a backend's answer to a SYN, and has to wait.
+    Held,
     /// It is a SYN, and its connection is over and now removed: open a new one.
     Reopen,
     /// Its connection is just being removed by another processor.
     Dying,
 }
 
-/// Takes a segment with the TCP flags `flags` into account.
+/// Takes a segment with the TCP flags `flags` into account. `INJECTED` says whether it was held back.
 #[inline(always)]
-pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
+pub fn follow<F: Family, const INJECTED: bool>(
+    packet: &Packet<'_>,
+    found: &Found<F>,
+    flags: u8,
+) -> Follow {
     let now = now();
     let &Found { entry, life } = found;
     // SAFETY: an element of an array map. A racing store of `last_seen` stores nearly the same
@@ -65,7 +72,7 @@ pub fn follow<F: Family>(found: &Found<F>, flags: u8) -> Follow {
     if unsafe { (*entry).is_forward() } {
         follow_client::<F>(entry, life, flags)
     } else {
-        follow_server::<F>(entry, life, flags)
+        follow_server::<F, INJECTED>(packet, entry, life, flags)
     }
 }
 
@@ -93,7 +100,7 @@ fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
     if flags & FIN != 0 {
         seen |= CLIENT_FIN;
     }
-    if flags & ACK != 0 && state & SYN_ACK != 0 {
+    if flags & (ACK | RST) == ACK && state & SYN_ACK != 0 {
         seen |= ESTABLISHED;
     }
     change::<F>(entry, born(life), seen);
@@ -101,7 +108,38 @@ fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
 }
 
 #[inline(always)]
-fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
+fn follow_server<F: Family, const INJECTED: bool>(
+    packet: &Packet<'_>,
+    reverse: Entry<F>,
+    life: u64,
+    flags: u8,
+) -> Follow {
+    if flags & (SYN | FIN | RST) == 0 {
+        return Follow::Forward;
+    }
+    match answer::<F, INJECTED>(packet.ctx, reverse, life, flags) {
+        ON => Follow::Forward,
+        HELD_BACK => Follow::Held,
+        _ => Follow::Dying,
+    }
+}
+
+/// What becomes of a backend's segment that changes its connection: it goes on, ...
+const ON: u32 = 0;
+/// ... or is held back, ...
+const HELD_BACK: u32 = 1;
+/// ... or its connection is just being removed.
+const DYING: u32 = 2;
+
+/// Takes a backend's SYN-ACK, FIN or RST into account. A function of its own, to have a stack of its own;
+/// so it can return no more than a register.
+#[inline(never)]
+fn answer<F: Family, const INJECTED: bool>(
+    ctx: &XdpContext,
+    reverse: Entry<F>,
+    life: u64,
+    flags: u8,
+) -> u32 {
     let mut seen = 0;
     if flags & RST != 0 {
         seen |= RESET;
@@ -112,14 +150,12 @@ fn follow_server<F: Family>(reverse: Entry<F>, life: u64, flags: u8) -> Follow {
     if flags & (SYN | ACK) == SYN | ACK {
         seen |= SYN_ACK;
     }
+    // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
+    let Some(owner) = entry::<F>(unsafe { (*reverse).pair }) else { return DYING };
     if seen != 0 {
-        // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
-        match entry::<F>(unsafe { (*reverse).pair }) {
-            Some(owner) => change::<F>(owner, born(life), seen),
-            None => return Follow::Dying,
-        }
+        change::<F>(owner, born(life), seen);
     }
-    Follow::Forward
+    if seen & SYN_ACK != 0 && hold::<F, INJECTED>(ctx, reverse, life) { HELD_BACK } else { ON }
 }
 
 /// Ends the connection whose forward entry is at the place `number`, if it is expired by the rule in
@@ -157,7 +193,7 @@ pub fn reap<F: Family>(number: u32) -> bool {
         let heard = heard(group, lease, now);
         let is_over =
             number & REAP_ANYWAY != 0 || is_expired(state(life), age, client, server, terms, heard);
-        is_over && end_and_tell::<F>(this, life)
+        is_over && end::<F>(this, life)
     }
 }
 
@@ -182,13 +218,15 @@ fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
     }
     let after = before | u64::from(seen);
     let (before, now) = (state(before), state(after));
-    // One that closes before it is established is none that the peer knows of.
-    let was_open = before & ESTABLISHED != 0 && !is_closed(before);
-    let is_open = now & ESTABLISHED != 0 && !is_closed(now);
-    if is_open && !was_open {
+    if !is_told(now) {
+        // One that closes before it is established is none that the peer knows of.
+        if is_told(before) {
+            report::<F>(owner, after, CHANGE_CLOSED);
+        }
+    } else if (before ^ now) & ESTABLISHED != 0 {
         report::<F>(owner, after, CHANGE_ESTABLISHED);
-    } else if was_open && !is_open {
-        report::<F>(owner, after, CHANGE_CLOSED);
+    } else if now & ESTABLISHED != 0 && (before ^ now) & (CLIENT_FIN | SERVER_FIN) != 0 {
+        report::<F>(owner, after, CHANGE_HALF_CLOSED);
     }
 }
 
@@ -242,22 +280,13 @@ fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
 }
 
 /// Takes a connection and removes it: true for exactly one caller, and only if its life word still
-/// is `before`. A function of its own, to have a stack of its own.
+/// is `before`. Reported if the connection is one that the peer has open. A function of its own, to have
+/// a stack of its own.
 #[inline(never)]
 pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
     let after = before | u64::from(DEAD);
     replace::<F>(owner, before, after) && {
-        remove::<F>(owner, after);
-        true
-    }
-}
-
-/// The same, reported if the connection is one that the peer has open.
-#[inline(always)]
-fn end_and_tell<F: Family>(owner: Entry<F>, before: u64) -> bool {
-    let after = before | u64::from(DEAD);
-    replace::<F>(owner, before, after) && {
-        if state(before) & ESTABLISHED != 0 && !is_closed(state(before)) {
+        if is_told(state(before)) {
             // While the entries still are there.
             report::<F>(owner, after, CHANGE_GONE);
         }

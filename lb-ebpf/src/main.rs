@@ -4,6 +4,7 @@
 //! parse ([`link`], [`segment`]) → flow lookup ([`table`], [`flow`]) → translate ([`rewrite`],
 //! [`timestamps`]) → send ([`forward`]);
 //! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
+//! An answer to a SYN may have to wait for the peer ([`hold`]).
 //! An ICMP error about a flow is translated as well ([`icmp`]); what the next link does not take is
 //! answered by one ([`too_big`]). All access to packet memory goes through [`packet`].
 //! Every step that ends a packet's way here says why by its [`Verdict`].
@@ -17,6 +18,7 @@ mod adopt;
 mod atomic;
 mod flow;
 mod forward;
+mod hold;
 mod icmp;
 mod lease;
 mod link;
@@ -63,18 +65,31 @@ use crate::{
 #[xdp(frags)]
 pub fn tandem(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let outcome = steps(&packet).unwrap_or_else(Outcome::from);
+    let outcome = decide::<false>(&packet);
     let (verdict, out) = (outcome.verdict(), outcome.out());
-    if let Some(count) = maps::VERDICTS.get_ptr_mut(verdict as u32) {
-        // SAFETY: this processor's own copy.
-        unsafe { *count += 1 };
-    }
     match verdict.action() {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
         Action::Transmit if out == 0 || out == packet.ifindex() => XDP_TX,
         // SAFETY: a helper without preconditions; an interface that is gone drops the frame.
         Action::Transmit => unsafe { bpf_redirect(out, 0) as u32 },
+    }
+}
+
+/// Does the same with a frame that was held back and is to go on now; run by the daemon through
+/// `BPF_PROG_TEST_RUN`. Its output is the frame as it is to be sent. Returns the number of the interface
+/// that it is to be sent by, zero if it is not to be sent.
+///
+/// Packets may interrupt this: a counter of this processor may miss one of either by that, and what
+/// opens a connection here would need a place of its own to put it together.
+#[xdp]
+pub fn inject(ctx: XdpContext) -> u32 {
+    let packet = Packet::new(&ctx);
+    let outcome = decide::<true>(&packet);
+    match (outcome.verdict().action(), outcome.out()) {
+        (Action::Transmit, 0) => packet.ifindex(),
+        (Action::Transmit, out) => out,
+        (Action::Pass | Action::Drop, _) => 0,
     }
 }
 
@@ -137,18 +152,36 @@ impl From<Verdict> for Outcome {
     }
 }
 
+/// What becomes of a packet, counted. `INJECTED` says whether it is one that was held back.
 #[inline(always)]
-fn steps(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
+fn decide<const INJECTED: bool>(packet: &Packet<'_>) -> Outcome {
+    let outcome = steps::<INJECTED>(packet).unwrap_or_else(Outcome::from);
+    if let Some(count) = maps::VERDICTS.get_ptr_mut(outcome.verdict() as u32) {
+        // SAFETY: this processor's own copy.
+        unsafe { *count += 1 };
+    }
+    outcome
+}
+
+#[inline(always)]
+fn steps<const INJECTED: bool>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     let link = Link::parse(packet)?;
     match link.ethertype {
-        link::IPV4 => segment::<Inet>(packet, link).map_err(|v| lease::fence::<Inet>(packet, v)),
-        link::IPV6 => segment::<Inet6>(packet, link).map_err(|v| lease::fence::<Inet6>(packet, v)),
+        link::IPV4 => {
+            segment::<Inet, INJECTED>(packet, link).map_err(|v| lease::fence::<Inet>(packet, v))
+        }
+        link::IPV6 => {
+            segment::<Inet6, INJECTED>(packet, link).map_err(|v| lease::fence::<Inet6>(packet, v))
+        }
         _ => Err(lease::fence::<Other>(packet, Verdict::PassNotIp)),
     }
 }
 
 #[inline(always)]
-fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome, Verdict> {
+fn segment<'a, F: Family, const INJECTED: bool>(
+    packet: &Packet<'a>,
+    link: Link<'a>,
+) -> Result<Outcome, Verdict> {
     let mut segment = match Segment::<F>::parse(packet, link) {
         Ok(segment) => segment,
         Err(NoSegment::Decided(verdict)) => return Err(verdict),
@@ -163,7 +196,7 @@ fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
     };
     let key = segment.key();
 
-    let (found, verdict) = match known::<F>(packet, &key, segment.tcp.flags)? {
+    let (found, verdict) = match known::<F, INJECTED>(packet, &key, segment.tcp.flags)? {
         Some(known) => known,
         None => match miss(packet, &key, &mut segment)? {
             Miss::Opened(found) => (found, Verdict::ForwardNew),
@@ -176,7 +209,7 @@ fn segment<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
 /// The entry for a segment with this key, and what becomes of that; nothing if a connection may be
 /// opened for it.
 #[inline(always)]
-fn known<F: Family>(
+fn known<F: Family, const INJECTED: bool>(
     packet: &Packet<'_>,
     key: &FlowKey<F::Address>,
     flags: u8,
@@ -186,7 +219,7 @@ fn known<F: Family>(
     if !lease::holds_service(unsafe { (*found.entry).service }.into()) {
         return Err(Verdict::DropNoLease);
     }
-    match flow::follow(&found, flags) {
+    match flow::follow::<F, INJECTED>(packet, &found, flags) {
         Follow::Forward => {
             // SAFETY: an element of an array map; `send` sees to it that it still is the
             // connection's.
@@ -198,6 +231,7 @@ fn known<F: Family>(
             let verdict = if is_forward { Verdict::ForwardClient } else { Verdict::ForwardServer };
             Ok(Some((found, verdict)))
         }
+        Follow::Held => Err(Verdict::DropHeld),
         Follow::Dying => Err(Verdict::DropDying),
         Follow::Reopen => Ok(None),
     }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use lb_common::{
     addr::{Address, V4, V6},
     flow::{Group, Terms},
+    hold::Hold,
     maps::{
         Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, HopKey, Lease, MAX_BACKENDS,
         MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service,
@@ -52,6 +53,8 @@ pub static FREE_HOPS: Queue<u32> = Queue::with_max_entries(MAX_HOPS, 0);
 pub static TABLES: Array<TableState> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
 pub static CHANGES: RingBuf = RingBuf::with_byte_size(CHANGES_SIZE, 0);
+#[map]
+pub static HOLD: Array<Hold> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT as u32, 0);
 

@@ -91,7 +91,8 @@
 //!   slower than most, `TANDEM_LAB_STRETCH=10` makes the limits ten times longer.
 //! - A scenario that this machine's kernel cannot run says so by [`skip`](lab::skip).
 //! - `tandem` is taken from beside the test program (`cargo build --package lb-daemon` puts it
-//!   there; `cargo test` alone does not) or from `TANDEM_BIN`.
+//!   there; `cargo test` alone does not) or from `TANDEM_BIN`. For upgrades there is a second one, with
+//!   maps of another layout, in `tandem-other-layout` or `TANDEM_OTHER_LAYOUT_BIN`.
 //! - Clients and servers of one test share its limit of open files, 20,000 on some machines: a
 //!   [`Held`](lab::Held) of 9,000 is about the most. For more, a
 //!   [`SessionServer`](lab::SessionServer::process) is a process of its own.

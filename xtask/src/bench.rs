@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
     let objects = workspace::ebpf_target_directory();
     let programs =
-        ebpf::build(ebpf::BENCH, workspace::root(), &toolchain, &objects, Stdio::inherit())?;
+        ebpf::build(ebpf::BENCH, &[], workspace::root(), &toolchain, &objects, Stdio::inherit())?;
 
     let mut bench = Command::new(target.join("release/bench"));
     bench.arg("--programs").arg(programs).args(&arguments.groups);

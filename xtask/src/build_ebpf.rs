@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     println!("because:  {}", toolchain.compiler.reason);
 
     let target = workspace::ebpf_target_directory();
-    let path = ebpf::build(ebpf::TANDEM, workspace::root(), &toolchain, &target, Stdio::inherit())?;
+    let path =
+        ebpf::build(ebpf::TANDEM, &[], workspace::root(), &toolchain, &target, Stdio::inherit())?;
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let object = Object::parse(&bytes)
         .with_context(|| format!("{} is no object that the daemon can load", path.display()))?;

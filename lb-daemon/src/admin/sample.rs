@@ -136,7 +136,7 @@ pub(super) fn healthy() -> Status {
                 balance: "roundrobin".into(),
                 state: State::Up,
                 backends: vec![
-                    backend(4, "web1", "[fd00:3::11]:80", Reason::L7OkStatus, "200", 7),
+                    backend(4, "web1", "[fd00:3::11]:80", Reason::L7Ok, "200", 7),
                     BackendStatus {
                         state: State::Unchecked,
                         check: None,
@@ -145,6 +145,7 @@ pub(super) fn healthy() -> Status {
                 ],
             },
         ],
+        unheld: 0,
         verdicts: Verdict::ALL
             .iter()
             .map(|verdict| (verdict.label().to_owned(), 0))
@@ -212,6 +213,7 @@ pub(super) fn troubled() -> Status {
     };
     let check = web1.check.as_mut().unwrap();
     check.reason = Reason::L7Response;
+    check.failing = 1;
     check.detail = "expected \"pong\", got \u{1b}[2J\"HTTP/1.0 500 Internal Server Error: the \
                     database of the shop is not there, come back later\""
         .into();
@@ -291,6 +293,7 @@ fn backend(
             age_ms: 1_250,
             passed: 137_000,
             failed: 1,
+            failing: u64::from(!reason.passed()),
             downs: 0,
         }),
         traffic: Traffic {
@@ -314,6 +317,7 @@ fn fail(backend: &mut BackendStatus, reason: Reason, detail: &str) {
         age_ms: 800,
         passed: 137_000,
         failed: 363,
+        failing: 362,
         downs: 1,
     });
 }

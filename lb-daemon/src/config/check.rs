@@ -9,12 +9,13 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    address, duration, http_check,
-    model::{Check, CheckKind},
-    mysql_check,
+    address,
+    check_model::{Check, CheckKind},
+    duration, external_check, http_check, mysql_check,
     reader::{Field, Table},
     report::{Read, Report},
     tcp_check,
+    tls::TlsKeys,
 };
 
 /// What one `check` table says. Three of them make a check: those of `[defaults.server]`, of
@@ -31,7 +32,10 @@ pub(super) struct CheckKeys {
     timeout: Option<Spanned<Duration>>,
     rise: Option<u32>,
     fall: Option<u32>,
-    kind: Option<CheckKind>,
+    /// Kept with its place: the target that it must be able to reach may come from another level.
+    source: Option<Spanned<IpAddr>>,
+    tls: TlsKeys,
+    kind: Option<Spanned<CheckKind>>,
 }
 
 impl CheckKeys {
@@ -51,6 +55,11 @@ impl CheckKeys {
                 timeout: table.optional("timeout", |field| Ok(field.spanned(period(field)?))),
                 rise: table.optional("rise", count),
                 fall: table.optional("fall", count),
+                source: table.optional("source", |field| {
+                    let source = address::reachable(field, address::ip(field)?)?;
+                    Ok(field.spanned(source))
+                }),
+                tls: TlsKeys::read(table),
                 kind: kind(table),
             }
         }))
@@ -68,6 +77,8 @@ impl CheckKeys {
             timeout: self.timeout.or_else(|| inherited.timeout.clone()),
             rise: self.rise.or(inherited.rise),
             fall: self.fall.or(inherited.fall),
+            source: self.source.or_else(|| inherited.source.clone()),
+            tls: self.tls.or(&inherited.tls),
             kind: self.kind.or_else(|| inherited.kind.clone()),
         }
     }
@@ -85,23 +96,43 @@ impl CheckKeys {
             let hint = "a check that hangs delays the next one; lower `timeout` or raise `inter`";
             report.warning(Some(timeout.span()), message, hint);
         }
+        let target = SocketAddr::new(
+            self.address.unwrap_or(backend.ip()),
+            self.port.unwrap_or(backend.port()),
+        );
+        self.judge_source(target, report);
+        let place = self.kind.as_ref().map(Spanned::span);
+        let kind = self.kind.map_or(CheckKind::Connect, Spanned::into_inner);
+        let (ssl, source) = (self.tls.ssl(), self.source.map(Spanned::into_inner));
+        let tls =
+            (ssl || kind.may_begin_tls()).then(|| self.tls.resolve(&kind, place, report)).flatten();
         Some(Arc::new(Check {
-            target: SocketAddr::new(
-                self.address.unwrap_or(backend.ip()),
-                self.port.unwrap_or(backend.port()),
-            ),
+            target,
             inter,
             fastinter: self.fastinter.unwrap_or(inter),
             downinter: self.downinter.unwrap_or(inter),
             rise: self.rise.unwrap_or(2),
             fall: self.fall.unwrap_or(3),
             timeout: self.timeout.map_or(inter, Spanned::into_inner),
-            kind: self.kind.unwrap_or(CheckKind::Connect),
+            source,
+            ssl,
+            tls,
+            kind,
         }))
+    }
+
+    /// Reports a source that `target` can't be reached from.
+    fn judge_source(&self, target: SocketAddr, report: &Report<'_>) {
+        let Some(source) = &self.source else { return };
+        let [from, to] = [*source.get_ref(), target.ip()].map(address::family);
+        if from != to {
+            let message = format!("the check's `source` is {from}, but {target} is {to}");
+            report.error(source.span(), message, "write an address of the same family");
+        }
     }
 }
 
-fn port(field: &Field<'_>) -> Read<u16> {
+pub(super) fn port(field: &Field<'_>) -> Read<u16> {
     let port = field.integer(&(1..=65_535), "the check needs a port that can be connected to")?;
     Ok(u16::try_from(port).expect("within its range"))
 }
@@ -110,25 +141,34 @@ fn count(field: &Field<'_>) -> Read<u32> {
     field.integer(&(1..=255), "this many checks in a row change the state")
 }
 
-/// What is checked, if this table says so. Each of the keys replaces whatever is inherited.
-fn kind(table: &mut Table<'_>) -> Option<CheckKind> {
-    let tcp = table.optional("tcp_check", |field| Ok(field.spanned(tcp_check::read(field))));
-    let http = table
-        .optional("httpchk", |field| Ok(field.spanned(CheckKind::Http(http_check::read(field)?))));
-    let mysql = table.optional("mysql_check", |field| {
-        Ok(field.spanned(CheckKind::Mysql(mysql_check::read(field)?)))
-    });
-    let kinds = [("tcp_check", tcp), ("httpchk", http), ("mysql_check", mysql)];
-    let mut kinds: Vec<_> =
-        kinds.into_iter().filter_map(|(key, kind)| Some((key, kind?))).collect();
-    kinds.sort_by_key(|(_, kind)| kind.span().start);
-    if let [(first, _), (second, kind), ..] = &kinds[..] {
+/// What is checked, if this table says so. Each of its keys replaces whatever is inherited.
+fn kind(table: &mut Table<'_>) -> Option<Spanned<CheckKind>> {
+    let mut kinds = [
+        table.optional("tcp_check", |field| {
+            Ok(("tcp_check", field.spanned(tcp_check::read(field))))
+        }),
+        table.optional("httpchk", |field| {
+            let check = http_check::read(field)?;
+            Ok(("httpchk", field.spanned(CheckKind::Http(check))))
+        }),
+        table.optional("mysql_check", |field| {
+            let check = mysql_check::read(field)?;
+            Ok(("mysql_check", field.spanned(CheckKind::Mysql(check))))
+        }),
+        table.optional("external_check", |field| {
+            let check = external_check::read(field)?;
+            Ok(("external_check", field.spanned(CheckKind::External(check))))
+        }),
+    ];
+    kinds.sort_by_key(|kind| kind.as_ref().map(|(_, kind)| kind.span().start));
+    let mut kinds = kinds.into_iter().flatten();
+    let (name, kind) = kinds.next()?;
+    if let Some((other, second)) = kinds.next() {
         table.report().error(
-            kind.span(),
-            format!("a check has one kind, and this one has both `{first}` and `{second}`"),
+            second.span(),
+            format!("a check has one kind, and this one has both `{name}` and `{other}`"),
             "keep the one that is meant; an inherited one is replaced, it need not be unset",
         );
-        return None;
     }
-    kinds.pop().map(|(_, kind)| kind.into_inner())
+    Some(kind)
 }

@@ -20,9 +20,12 @@ mod address;
 mod backend;
 mod carp;
 mod check;
+mod check_model;
+mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
+mod external_check;
 mod group;
 mod group_ledger;
 mod group_model;
@@ -32,8 +35,10 @@ mod ledger;
 mod model;
 mod mysql_check;
 mod mysql_model;
+mod mysql_to_toml;
 mod names;
 mod node;
+mod pattern;
 mod ports;
 mod reader;
 mod report;
@@ -44,11 +49,18 @@ mod suggest;
 mod sync;
 mod syntax;
 mod tcp_check;
+mod tls;
+mod tls_model;
+mod tls_verifier;
 mod to_toml;
 mod track;
 mod virtual_address;
 mod vrrp;
 
+pub use check_model::{
+    Check, CheckKind, ExternalCheck, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern,
+    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
 pub use duration::parse as parse_duration;
 pub use group_model::{
@@ -56,12 +68,13 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log, LogFormat,
-    MAX_GROUPS, OnMarkedDown, Peer, Role, Service, StatusRange, TcpStep, Timeouts, XdpMode,
+    Admin, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown, Peer, Role,
+    Service, Timeouts, XdpMode,
 };
 pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;
 pub use secret::{SecretFile, read_line as read_secret};
+pub use tls_model::{Authorities, Tls};
 
 use group_ledger::GroupLedger;
 use ledger::Ledger;
@@ -136,6 +149,12 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         let ports = global.as_ref().ok().map(|global| &global.source_ports);
         let sync = sync::read(root, &pair, metrics.as_ref(), ports);
 
+        // What is wrong with [sync] has been said.
+        let has_peer = sync.as_ref().map_or(true, Option::is_some);
+        if let Some(span) = defaults.synchronous().filter(|_| !has_peer) {
+            service::sync_missing(report, span);
+        }
+
         let mut ledger = Ledger::new(report);
         let tables = root.tables("service", "[[service]]")?;
         if tables.is_empty() {
@@ -144,7 +163,9 @@ fn read(document: &DeTable<'_>, report: &Report<'_>) -> Read<Config> {
         }
         let services: Vec<_> = tables
             .into_iter()
-            .map(|table| service::read(table, &defaults, &mut ledger, &pair).map(Arc::new))
+            .map(|table| {
+                service::read(table, &defaults, &mut ledger, &pair, has_peer).map(Arc::new)
+            })
             .collect();
         let listen = sync.as_ref().ok().and_then(|sync| sync.as_ref().map(|(_, listen)| listen));
         let mut names = ledger.close([("metrics", metrics.as_ref()), ("listen", listen)]);

@@ -9,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use regex::bytes::Regex;
-
 use super::{
+    check_model::Check,
     group_model::{Group, Process, Script},
-    mysql_model::MysqlCheck,
 };
 
 /// A whole configuration file, defaults filled in.
@@ -144,6 +142,8 @@ pub struct Service {
     pub balance: Balance,
     /// When all active backends are down: all backups share (true) or the first one serves.
     pub allbackups: bool,
+    /// Whether a client learns that it is connected only when the peer knows of the connection.
+    pub synchronous: bool,
     /// Idle timeouts.
     pub timeout: Timeouts,
     /// Addresses that clients are translated to, at most four; the address that the route to a
@@ -247,90 +247,4 @@ impl OnMarkedDown {
             Self::ShutdownSessions => "shutdown-sessions",
         }
     }
-}
-
-/// A health check, all defaults resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// Address and port that are checked.
-    pub target: SocketAddr,
-    /// Time from the start of one check to the start of the next.
-    pub inter: Duration,
-    /// The same while the state is changing.
-    pub fastinter: Duration,
-    /// The same while the backend is down.
-    pub downinter: Duration,
-    /// Consecutive successes that bring a backend up.
-    pub rise: u32,
-    /// Consecutive failures that take a backend down.
-    pub fall: u32,
-    /// Longest time for a whole check.
-    pub timeout: Duration,
-    /// What is checked.
-    pub kind: CheckKind,
-}
-
-/// What a check does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckKind {
-    /// Opens a TCP connection and closes it.
-    Connect,
-    /// Plays a script over a TCP connection.
-    Tcp(Vec<TcpStep>),
-    /// Sends an HTTP request.
-    Http(HttpCheck),
-    /// Talks to MySQL.
-    Mysql(MysqlCheck),
-}
-
-/// A step of a tcp-check, in the order of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TcpStep {
-    /// Sends these bytes.
-    Send(Vec<u8>),
-    /// Waits until what came since the last send holds this, within the first 16 KiB.
-    Expect(Expect),
-}
-
-/// What an answer must hold.
-#[derive(Clone, Debug)]
-pub enum Expect {
-    /// These bytes, anywhere.
-    String(Vec<u8>),
-    /// A match of this expression, anywhere.
-    Regex(Regex),
-}
-
-impl PartialEq for Expect {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::String(a), Self::String(b)) => a == b,
-            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for Expect {}
-
-/// An HTTP check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpCheck {
-    /// Method, `OPTIONS` by default as in HAProxy.
-    pub method: String,
-    /// Path and query, `/` by default.
-    pub uri: String,
-    /// Value of the `Host` header; the target's address by default.
-    pub host: Option<String>,
-    /// Accepted status codes; 200 to 399 by default.
-    pub status: Vec<StatusRange>,
-}
-
-/// An inclusive range of HTTP status codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusRange {
-    /// Lowest accepted code.
-    pub first: u16,
-    /// Highest accepted code.
-    pub last: u16,
 }

@@ -124,6 +124,11 @@ impl<'a> Table<'a> {
         self.entries.is_none_or(DeTable::is_empty)
     }
 
+    /// Whether `key` is there, and nothing else.
+    pub(super) fn holds_only(&self, key: &str) -> bool {
+        self.entries.is_some_and(|entries| entries.len() == 1 && entries.contains_key(key))
+    }
+
     /// The keys that are there, of those that were asked for.
     pub(super) fn present(&self) -> Vec<&'static str> {
         let there = |key: &&str| self.entries.is_some_and(|entries| entries.contains_key(*key));

@@ -110,7 +110,7 @@ pub fn read_line(path: &Path) -> io::Result<SecretFile> {
 }
 
 /// Opens a regular file. Anything else could block, or never end.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let no_waiting = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(no_waiting).open(path)?;
     if file.metadata()?.is_file() {

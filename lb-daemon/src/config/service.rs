@@ -18,7 +18,7 @@ use super::{
     model::{Balance, Role, Service, Timeouts},
     node,
     reader::{Field, Table},
-    report::Read,
+    report::{Read, Report, Span},
 };
 
 /// The keys that a service can set itself or inherit from `[defaults]`.
@@ -26,6 +26,7 @@ use super::{
 pub(super) struct ServiceKeys {
     balance: Option<Balance>,
     allbackups: Option<bool>,
+    synchronous: Option<Spanned<bool>>,
     source: Option<Vec<Spanned<IpAddr>>>,
     connect: Option<Duration>,
     client: Option<Duration>,
@@ -55,6 +56,8 @@ impl ServiceKeys {
             ])
         });
         let allbackups = table.optional("allbackups", Field::boolean);
+        let synchronous =
+            table.optional("synchronous", |field| Ok(field.spanned(field.boolean()?)));
         let source = table.optional("source", sources);
         let [connect, client, server_timeout, client_fin, server_fin] =
             table.table("timeout", timeout).read(|table| {
@@ -66,6 +69,7 @@ impl ServiceKeys {
         Self {
             balance,
             allbackups,
+            synchronous,
             source,
             connect,
             client,
@@ -81,6 +85,7 @@ impl ServiceKeys {
         Self {
             balance: self.balance.or(inherited.balance),
             allbackups: self.allbackups.or(inherited.allbackups),
+            synchronous: self.synchronous.or_else(|| inherited.synchronous.clone()),
             source: self.source.or_else(|| inherited.source.clone()),
             connect: self.connect.or(inherited.connect),
             client: self.client.or(inherited.client),
@@ -89,6 +94,11 @@ impl ServiceKeys {
             server_fin: self.server_fin.or(inherited.server_fin),
             server: self.server.or(&inherited.server),
         }
+    }
+
+    /// Where `synchronous = true` stands, if it does in these keys.
+    pub(super) fn synchronous(&self) -> Option<Span> {
+        self.synchronous.as_ref().filter(|wish| *wish.get_ref()).map(Spanned::span)
     }
 
     fn timeouts(&self) -> Timeouts {
@@ -111,6 +121,7 @@ pub(super) fn read(
     defaults: &ServiceKeys,
     ledger: &mut Ledger<'_>,
     groups: &GroupLedger<'_>,
+    has_peer: bool,
 ) -> Read<Service> {
     table.read(|table| {
         let name = table.required("name", "give the service a name: name = \"mysql\"", |field| {
@@ -119,7 +130,9 @@ pub(super) fn read(
         let hint = "write the virtual address and port: bind = \"10.2.2.4:3306\"";
         let bind = table.required("bind", hint, binds);
         let titles = ["[service.timeout]", "[service.server]", "[service.server.check]"];
-        let keys = ServiceKeys::read(table, titles).or(defaults);
+        let keys = ServiceKeys::read(table, titles);
+        let synchronous = keys.synchronous();
+        let keys = keys.or(defaults);
         let (backends, failed) = backends(table, &keys);
 
         ledger.service(&name);
@@ -129,6 +142,9 @@ pub(super) fn read(
             ledger.binds(bind);
             group = groups.of_service(bind, sources);
             check_families(table, bind, sources, &backends);
+            if let Some(span) = synchronous {
+                check_synchronous(table, span, group.is_some(), has_peer);
+            }
         }
         ledger.backends(&backends);
         failed?;
@@ -138,6 +154,7 @@ pub(super) fn read(
             bind: bind?.into_iter().map(Spanned::into_inner).collect(),
             balance: keys.balance.unwrap_or(Balance::RoundRobin),
             allbackups: keys.allbackups.unwrap_or(false),
+            synchronous: keys.synchronous().is_some(),
             group,
             timeout: keys.timeouts(),
             source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
@@ -211,6 +228,26 @@ fn check_whole(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBa
         let message = "all backends of this service have weight 0: it takes no new connections";
         report.warning(table.span(), message, "set the `weight` of one to 1 or more");
     }
+}
+
+/// Nobody is waited for where nobody is told.
+fn check_synchronous(table: &Table<'_>, span: Span, has_group: bool, has_peer: bool) {
+    let report = table.report();
+    if !has_peer {
+        sync_missing(report, span);
+    } else if !has_group {
+        let message = "`synchronous` does nothing here: the service is not in a group";
+        let hint = "put its `bind` addresses into a [[group]], or remove `synchronous`: connections \
+                    of this host alone are told to nobody";
+        report.warning(Some(span), message, hint);
+    }
+}
+
+/// `synchronous` stands where there is no `[sync]`.
+pub(super) fn sync_missing(report: &Report<'_>, span: Span) {
+    let message = "`synchronous` does nothing without [sync]: there is no peer to wait for";
+    let hint = "add a [sync] section with the peer's address, or remove `synchronous`";
+    report.warning(Some(span), message, hint);
 }
 
 /// The translation does not change families: all addresses of a service are of one.

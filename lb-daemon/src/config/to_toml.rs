@@ -3,12 +3,10 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    duration, group_to_toml,
+    check_to_toml, duration, group_to_toml,
     model::{
-        Admin, Backend, Balance, Check, CheckKind, Config, Expect, Global, HttpCheck, Log,
-        LogFormat, Role, Service, TcpStep, Timeouts, XdpMode,
+        Admin, Backend, Balance, Config, Global, Log, LogFormat, Role, Service, Timeouts, XdpMode,
     },
-    mysql_model::{MysqlCheck, MysqlExpect, MysqlQuestion},
 };
 
 impl Config {
@@ -86,6 +84,7 @@ fn service(out: &mut Writer, service: &Service) {
     };
     out.line("balance", quote(balance));
     out.line("allbackups", service.allbackups);
+    out.line("synchronous", service.synchronous);
     out.line("source", list(service.source.iter().map(quote)));
     out.line("timeout", timeouts(&service.timeout));
     for each in &service.backends {
@@ -117,103 +116,9 @@ fn backend(out: &mut Writer, backend: &Backend) {
     out.line("role", quote(role));
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
     match &backend.check {
-        Some(each) => check(out, each),
+        Some(each) => check_to_toml::check(out, each),
         None => out.line("check", "{ enabled = false }"),
     }
-}
-
-fn check(out: &mut Writer, check: &Check) {
-    out.header("[service.backend.check]");
-    out.line("enabled", true);
-    out.line("address", quote(check.target.ip()));
-    out.line("port", check.target.port());
-    for (key, period) in [
-        ("inter", check.inter),
-        ("fastinter", check.fastinter),
-        ("downinter", check.downinter),
-        ("timeout", check.timeout),
-    ] {
-        out.line(key, quote(duration::format(period)));
-    }
-    out.line("rise", check.rise);
-    out.line("fall", check.fall);
-    match &check.kind {
-        CheckKind::Connect => out.line("tcp_check", "[]"),
-        CheckKind::Tcp(steps) => {
-            out.line(
-                "tcp_check",
-                list(steps.iter().map(|step| format!("{{ {} }}", tcp_step(step)))),
-            );
-        }
-        CheckKind::Http(check) => out.line("httpchk", http_check(check)),
-        CheckKind::Mysql(check) => out.line("mysql_check", mysql_check(check)),
-    }
-}
-
-fn tcp_step(step: &TcpStep) -> String {
-    match step {
-        TcpStep::Send(bytes) => text_or_hex("send", "send_hex", bytes),
-        TcpStep::Expect(Expect::String(bytes)) => text_or_hex("expect_string", "expect_hex", bytes),
-        TcpStep::Expect(Expect::Regex(regex)) => format!("expect_regex = {}", quote(regex)),
-    }
-}
-
-fn text_or_hex(text_key: &str, hex_key: &str, bytes: &[u8]) -> String {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return format!("{text_key} = {}", quote(text));
-    }
-    let mut digits = String::new();
-    for byte in bytes {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    format!("{hex_key} = {}", quote(digits))
-}
-
-fn http_check(check: &HttpCheck) -> String {
-    let host =
-        check.host.as_ref().map_or_else(String::new, |host| format!(", host = {}", quote(host)));
-    let status = list(check.status.iter().map(|range| {
-        if range.first == range.last {
-            quote(range.first)
-        } else {
-            quote(format!("{}-{}", range.first, range.last))
-        }
-    }));
-    let (method, uri) = (quote(&check.method), quote(&check.uri));
-    format!("{{ method = {method}, uri = {uri}{host}, status = {status} }}")
-}
-
-fn mysql_check(check: &MysqlCheck) -> String {
-    let mut keys = Vec::new();
-    if let Some(login) = &check.login {
-        keys.push(format!("user = {}", quote(&login.user)));
-        match &login.password_file {
-            Some(file) => keys.push(format!("password_file = {}", quote(file.display()))),
-            None if login.password.reveal().is_empty() => {}
-            None => keys.push(format!("password = {}", quote(login.password.reveal()))),
-        }
-    }
-    match &check.question {
-        None => {}
-        Some(MysqlQuestion::Galera { available_when_donor, not_when_read_only }) => {
-            keys.push("query = \"galera\"".into());
-            keys.push(format!("available_when_donor = {available_when_donor}"));
-            keys.push(format!("not_when_read_only = {not_when_read_only}"));
-        }
-        Some(MysqlQuestion::Writable) => keys.push("query = \"writable\"".into()),
-        Some(MysqlQuestion::Replica { max_lag }) => {
-            keys.push("query = \"replica\"".into());
-            keys.extend(max_lag.map(|lag| format!("max_lag = {}", quote(duration::format(lag)))));
-        }
-        Some(MysqlQuestion::Sql { query, expect }) => {
-            keys.push(format!("query = {}", quote(query)));
-            keys.extend(expect.as_ref().map(|expect| match expect {
-                MysqlExpect::Text(text) => format!("expect = {}", quote(text)),
-                MysqlExpect::Regex(regex) => format!("expect_regex = {}", quote(regex)),
-            }));
-        }
-    }
-    if keys.is_empty() { "{}".into() } else { format!("{{ {} }}", keys.join(", ")) }
 }
 
 /// On one line; backslashes stay readable where TOML allows it.

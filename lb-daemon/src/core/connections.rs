@@ -38,7 +38,8 @@ pub struct Flow {
     pub server_idle: Duration,
     /// How long this host has known the connection.
     pub age: Duration,
-    /// Whether the other host told of it, and nothing of the client has come by here since.
+    /// Whether the other host, or a daemon with other maps, told of it, and nothing of the client has
+    /// come by here since.
     pub adopted: bool,
 }
 
@@ -65,7 +66,8 @@ pub struct Connection {
     pub server_idle_ms: u64,
     /// How long this host has known the connection.
     pub age_ms: u64,
-    /// Whether the other host told of it, and nothing of the client has come by here since.
+    /// Whether the other host, or a daemon with other maps, told of it, and nothing of the client has
+    /// come by here since.
     pub adopted: bool,
 }
 

@@ -17,7 +17,7 @@ use super::{
     group::Command,
     notice::Notice,
 };
-use crate::config::{Balance, CheckKind, Script, Timeouts};
+use crate::config::{Backend, Balance, Check, Script, Service, Timeouts};
 
 /// Something an adapter is to do.
 #[derive(Clone, Debug)]
@@ -80,12 +80,44 @@ pub struct Inventory {
 pub struct ProbeRequest {
     /// To be named in the answer.
     pub id: ProbeId,
-    /// Whom to ask.
-    pub target: SocketAddr,
-    /// What to ask.
-    pub kind: CheckKind,
-    /// When to give up: for the whole probe.
-    pub timeout: Duration,
+    /// Whom to ask, what, and when to give up.
+    pub check: Arc<Check>,
+    /// Whose health is asked for.
+    pub subject: Arc<Subject>,
+}
+
+/// A backend whose health is asked for, as an external command is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Name of its service.
+    pub service: String,
+    /// Place of that in the configuration, from 1.
+    pub service_id: usize,
+    /// The first address that clients connect to.
+    pub bind: SocketAddr,
+    /// Name of the backend.
+    pub backend: String,
+    /// Its place in its service, from 1.
+    pub backend_id: usize,
+    /// Its address, whatever address is checked.
+    pub address: SocketAddr,
+}
+
+impl Subject {
+    /// The backend and its service, each with its place.
+    pub fn new(
+        (service_id, service): (usize, &Service),
+        (backend_id, backend): (usize, &Backend),
+    ) -> Self {
+        Self {
+            service: service.name.clone(),
+            service_id,
+            bind: service.bind[0],
+            backend: backend.name.clone(),
+            backend_id,
+            address: backend.address,
+        }
+    }
 }
 
 /// A script to run once, now.
@@ -137,6 +169,8 @@ pub struct DesiredService {
     pub timeout: Timeouts,
     /// Number of the group that has its addresses; zero if this host has them for itself.
     pub group: u16,
+    /// Whether SYN-ACKs are held back until the peer knows of the connection.
+    pub synchronous: bool,
 }
 
 /// Backend numbers, arranged as the balance algorithm wants them; empty if none is eligible.

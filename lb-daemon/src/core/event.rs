@@ -221,12 +221,18 @@ pub enum Reason {
     /// The connection was refused, or no way leads there.
     #[serde(rename = "L4CON")]
     L4Connection,
-    /// A tcp-check's script was played to its end.
+    /// TLS was agreed upon, and that was all that was asked.
+    #[serde(rename = "L6OK")]
+    L6Ok,
+    /// The backend did not get TLS done in time.
+    #[serde(rename = "L6TOUT")]
+    L6Timeout,
+    /// The backend speaks no TLS, or none that is agreeable; or its certificate is not good.
+    #[serde(rename = "L6RSP")]
+    L6Response,
+    /// A tcp-check's script was played to its end, or an HTTP answer was as expected.
     #[serde(rename = "L7OK")]
     L7Ok,
-    /// An accepted status code came.
-    #[serde(rename = "L7OKC")]
-    L7OkStatus,
     /// The answer did not come in time.
     #[serde(rename = "L7TOUT")]
     L7Timeout,
@@ -239,12 +245,21 @@ pub enum Reason {
     /// This host could not even try: no socket, no source address.
     #[serde(rename = "SOCKERR")]
     Socket,
+    /// An external check's command exited with 0.
+    #[serde(rename = "PROCOK")]
+    ProcessOk,
+    /// It ended otherwise, or could not be run.
+    #[serde(rename = "PROCERR")]
+    ProcessError,
+    /// It did not end in time.
+    #[serde(rename = "PROCTOUT")]
+    ProcessTimeout,
 }
 
 impl Reason {
     /// Whether the check passed.
     pub const fn passed(self) -> bool {
-        matches!(self, Self::L4Ok | Self::L7Ok | Self::L7OkStatus)
+        matches!(self, Self::L4Ok | Self::L6Ok | Self::L7Ok | Self::ProcessOk)
     }
 
     /// HAProxy's name.
@@ -253,12 +268,17 @@ impl Reason {
             Self::L4Ok => "L4OK",
             Self::L4Timeout => "L4TOUT",
             Self::L4Connection => "L4CON",
+            Self::L6Ok => "L6OK",
+            Self::L6Timeout => "L6TOUT",
+            Self::L6Response => "L6RSP",
             Self::L7Ok => "L7OK",
-            Self::L7OkStatus => "L7OKC",
             Self::L7Timeout => "L7TOUT",
             Self::L7Response => "L7RSP",
             Self::L7Status => "L7STS",
             Self::Socket => "SOCKERR",
+            Self::ProcessOk => "PROCOK",
+            Self::ProcessError => "PROCERR",
+            Self::ProcessTimeout => "PROCTOUT",
         }
     }
 }

@@ -42,6 +42,9 @@ mod tests;
 /// The time is counted from start to start (HAProxy counts from the end of a check, so that slow
 /// answers delay the next question); a check that outlasts it is followed by the next at once.
 /// There is never more than one check of a backend under way.
+///
+/// A check that starts late, because this host was busy, does not move those that follow: else all
+/// that were late at the same moment would be checked at the same moment from then on.
 #[derive(Clone, Debug)]
 pub struct Health {
     check: Arc<Check>,
@@ -52,6 +55,8 @@ pub struct Health {
     last: Option<Last>,
     passed: u64,
     failed: u64,
+    /// Failures since the last pass.
+    failing: u64,
     downs: u64,
 }
 
@@ -60,8 +65,8 @@ pub struct Health {
 enum Phase {
     /// The next check starts at `due`.
     Waiting { due: Instant },
-    /// A check is under way.
-    Running { started: Instant },
+    /// A check is under way, which was `due` then and `started` some time later.
+    Running { due: Instant, started: Instant },
     /// A check is under way that asks what nobody wants to know any more.
     Outdated,
 }
@@ -96,6 +101,7 @@ impl Health {
             last: None,
             passed: 0,
             failed: 0,
+            failing: 0,
             downs: 0,
         }
     }
@@ -121,37 +127,37 @@ impl Health {
     /// probe, and owes [`finish`](Self::finish) its outcome.
     #[must_use = "a check that is started but not probed never ends"]
     pub fn start(&mut self, now: Instant) -> bool {
-        let is_due = self.next_deadline().is_some_and(|due| due <= now);
-        if is_due {
-            self.phase = Phase::Running { started: now };
-        }
-        is_due
+        let Some(due) = self.next_deadline().filter(|due| *due <= now) else { return false };
+        self.phase = Phase::Running { due, started: now };
+        true
     }
 
     /// Takes in how the check that was under way ended.
     ///
     /// Answers nobody waits for, or no longer, change nothing.
     pub fn finish(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
-        let started = match self.phase {
+        let (due, started) = match self.phase {
             Phase::Waiting { .. } => return None,
             Phase::Outdated => {
                 self.phase = Phase::Waiting { due: now };
                 return None;
             }
-            Phase::Running { started } => started,
+            Phase::Running { due, started } => (due, started),
         };
 
         let passed = outcome.reason.passed();
         if passed {
             self.passed += 1;
+            self.failing = 0;
         } else {
             self.failed += 1;
+            self.failing += 1;
         }
         self.last = Some(Last { outcome: outcome.clone(), ended: now });
 
         let was_up = self.is_up();
         self.condition = self.condition.after(passed, self.check.rise, self.check.fall);
-        self.phase = Phase::Waiting { due: now.max(started + self.interval()) };
+        self.phase = Phase::Waiting { due: now.max(turn_after(due, started, self.interval())) };
 
         let transition = match (was_up, self.is_up()) {
             (false, true) => Transition::Up,
@@ -179,7 +185,7 @@ impl Health {
         if self.check == check {
             return;
         }
-        let same_question = self.check.target == check.target && self.check.kind == check.kind;
+        let same_question = self.check.asks_the_same_as(&check);
         self.check = check;
 
         if same_question {
@@ -225,6 +231,7 @@ impl Health {
             age_ms: millis(now.saturating_duration_since(*ended)),
             passed: self.passed,
             failed: self.failed,
+            failing: self.failing,
             downs: self.downs,
         })
     }
@@ -239,6 +246,14 @@ impl Health {
             }
         }
     }
+}
+
+/// When it is the turn of the check after one that was `due` then and `started` later: a whole
+/// number of intervals after its turn, and at least half of one after its start.
+fn turn_after(due: Instant, started: Instant, interval: Duration) -> Instant {
+    let least = started.saturating_duration_since(due) + interval / 2;
+    let intervals = least.as_nanos().div_ceil(interval.as_nanos().max(1)).max(1);
+    due + interval * u32::try_from(intervals).unwrap_or(u32::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -40,7 +40,7 @@ pub use self::{
     },
     effect::{
         Desired, DesiredBackend, DesiredService, Effect, HookRequest, Inventory, ProbeRequest,
-        RunRequest, Slots,
+        RunRequest, Slots, Subject,
     },
     event::{
         Claimed, Event, Exit, Link, Outcome, PeerNews, ProbeId, Reason, Route, RunId, RunOutcome,
@@ -115,9 +115,23 @@ impl Core {
     /// Takes an event in, and says what is to be done.
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // Hundreds of times a second, a backend is checked and found as it was.
+        let is_routine = match &event {
+            Event::Probed { probe, outcome } => !self.probed(*probe, outcome, now, &mut effects),
+            Event::Tick => self.deadlines_but_of_checks().all(|deadline| deadline > now),
+            _ => false,
+        };
+        if !is_routine {
+            self.change(event, now, &mut effects);
+        }
+        self.start_probes(now, &mut effects);
+        effects
+    }
+
+    /// Takes in an event that may change more than when a backend is checked next.
+    fn change(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         match event {
-            Event::Config(config) => self.configure(&config, now, &mut effects),
-            Event::Probed { probe, outcome } => self.probed(probe, &outcome, now, &mut effects),
+            Event::Config(config) => self.configure(&config, now, effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
@@ -135,7 +149,7 @@ impl Core {
             Event::Ran { run, outcome } => self.groups.ran(run, &outcome, now),
             Event::Processes(counts) => self.groups.counted(counts, now),
             Event::Group { name, transition } => {
-                self.groups.changed(&name, transition, now, &mut effects);
+                self.groups.changed(&name, transition, now, effects);
             }
             Event::Claimed { name, claimed } => {
                 effects.extend(self.groups.claimed(&name, claimed, now).map(Effect::Notify));
@@ -149,21 +163,26 @@ impl Core {
             }
             Event::Sync { ready } => self.groups.synced(ready),
             Event::Peer(news) => effects.push(Effect::Notify(Notice::Peer(news))),
-            Event::Tick => {}
+            // What it found is noted already.
+            Event::Probed { .. } | Event::Tick => {}
         }
-        self.start_probes(now, &mut effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
-        self.apply(now, &mut effects);
-        self.groups.track(&self.services, now, &mut effects);
-        effects
+        self.apply(now, effects);
+        self.groups.track(&self.services, now, effects);
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let probes = self.services.iter().flat_map(ServiceState::deadlines);
+        let checks = self.services.iter().flat_map(ServiceState::deadlines_of_checks);
+        checks.chain(self.deadlines_but_of_checks()).min()
+    }
+
+    /// When something is due that may change more than when a backend is checked next.
+    fn deadlines_but_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
+        let services = self.services.iter().filter_map(ServiceState::deadline_but_of_checks);
         let tracked = self.groups.deadlines();
-        probes.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling).min()
+        services.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling)
     }
 
     /// The numbers of the backends in force, to read their counters by.
@@ -200,6 +219,7 @@ impl Core {
             },
             tables: counters.tables.clone(),
             verdicts: counters.verdicts.clone(),
+            unheld: counters.unheld,
             groups: self.groups.status(elections, now),
             services: self
                 .services
@@ -218,7 +238,8 @@ impl Core {
         self.services = config
             .services
             .iter()
-            .map(|service| {
+            .zip(1..)
+            .map(|(service, id)| {
                 // A service that was renamed is known by its address.
                 let old = before.iter().position(|old| old.config.name == service.name);
                 let old = old.or_else(|| {
@@ -227,7 +248,7 @@ impl Core {
                         .position(|old| service.bind.iter().any(|b| old.identity == Some(*b)))
                 });
                 let old = old.map(|i| before.remove(i));
-                ServiceState::new(service.clone(), old, now, &mut spread)
+                ServiceState::new(id, service.clone(), old, now, &mut spread)
             })
             .collect();
 
@@ -274,18 +295,19 @@ impl Core {
         }
     }
 
+    /// Notes what a probe found, and says whether a backend went up or down by it.
     fn probed(
         &mut self,
         probe: ProbeId,
         outcome: &Outcome,
         now: Instant,
         effects: &mut Vec<Effect>,
-    ) {
-        for service in &mut self.services {
-            if let Some(notice) = service.probed(probe, outcome, now) {
-                effects.push(Effect::Notify(notice));
-            }
-        }
+    ) -> bool {
+        let mut services = self.services.iter_mut();
+        let notice = services.find_map(|service| service.probed(probe, outcome, now));
+        let has_turned = notice.is_some();
+        effects.extend(notice.map(Effect::Notify));
+        has_turned
     }
 
     fn start_probes(&mut self, now: Instant, effects: &mut Vec<Effect>) {

@@ -9,7 +9,7 @@ use std::{
 use super::{
     SETTLE, Spread,
     balance::{self, Candidate},
-    effect::{Desired, DesiredBackend, DesiredService, Effect, ProbeRequest, Slots},
+    effect::{Desired, DesiredBackend, DesiredService, Effect, ProbeRequest, Slots, Subject},
     event::{Outcome, ProbeId},
     health::{Health, Transition},
     hops::{Hops, Unreachable},
@@ -49,6 +49,8 @@ pub(super) struct BackendState {
     pub(super) config: Backend,
     pub(super) number: Option<u16>,
     health: Option<Health>,
+    /// How probes know it.
+    subject: Arc<Subject>,
     probe: Option<ProbeId>,
     /// When it was first known.
     known: Instant,
@@ -57,9 +59,10 @@ pub(super) struct BackendState {
 }
 
 impl ServiceState {
-    /// The service of a new configuration, with the state of those of its backends that `old` had
+    /// The service at place `id` of a new configuration, with the state of those of its backends that `old` had
     /// at the same address: it is the server there that is healthy or not, whatever its name.
     pub(super) fn new(
+        id: usize,
         config: Arc<Service>,
         old: Option<Self>,
         now: Instant,
@@ -81,10 +84,12 @@ impl ServiceState {
         let backends = config
             .backends
             .iter()
-            .map(|backend| {
+            .zip(1..)
+            .map(|(backend, place)| {
+                let subject = Subject::new((id, &config), (place, backend));
                 let same = |b: &BackendState| b.config.address == backend.address;
                 let old = before.iter().position(same).map(|i| before.swap_remove(i));
-                BackendState::new(backend.clone(), old, now, spread)
+                BackendState::new(backend.clone(), subject, old, now, spread)
             })
             .collect();
         // An address more or less does not make it another service.
@@ -92,10 +97,14 @@ impl ServiceState {
         Self { config, number: None, backends, identity, ..this }
     }
 
-    /// When its checks are due, and when the operator is to be told that it did not come up.
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> + '_ {
-        let checks = self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline());
-        checks.chain(self.was_up.is_none().then_some(self.known + SETTLE))
+    /// When its checks are due.
+    pub(super) fn deadlines_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.backends.iter().filter_map(|b| b.health.as_ref()?.next_deadline())
+    }
+
+    /// When the operator is to be told that it did not come up.
+    pub(super) fn deadline_but_of_checks(&self) -> Option<Instant> {
+        self.was_up.is_none().then_some(self.known + SETTLE)
     }
 
     /// Takes in how a probe ended, if it was one of this service's.
@@ -161,6 +170,7 @@ impl ServiceState {
                 balance: self.config.balance,
                 slots,
                 timeout: self.config.timeout,
+                synchronous: self.config.synchronous,
                 group,
             },
         );
@@ -239,7 +249,13 @@ impl ServiceState {
 }
 
 impl BackendState {
-    fn new(config: Backend, old: Option<Self>, now: Instant, spread: &mut Spread) -> Self {
+    fn new(
+        config: Backend,
+        subject: Subject,
+        old: Option<Self>,
+        now: Instant,
+        spread: &mut Spread,
+    ) -> Self {
         let (mut health, probe, known, to_end) = match old {
             Some(old) => (old.health, old.probe, old.known, old.to_end),
             None => (None, None, now, false),
@@ -257,7 +273,7 @@ impl BackendState {
                 None => Health::new(check.clone(), now, first),
             }
         });
-        Self { config, number: None, health, probe, known, to_end }
+        Self { config, number: None, health, subject: Arc::new(subject), probe, known, to_end }
     }
 
     /// Takes it for down until its first check, due at once, says otherwise.
@@ -279,13 +295,8 @@ impl BackendState {
             return None;
         }
         self.probe = Some(id);
-        let check = health.check();
-        Some(ProbeRequest {
-            id,
-            target: check.target,
-            kind: check.kind.clone(),
-            timeout: check.timeout,
-        })
+        let (check, subject) = (health.check().clone(), self.subject.clone());
+        Some(ProbeRequest { id, check, subject })
     }
 
     fn status(

@@ -37,6 +37,8 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Packets by verdict, all of them, also those that are zero.
     pub verdicts: BTreeMap<String, u64>,
+    /// SYN-ACKs of synchronous services that were not held back, for want of room.
+    pub unheld: u64,
 }
 
 /// The configuration in force.
@@ -318,6 +320,9 @@ pub struct CheckStatus {
     pub passed: u64,
     /// How many checks failed since the daemon started.
     pub failed: u64,
+    /// How many of these came since the last that passed.
+    #[serde(default)]
+    pub failing: u64,
     /// How many times the backend went down.
     pub downs: u64,
 }
@@ -348,6 +353,8 @@ pub struct Counters {
     pub tables: Vec<TableStatus>,
     /// Packets by verdict.
     pub verdicts: BTreeMap<String, u64>,
+    /// SYN-ACKs that should have waited for the peer, and were sent on for want of room.
+    pub unheld: u64,
 }
 
 /// What the elections have come to, read at one moment.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use aya::maps::{Array, MapData, PerCpuArray};
 use lb_common::{
     addr::{V4, V6},
+    hold::Hold,
     maps::{BackendState, BackendStats, Settings, TableState},
     verdict::Verdict,
 };
@@ -17,6 +18,7 @@ pub struct CounterReader {
     stats: PerCpuArray<MapData, BackendStats>,
     tables: Array<MapData, TableState>,
     verdicts: PerCpuArray<MapData, u64>,
+    hold: Array<MapData, Hold>,
     capacity: u64,
     half_open_capacity: [u64; 2],
 }
@@ -30,6 +32,7 @@ impl CounterReader {
             stats: pins.open("BACKEND_STATS")?,
             tables: pins.open("TABLES")?,
             verdicts: pins.open("VERDICTS")?,
+            hold: pins.open("HOLD")?,
             capacity: settings.get(&0, 0)?.connections.into(),
             half_open_capacity: [capacity(V4::HALF_OPEN)?, capacity(V6::HALF_OPEN)?],
         })
@@ -47,6 +50,7 @@ impl CounterReader {
             let packets = self.verdicts.get(&(*verdict as u32), 0)?.iter().sum();
             counters.verdicts.insert(verdict.label().to_owned(), packets);
         }
+        counters.unheld = self.hold.get(&0, 0)?.unheld;
         Ok(counters)
     }
 

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
-use lb_common::maps::Lease;
+use lb_common::maps::{Lease, MAX_GROUPS};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -146,15 +146,24 @@ impl Held {
             lease.grace.store(0, Ordering::SeqCst);
         }
     }
+
+    /// Notes whether the peer does not have the group: what is silent is over then, by the ordinary
+    /// timeouts, whether this host serves the group or not.
+    pub(super) fn set_alone(&self, group: u16, is_alone: bool) {
+        if let Some(lease) = Words::of(&self.0, group) {
+            lease.alone.store(is_alone.into(), Ordering::SeqCst);
+        }
+    }
 }
 
 /// A lease in memory. `end` and `since` have one writer, the election; it begins a `grace` too, which
-/// the thread that talks to the peer ends.
+/// the thread that talks to the peer ends. That alone writes `alone`.
 struct Words<'a> {
     end: &'a AtomicU64,
     since: &'a AtomicU64,
     grace: &'a AtomicU64,
     election: &'a AtomicU64,
+    alone: &'a AtomicU64,
 }
 
 impl<'a> Words<'a> {
@@ -168,6 +177,7 @@ impl<'a> Words<'a> {
                 since: AtomicU64::from_ptr(&raw mut (*lease).since),
                 grace: AtomicU64::from_ptr(&raw mut (*lease).grace),
                 election: AtomicU64::from_ptr(&raw mut (*lease).election),
+                alone: AtomicU64::from_ptr(&raw mut (*lease).alone),
             })
         }
     }
@@ -198,6 +208,26 @@ pub(super) fn end_all(pin: &Path) -> Result<()> {
         unsafe { AtomicU64::from_ptr(end.as_ptr()) }.store(0, Ordering::SeqCst);
     }
     Ok(())
+}
+
+/// Pins the map of leases of another layout at `to` as well: it is the same in all of them.
+///
+/// # Errors
+///
+/// If it is not.
+pub(super) fn share(pin: &Path, to: &Path) -> Result<()> {
+    let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let info = map.info()?;
+    let is_same =
+        info.value_size() as usize == size_of::<Lease>() && info.max_entries() == MAX_GROUPS;
+    ensure!(is_same, "its leases are of another kind");
+    map.pin(to).with_context(|| format!("cannot make {}", to.display()))
+}
+
+/// Whether two pins are of the same map.
+pub(super) fn are_shared(one: &Path, other: &Path) -> bool {
+    let id = |pin| Some(MapData::from_pin(pin).ok()?.info().ok()?.id());
+    id(one).is_some_and(|map| id(other) == Some(map))
 }
 
 /// What another process has done that has written this as the end of a lease.

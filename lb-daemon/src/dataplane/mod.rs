@@ -7,14 +7,17 @@
 //! ```text
 //! /sys/fs/bpf/tandem/<layout>/maps/FLOWS_V4 ...      one per map
 //!                            /links/<ifindex>_native the attachment to an interface
+//!                            /exporter               whoever stands in, if an upgrade may ask
 //! ```
 
 mod attach;
+mod carry;
 mod client_hops;
 mod counters;
 mod end;
 mod family;
 mod flows;
+mod inject;
 mod leases;
 mod lock;
 mod mapped;
@@ -30,7 +33,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read as _,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -51,6 +54,7 @@ use tracing::{error, info, warn};
 
 pub use self::{
     attach::{Attached, Mode},
+    carry::Exporter,
     counters::CounterReader,
     end::Ender,
     flows::Flows,
@@ -62,7 +66,10 @@ pub use self::{
     simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{client_hops::Turn, leases::Grace, pins::Pins, reconcile::Reconciler};
+use self::{
+    carry::Import, client_hops::Turn, inject::Injector, leases::Grace, pins::Pins,
+    reconcile::Reconciler,
+};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -79,12 +86,16 @@ pub struct Dataplane {
     attached: BTreeMap<String, Attached>,
     grace: Arc<Grace>,
     turn: Turn,
+    /// The data plane of another version, whose place this one is to take. One thread at a time may have
+    /// it, while all may have the rest.
+    import: Mutex<Option<Import>>,
     _lock: Lock,
 }
 
 impl Dataplane {
-    /// Loads the program, adopting the maps of an earlier daemon if there are any. Packets are not
-    /// touched until [`attach`](Self::attach). With a peer, see [`configure`](Self::configure).
+    /// Loads the program, adopting the maps of an earlier daemon if there are any, or what they hold if
+    /// that was of another version. Packets are not touched until [`attach`](Self::attach). With a peer,
+    /// see [`configure`](Self::configure).
     pub fn open(global: &Global, peer: Option<&Peer>) -> Result<(Self, Inventory)> {
         let mut pins = Pins::create(&global.bpffs)?;
         let mut lock = Lock::wait(&global.bpffs)?;
@@ -100,6 +111,8 @@ impl Dataplane {
                 global.bpffs.display()
             );
         };
+        let import = Mutex::new(Import::begin(&pins, global, peer)?);
+        carry::decline(&pins);
         let mut ebpf = create(&pins, global)?;
         load(&mut ebpf, "tandem")?;
         let half_open = pins.capacity("HALF_OPEN_V4")?;
@@ -117,7 +130,8 @@ impl Dataplane {
         let grace = Arc::new(Grace::of(peer));
         let turn = Turn::default();
         inventory.groups = Leases::open(&pins, grace.clone())?.running().collect();
-        Ok((Self { ebpf, pins, reconciler, attached, grace, turn, _lock: lock }, inventory))
+        let this = Self { ebpf, pins, reconciler, attached, grace, turn, import, _lock: lock };
+        Ok((this, inventory))
     }
 
     /// Attaches the program to the interfaces of the configuration, and detaches it from others.
@@ -126,9 +140,16 @@ impl Dataplane {
         for name in &global.interfaces {
             attach::index(name)?;
         }
-        self.pins.remove_others()?;
+        let mut import = self.import.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        match &mut import {
+            Some(import) => import.replace()?,
+            None => self.pins.remove_others()?,
+        }
         for name in &global.interfaces {
             self.attach_one(name, global)?;
+        }
+        if let Some(import) = import {
+            import.finish()?;
         }
         self.detach_others(global)
     }
@@ -260,6 +281,13 @@ impl Dataplane {
         Ender::open(&self.pins, ebpf)
     }
 
+    /// What sends frames on that were held back, in the network namespace of the calling thread.
+    fn injector(&self, global: &Global) -> Result<Injector> {
+        let mut ebpf = create(&self.pins, global)?;
+        load(&mut ebpf, Injector::PROGRAM)?;
+        Injector::open(ebpf)
+    }
+
     /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its
     /// own. It finds the way to a client by `find`.
     pub fn replica(&self, global: &Global, find: FindWay) -> Result<Replica> {
@@ -267,7 +295,9 @@ impl Dataplane {
         for name in Replica::PROGRAMS {
             load(&mut ebpf, name)?;
         }
-        Replica::open(&self.pins, ebpf, self.reconciler.names(), find, self.turn.clone())
+        let injector = self.injector(global)?;
+        let names = self.reconciler.names();
+        Replica::open(&self.pins, ebpf, injector, names, find, self.turn.clone())
     }
 }
 
@@ -377,12 +407,16 @@ fn epoch() -> Result<u32> {
 }
 
 fn random_seed() -> Result<Seed> {
+    let [start, by] = random()?;
+    Ok(Seed { start, by: by | 1 })
+}
+
+fn random() -> Result<[u64; 2]> {
     let mut bytes = [[0; 8]; 2];
     File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(bytes.as_flattened_mut()))
         .context("cannot read /dev/urandom")?;
-    let [start, by] = bytes.map(u64::from_ne_bytes);
-    Ok(Seed { start, by: by | 1 })
+    Ok(bytes.map(u64::from_ne_bytes))
 }
 
 /// Fails with one clear line where the kernel would fail with many obscure ones.

@@ -27,6 +27,7 @@ pub(super) const MAPS: &[&str] = &[
     "FREE_HOPS",
     "TABLES",
     "CHANGES",
+    "HOLD",
     "VERDICTS",
     "FLOWS_V4",
     "FLOWS_V6",
@@ -51,12 +52,17 @@ impl Pins {
     pub(super) fn create(bpffs: &Path) -> Result<Self> {
         check_bpffs(bpffs)?;
         let this = Self::of(bpffs);
+        this.make()?;
+        Ok(this)
+    }
+
+    fn make(&self) -> Result<()> {
         for directory in ["maps", "links"] {
-            let directory = this.root.join(directory);
+            let directory = self.root.join(directory);
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        Ok(this)
+        Ok(())
     }
 
     /// Whether the directories are still there.
@@ -74,18 +80,39 @@ impl Pins {
         layouts(bpffs).is_ok_and(|layouts| !layouts.is_empty())
     }
 
+    /// Those of other layouts.
+    pub(super) fn others(&self) -> Result<Vec<Self>> {
+        let all = self.root.parent().map(layouts).transpose()?.unwrap_or_default();
+        Ok(all.into_iter().filter(|root| *root != self.root).map(|root| Self { root }).collect())
+    }
+
     /// Removes the pins of other layouts: their programs cannot be continued by this daemon.
     pub(super) fn remove_others(&self) -> Result<()> {
-        for layout in self.root.parent().map(layouts).transpose()?.unwrap_or_default() {
-            if layout != self.root {
-                warn!(
-                    path = %layout.display(),
-                    "removing the data plane of another version; its connections end"
-                );
-                remove(&layout)?;
+        for other in self.others()? {
+            warn!(
+                path = %other.root.display(),
+                "removing the data plane of another version; its connections end"
+            );
+            // Those that this one goes on with are not that one's any more.
+            if leases::are_shared(&self.map("LEASES"), &other.map("LEASES")) {
+                other.discard()?;
+            } else {
+                remove(&other.root)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes these, whatever the leases are.
+    pub(super) fn discard(&self) -> Result<()> {
+        fs::remove_dir_all(&self.root)
+            .with_context(|| format!("cannot remove {}", self.root.display()))
+    }
+
+    /// Has the directories be there, and empty.
+    pub(super) fn clear(&self) -> Result<()> {
+        self.discard()?;
+        self.make()
     }
 
     /// Removes the pins of every layout; the kernel then detaches and frees what they held.
@@ -111,6 +138,16 @@ impl Pins {
 
     pub(super) fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    /// Whether the program of these maps is, or was, on an interface.
+    pub(super) fn has_links(&self) -> bool {
+        fs::read_dir(self.links()).is_ok_and(|mut links| links.next().is_some())
+    }
+
+    /// Says where whoever stands in for a daemon is to be asked.
+    pub(super) fn exporter(&self) -> PathBuf {
+        self.root.join("exporter")
     }
 
     /// A typed handle of a pinned map.

@@ -21,8 +21,8 @@ use aya::{
 use lb_common::{
     addr::{V4, V6},
     flow::{
-        DEAD, Flow, Silence, Terms, age, born, created, heard, heard_group, is_expired, limits,
-        state, ticks,
+        DEAD, Flow, Silence, Terms, age, born, created, heard, heard_group, is_expired,
+        is_handed_over, limits, state, ticks,
     },
     maps::{
         Lease, MAX_BACKENDS, MAX_HOPS, MAX_SERVICES, REAP_BATCH, REAP_HEADER, REAP_STUCK, Settings,
@@ -247,7 +247,8 @@ fn may_have_expired<A>(flow: &Flow<A>, now: u32, rules: &Rules) -> bool {
     let Rules { terms, heard } = rules;
     let client = Silence { idle: age(now, flow.last_seen), renew: flow.renew };
     let state = state(flow.life);
-    let server = Silence { idle: client.idle.min(limits(state, terms).server), ..client };
+    let idle = if is_handed_over(state) { 0 } else { client.idle.min(limits(state, terms).server) };
+    let server = Silence { idle, ..client };
     is_expired(state, age(now, created(flow.life)), client, server, terms, *heard)
 }
 

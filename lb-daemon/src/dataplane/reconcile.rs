@@ -326,6 +326,7 @@ fn terms(service: &DesiredService) -> Terms {
         server_fin: convert(service.timeout.server_fin),
         connect: convert(service.timeout.connect),
         group: service.group.into(),
+        synchronous: service.synchronous.into(),
     }
 }
 
@@ -359,6 +360,7 @@ mod tests {
                 slots: Slots::default(),
                 timeout,
                 group: 0,
+                synchronous: false,
             };
             terms(&service).client
         };

@@ -85,6 +85,13 @@ struct Context {
 }
 
 pub(super) fn run(program: &Xdp, frame: &[u8], ifindex: u32) -> Result<Simulated> {
+    let (value, frame) = run_on_frame(program, frame, ifindex)?;
+    Ok(Simulated { action: value.into(), frame })
+}
+
+/// Runs a program on a frame that came in by this interface. Returns what it returns, and the frame
+/// after it.
+pub(super) fn run_on_frame(program: &Xdp, frame: &[u8], ifindex: u32) -> Result<(u32, Vec<u8>)> {
     let context = Context {
         data: 0,
         data_end: u32::try_from(frame.len())?,
@@ -107,5 +114,5 @@ pub(super) fn run(program: &Xdp, frame: &[u8], ifindex: u32) -> Result<Simulated
     };
     let result = program.test_run(options).context("cannot run the program on a frame")?;
     out.truncate(result.data_size_out as usize);
-    Ok(Simulated { action: result.return_value.into(), frame: out })
+    Ok((result.return_value, out))
 }

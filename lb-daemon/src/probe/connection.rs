@@ -1,21 +1,28 @@
 //! The one TCP connection of a probe.
 
 use std::{
+    fmt,
     future::Future,
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::finding::{Finding, NoMore, Trouble, words};
-use crate::core::Reason;
+use super::{
+    finding::{Finding, NoMore, Trouble, words},
+    tls,
+};
+use crate::{
+    config::{Check, TcpConnect, Tls},
+    core::Reason,
+};
 
 /// Most bytes of an answer that are looked at: HAProxy's default buffer.
 pub(super) const LONGEST_ANSWER: usize = 16 * 1024;
@@ -27,13 +34,29 @@ pub(super) struct Deadline {
     timeout: Duration,
 }
 
+/// Where a probe connects to, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    pub(super) target: SocketAddr,
+    /// The address to connect from; the kernel's choice if none.
+    source: Option<IpAddr>,
+    /// TLS, if it is spoken from the beginning.
+    tls: Option<&'a Tls>,
+    deadline: Deadline,
+}
+
 /// A connection to a backend, and what came over it since the last [`send`](Self::send).
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     deadline: Deadline,
     received: Vec<u8>,
 }
+
+/// What bytes go over, in the clear or not.
+trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for S {}
 
 impl Deadline {
     pub(super) fn after(timeout: Duration) -> Self {
@@ -51,7 +74,10 @@ impl Deadline {
     }
 
     /// The answer of `work` if it comes in time.
-    async fn limit<T>(self, work: impl Future<Output = io::Result<T>>) -> Result<T, Trouble> {
+    pub(super) async fn limit<T>(
+        self,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Trouble> {
         match timeout(self.left(), work).await {
             Ok(result) => result.map_err(Trouble::Broken),
             Err(_) => Err(Trouble::Timeout(self.timeout)),
@@ -59,13 +85,44 @@ impl Deadline {
     }
 }
 
+impl<'a> Way<'a> {
+    /// The way of a check that begins now.
+    pub(super) fn of(check: &'a Check) -> Self {
+        Self {
+            target: check.target,
+            source: check.source,
+            tls: check.tls.as_deref().filter(|_| check.ssl),
+            deadline: Deadline::after(check.timeout),
+        }
+    }
+
+    /// The way of another connection of the same check.
+    pub(super) fn anew(self, check: &'a Check, step: &TcpConnect) -> Self {
+        let address = step.address.unwrap_or(check.target.ip());
+        let port = step.port.unwrap_or(check.target.port());
+        let ssl = step.ssl.unwrap_or(check.ssl);
+        Self {
+            target: SocketAddr::new(address, port),
+            tls: check.tls.as_deref().filter(|_| ssl),
+            ..self
+        }
+    }
+
+    /// What was found if there is a connection, and that is all that was asked.
+    pub(super) fn found_open(self) -> Finding {
+        let target = self.target;
+        match self.tls {
+            None => Finding::new(Reason::L4Ok, format!("connected to {target}")),
+            Some(_) => Finding::new(Reason::L6Ok, format!("TLS with {target}")),
+        }
+    }
+}
+
 impl Connection {
     /// Connects, or finds out what kept it from doing so.
-    pub(super) async fn open(target: SocketAddr, deadline: Deadline) -> Result<Self, Finding> {
-        let socket = socket(target).map_err(|error| {
-            let why = words(&error);
-            Finding::new(Reason::Socket, format!("no socket to check {target} with: {why}"))
-        })?;
+    pub(super) async fn open(way: Way<'_>) -> Result<Self, Finding> {
+        let Way { target, source, tls, deadline } = way;
+        let socket = socket(target, source)?;
         let stream = deadline.limit(connect(socket, target)).await.map_err(|trouble| {
             let (reason, why) = match trouble {
                 Trouble::Timeout(timeout) => {
@@ -75,13 +132,23 @@ impl Connection {
             };
             Finding::new(reason, format!("connect to {target}: {why}"))
         })?;
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls::handshake(stream, tls, target, deadline).await?),
+        };
         Ok(Self { stream, deadline, received: Vec::new() })
     }
 
     /// Sends all of `bytes` and forgets what came before.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         self.received.clear();
-        self.deadline.limit(self.stream.write_all(bytes)).await
+        let stream = &mut self.stream;
+        let sent = async {
+            stream.write_all(bytes).await?;
+            // TLS may have kept some of it back.
+            stream.flush().await
+        };
+        self.deadline.limit(sent).await
     }
 
     /// Waits until more than what has been [`received`](Self::received) comes.
@@ -91,14 +158,19 @@ impl Connection {
             return Err(NoMore::Full(LONGEST_ANSWER));
         }
         let mut stream = (&mut self.stream).take(room as u64);
-        match self.deadline.limit(stream.read_buf(&mut self.received)).await? {
-            0 => Err(NoMore::Closed),
-            _ => Ok(()),
+        match self.deadline.limit(stream.read_buf(&mut self.received)).await {
+            Ok(0) => Err(NoMore::Closed),
+            Ok(_) => Ok(()),
+            // Few who speak TLS take leave properly before they close the connection.
+            Err(Trouble::Broken(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(NoMore::Closed)
+            }
+            Err(trouble) => Err(trouble.into()),
         }
     }
 
     /// The connection itself, for a protocol that has a reader of its own.
-    pub(super) fn into_parts(self) -> (TcpStream, Deadline) {
+    pub(super) fn into_parts(self) -> (impl AsyncRead + AsyncWrite + Unpin, Deadline) {
         (self.stream, self.deadline)
     }
 
@@ -109,13 +181,26 @@ impl Connection {
     }
 }
 
-fn socket(target: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Closing sends RST.
-    socket.set_zero_linger()?;
-    // Closing by RST throws away what waits to be sent, so nothing must wait: the QUIT at the end
-    // of a script shall arrive.
-    socket.set_nodelay(true)?;
+fn socket(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Finding> {
+    let open = || {
+        let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Closing sends RST.
+        socket.set_zero_linger()?;
+        // Closing by RST throws away what waits to be sent, so nothing must wait: the QUIT at the
+        // end of a script shall arrive.
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    };
+    let fault = |what: String, error: &io::Error| {
+        Finding::new(Reason::Socket, format!("{what}: {}", words(error)))
+    };
+    let socket =
+        open().map_err(|error| fault(format!("no socket to check {target} with"), &error))?;
+    if let Some(source) = source {
+        socket
+            .bind(SocketAddr::new(source, 0))
+            .map_err(|error| fault(format!("cannot connect from {source}"), &error))?;
+    }
     Ok(socket)
 }
 

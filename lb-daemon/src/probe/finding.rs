@@ -4,7 +4,7 @@ use std::{fmt::Write, io, time::Duration};
 
 use nix::errno::Errno;
 
-use crate::core::Reason;
+use crate::{config::Pattern, core::Reason};
 
 /// Most characters of an answer that are quoted.
 const LONGEST_QUOTE: usize = 60;
@@ -32,6 +32,8 @@ pub(super) enum NoMore {
     Trouble(Trouble),
     /// The backend closed the connection.
     Closed,
+    /// All of it has come.
+    Complete,
     /// This many bytes came, and more are not looked at.
     Full(usize),
 }
@@ -39,6 +41,11 @@ pub(super) enum NoMore {
 impl Finding {
     pub(super) fn new(reason: Reason, detail: String) -> Self {
         Self { reason, detail }
+    }
+
+    /// The same, said of a part of what was asked.
+    pub(super) fn at(self, subject: &str) -> Self {
+        Self::new(self.reason, format!("{subject}: {}", self.detail))
     }
 
     /// `received` is not the `expected` answer to `subject`, and no more will come.
@@ -61,6 +68,7 @@ impl Finding {
                 Reason::L7Response,
                 format!("expected {expected}, got {got}, then the connection was closed"),
             ),
+            NoMore::Complete => (Reason::L7Response, format!("expected {expected}, got {got}")),
             NoMore::Full(limit) => (
                 Reason::L7Response,
                 format!("expected {expected} in the first {limit} bytes, got {got}"),
@@ -118,8 +126,16 @@ pub(super) fn quote(bytes: &[u8]) -> String {
     format!("\"{text}\"")
 }
 
+/// What an answer is searched for, as an operator would write it.
+pub(super) fn describe(pattern: &Pattern) -> String {
+    match pattern {
+        Pattern::String(bytes) => quote(bytes),
+        Pattern::Regex(regex) => expression(regex.as_str()),
+    }
+}
+
 /// The beginning of a regular expression, as it is written.
-pub(super) fn pattern(regex: &str) -> String {
+fn expression(regex: &str) -> String {
     let mut text = String::from("/");
     for (count, character) in regex.chars().enumerate() {
         if count == LONGEST_QUOTE {

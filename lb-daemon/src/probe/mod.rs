@@ -1,25 +1,27 @@
 //! Probes: asks a backend once how it is, and says what came of it in HAProxy's words.
 //!
-//! A probe is one TCP connection, whatever it asks, and it always ends by its deadline. The
+//! A probe is one TCP connection at a time, or one command, and it always ends by its deadline. The
 //! connection is closed by RST, as HAProxy closes its checks: neither side is left with a socket in
 //! `TIME_WAIT`, of which two checks a second would keep more than a hundred.
 
 mod connection;
+mod external;
 mod finding;
 mod http;
 mod mysql;
 mod script;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::time::Instant;
 
-use connection::{Connection, Deadline};
+use connection::{Connection, Way};
 use finding::Finding;
 
 use crate::{
     config::CheckKind,
-    core::{Outcome, ProbeId, ProbeRequest, Reason},
+    core::{Outcome, ProbeId, ProbeRequest},
 };
 
 /// Runs one probe to its end, which comes within its timeout.
@@ -33,12 +35,20 @@ pub async fn run(request: ProbeRequest) -> (ProbeId, Outcome) {
 
 /// Ok if the check passed, an error if it failed.
 async fn ask(request: &ProbeRequest) -> Result<Finding, Finding> {
-    let target = request.target;
-    let connection = Connection::open(target, Deadline::after(request.timeout)).await?;
-    match &request.kind {
-        CheckKind::Connect => Ok(Finding::new(Reason::L4Ok, format!("connected to {target}"))),
-        CheckKind::Tcp(steps) => script::play(connection, steps).await,
-        CheckKind::Http(check) => http::exchange(connection, check, target).await,
-        CheckKind::Mysql(check) => mysql::ask(connection, check).await,
+    let check = &*request.check;
+    let way = Way::of(check);
+    match &check.kind {
+        CheckKind::Connect => {
+            Connection::open(way).await?;
+            Ok(way.found_open())
+        }
+        CheckKind::Tcp(steps) => script::play(check, steps, way).await,
+        CheckKind::Http(http) => {
+            http::exchange(Connection::open(way).await?, http, check.target).await
+        }
+        CheckKind::Mysql(conversation) => {
+            mysql::ask(Connection::open(way).await?, conversation).await
+        }
+        CheckKind::External(command) => external::run(command, check, &request.subject).await,
     }
 }

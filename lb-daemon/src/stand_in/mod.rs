@@ -19,6 +19,9 @@
 //! needs another one to answer once it has begun. What keeps two from being master at a time is the
 //! lease alone, which passes from one to the other in one step ([`Leases`]).
 //!
+//! A daemon of another version cannot read this one's maps. It asks the stand-in, which can, what they
+//! hold ([`Exporter`]).
+//!
 //! [`Leases`]: crate::core::group::Leases
 
 mod hand_over;
@@ -50,7 +53,7 @@ use crate::{
         group::{Command, Numbered, Transition},
         hooks,
     },
-    dataplane::{self, Lock},
+    dataplane::{self, Exporter, Lock},
     election::{Election, Part},
     hooks::{self, Hooks},
 };
@@ -112,7 +115,7 @@ pub async fn run(plan: Plan) -> Result<()> {
             since.get_or_insert_with(Instant::now);
         }
         let Some(since) = since else { continue };
-        if place.is_superfluous() {
+        if place.is_superfluous(since.elapsed() < patience()) {
             info!("no longer standing in for the daemon");
             break None;
         }
@@ -139,6 +142,8 @@ struct Place {
     plan: Plan,
     election: Election,
     hooks: Hooks,
+    /// None if it cannot be.
+    exporter: Option<Exporter>,
 }
 
 impl Place {
@@ -153,7 +158,10 @@ impl Place {
             Some(Numbered { number: one.number, config: config.clone() })
         });
         election.command(Command::Configure(numbered.collect()));
-        Ok(Self { plan, election, hooks: Hooks::new() })
+        let exporter = Exporter::start(&plan.config.global.bpffs)
+            .inspect_err(|error| warn!("an upgrade would not find the connections: {error:#}"))
+            .ok();
+        Ok(Self { plan, election, hooks: Hooks::new(), exporter })
     }
 
     /// Goes on as master of the groups, as soon as their sockets are open. Those that nothing came of
@@ -191,12 +199,13 @@ impl Place {
     }
 
     /// Whether there is a daemon again, or no data plane any more, and nothing that is left to go on
-    /// with.
-    fn is_superfluous(&self) -> bool {
+    /// with, or, if that `may_ask`, to be told.
+    fn is_superfluous(&self, may_ask: bool) -> bool {
         // Who cannot tell goes on.
         let has_groups = !self.election.masteries().is_ok_and(|left| left.is_empty());
         let is_gone = || !self.plan.config.global.bpffs.exists();
-        !has_groups && (is_gone() || self.lock().is_ok_and(|lock| lock.is_none()))
+        let is_asked = may_ask && self.exporter.as_ref().is_some_and(Exporter::is_wanted);
+        !has_groups && !is_asked && (is_gone() || self.lock().is_ok_and(|lock| lock.is_none()))
     }
 
     /// The data plane's lock, if no daemon has it.

@@ -113,7 +113,8 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let rested = self.polled + PACE;
+        let pace = if self.session.is_in_a_hurry(self.polled) { Duration::ZERO } else { PACE };
+        let rested = self.polled + pace;
         let due = self.session.next_deadline().max(rested);
         let is_busy = self.is_busy;
         let pause = async {
@@ -277,6 +278,10 @@ impl Driver {
             }
         })
         .await;
+        // No client waits for a peer that is told nothing any more.
+        let now = Instant::now();
+        self.session.disconnected("tandem stops", now);
+        let _ = self.session.poll(&mut *self.tables, 0, now, &mut Vec::new());
     }
 }
 

@@ -232,6 +232,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
         group: 0,
+        synchronous: false,
         timeout: Timeouts {
             connect: timeout,
             client: timeout,

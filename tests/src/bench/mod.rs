@@ -3,7 +3,8 @@
 //! A machine's speed drifts by a tenth within an hour, and no two machines are alike. So a figure
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
-//! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`, `sync`.
+//! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`,
+//! `window`, `sync`, `checks`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -11,6 +12,7 @@
 
 mod balancer;
 mod blackout;
+mod checks;
 mod fence;
 mod gauge;
 mod machine;
@@ -25,6 +27,7 @@ mod report;
 mod survival;
 mod sync;
 mod takeover;
+mod window;
 
 use std::path::Path;
 
@@ -60,8 +63,12 @@ pub enum Group {
     Fence,
     /// How many sessions are lost when a host of a pair fails.
     Survival,
+    /// What becomes of the youngest connections when a host of a pair fails, and what that costs.
+    Window,
     /// What it takes to tell the other host of connections.
     Sync,
+    /// What health checks cost, and whether they are in time.
+    Checks,
 }
 
 impl Group {
@@ -83,7 +90,9 @@ impl Group {
             Self::Blackout => on_all_processors(blackout::measure),
             Self::Fence => on_all_processors(fence::measure),
             Self::Survival => on_all_processors(survival::measure),
+            Self::Window => on_all_processors(window::measure),
             Self::Sync => on_all_processors(|| sync::measure(&object()?)),
+            Self::Checks => on_all_processors(checks::measure),
         }
     }
 }

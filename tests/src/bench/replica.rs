@@ -133,6 +133,7 @@ fn desired() -> Desired {
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
         group: 1,
+        synchronous: false,
         timeout: Timeouts {
             connect: LONG,
             client: LONG,

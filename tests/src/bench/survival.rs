@@ -84,7 +84,7 @@ impl Losses {
             losses.rows.push((name.to_owned(), lost));
             // Those who lose everything do so each time.
             let comes_back = match system {
-                System::Replicating => Fault::HEALING.contains(&fault),
+                System::Replicating | System::Synchronous => Fault::HEALING.contains(&fault),
                 System::Tandem | System::Keepalived => fault == Fault::Kill,
             };
             if comes_back {

@@ -282,6 +282,19 @@ impl Tandem {
         self.start_again()
     }
 
+    /// From its next start on, this is a program with maps of another layout than now: one of two.
+    pub fn change_layout(&mut self) -> Result<()> {
+        let (one, other) = (binary()?, other_layout()?);
+        self.binary = if self.binary == one { other } else { one };
+        Ok(())
+    }
+
+    /// Names of the layouts that there are maps of.
+    pub fn layouts(&self) -> Result<Vec<String>> {
+        let names = self.namespace.command("ls").arg("/sys/fs/bpf/tandem").run()?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
     fn wait_for_its_end(&mut self) -> Result<ExitStatus> {
         self.process.wait(Duration::from_secs(10)).map_err(|error| self.process.explain(&error))
     }
@@ -331,6 +344,18 @@ fn binary() -> Result<PathBuf> {
     beside("tandem")?.with_context(|| {
         "there is no tandem binary beside this program; run `cargo build --package lb-daemon`, or \
          name one in TANDEM_BIN"
+    })
+}
+
+/// The daemon with the feature `other-layout`: `TANDEM_OTHER_LAYOUT_BIN`, or the one beside this program.
+fn other_layout() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("TANDEM_OTHER_LAYOUT_BIN") {
+        return fs::canonicalize(&path)
+            .with_context(|| format!("TANDEM_OTHER_LAYOUT_BIN is {}", path.display()));
+    }
+    beside("tandem-other-layout")?.with_context(|| {
+        "there is no tandem-other-layout beside this program; `cargo xtask test netns` makes it, or \
+         name a tandem that was built with `--features other-layout` in TANDEM_OTHER_LAYOUT_BIN"
     })
 }
 

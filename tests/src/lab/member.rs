@@ -42,6 +42,8 @@ pub enum System {
     Tandem,
     /// The product, the hosts of which tell each other of their connections.
     Replicating,
+    /// The same, and clients learn that they are connected only when both hosts know of it.
+    Synchronous,
     /// keepalived, with an `HAProxy` in mode tcp on each host that runs all the time.
     Keepalived,
 }
@@ -75,10 +77,15 @@ impl System {
                     .global(&format!("source_ports = \"{ports_of_its_own}\""));
                 Box::new(Tandem::start_on(twin, &settings)?)
             }
-            Self::Replicating => {
+            Self::Replicating | Self::Synchronous => {
                 let group = election.for_tandem(pair, host, priority);
                 let sync = sync(pair, host, SYNC_KEY);
-                Box::new(Tandem::start_on(twin, &settings(pair, ports, &(group + &sync)))?)
+                let defaults = match self {
+                    Self::Synchronous => "\n[defaults]\nsynchronous = true\n",
+                    _ => "",
+                };
+                let text = group + &sync + defaults;
+                Box::new(Tandem::start_on(twin, &settings(pair, ports, &text))?)
             }
             Self::Keepalived => {
                 let service = |port: &u16| {

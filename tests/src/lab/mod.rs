@@ -35,7 +35,7 @@ mod scripted;
 mod service;
 mod session;
 mod skip;
-mod socket;
+pub(crate) mod socket;
 pub mod survival;
 mod tagged;
 mod tap;

@@ -52,7 +52,7 @@ pub(super) fn begin(to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Makes closing the socket send an RST instead of a FIN, at once and without `TIME_WAIT`.
-pub(super) fn close_by_reset(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn close_by_reset(stream: &TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     Ok(setsockopt(stream, sockopt::Linger, &linger)?)
 }

@@ -282,7 +282,7 @@ fn an_http_check_follows_the_status_of_a_real_nginx_and_notices_its_death() -> R
         httpchk = { method = "GET", uri = "/health", status = "200" }
     "#;
     let tandem = start(&lab, settings)?;
-    assert_eq!(check(backend(&tandem.status()?, 0)).reason, Reason::L7OkStatus);
+    assert_eq!(check(backend(&tandem.status()?, 0)).reason, Reason::L7Ok);
 
     let down = goes_down(&tandem, 0, 3, || nginx[0].healthy(false).unwrap())?;
     assert_eq!(check(&down).reason, Reason::L7Status);
@@ -291,8 +291,8 @@ fn an_http_check_follows_the_status_of_a_real_nginx_and_notices_its_death() -> R
     assert_eq!(ask(&lab).count("b2"), 60);
 
     let up = comes_back(&tandem, 0, 2, || nginx[0].healthy(true).unwrap())?;
-    assert_eq!(check(&up).reason, Reason::L7OkStatus);
-    assert!(logged(&tandem, "INFO backend web/b1 is UP: L7OKC ")?);
+    assert_eq!(check(&up).reason, Reason::L7Ok);
+    assert!(logged(&tandem, "INFO backend web/b1 is UP: L7OK ")?);
 
     let down = goes_down(&tandem, 0, 3, || nginx[0].process_mut().kill())?;
     assert_eq!(check(&down).reason, Reason::L4Connection);

@@ -157,6 +157,7 @@ impl Net {
                 server_fin: LONG,
             },
             group: 0,
+            synchronous: false,
         }
     }
 

@@ -36,7 +36,7 @@ use crate::{
     world::{Done, World},
 };
 
-const GROUP: &str = "web";
+pub(crate) const GROUP: &str = "web";
 const LONG: Duration = Duration::from_secs(3600);
 /// The first port of the upper half of 1024 to 32767.
 const UPPER_PORT: u16 = 16_896;
@@ -85,6 +85,33 @@ fn a_connection_goes_on_by_the_other_host() -> Result<()> {
 }
 
 #[test]
+fn what_is_half_closed_or_reset_is_told_as_far_as_it_is_true() -> Result<()> {
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        // Nobody believes the RST: it is as open as before, on both.
+        one.tell(&[n.client().rst().frame(), n.server().plain().frame()])?;
+        ensure!(one.changes()?.is_empty(), "told that it is over");
+        ensure!(one.replica.digest(GROUP) == two.replica.digest(GROUP), "unequal");
+        one.tell(&[n.client().fin().frame()])?;
+        let changes = one.changes()?;
+        let half_closed = Connection { tuple: tuple(n), state: 0b111, timestamp: 0 };
+        ensure!(changes == [Change::Is(half_closed)], "{changes:?}");
+        let done = two.adopt(&changes, Conflict::TakeTheirs)?;
+        ensure!(done == Adopted { known: 1, ..Adopted::default() }, "{done:?}");
+        ensure!(one.scan(&all()) == [half_closed] && two.scan(&all()) == [half_closed]);
+        // Both sides at once are one change.
+        one.tell(&nth(n, 1).established())?;
+        one.changes()?;
+        one.tell(&[nth(n, 1).server().fin().frame(), nth(n, 1).client().fin().frame()])?;
+        let changes = one.changes()?;
+        ensure!(changes.len() == 1, "{changes:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_transfer_makes_the_other_table_equal_and_forgets_what_is_no_more() -> Result<()> {
     const MANY: u16 = 200;
     pair(|one, two, n| {
@@ -98,7 +125,7 @@ fn a_transfer_makes_the_other_table_equal_and_forgets_what_is_no_more() -> Resul
         let done = two.adopt(&changes[..100], Conflict::TakeTheirs)?;
         ensure!(done.new == 100, "{done:?}");
         for i in (0..MANY).filter(|i| i % 3 != 0) {
-            one.tell(&[nth(n, i).client().rst().frame()])?;
+            one.tell(&[nth(n, i).client().fin().frame(), nth(n, i).server().fin().frame()])?;
         }
         let left = one.scan(&all());
         ensure!(left.len() == 67, "{}", left.len());
@@ -322,6 +349,28 @@ fn nobody_is_taken_for_silent_before_the_takeover() -> Result<()> {
 }
 
 #[test]
+fn what_is_silent_is_over_where_nobody_serves_it_if_the_peer_does_not_have_the_group() -> Result<()>
+{
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    pair(|one, two, n| {
+        one.serve()?;
+        one.tell(&n.established())?;
+        let mut desired = two.desired.clone();
+        let service = desired.services.get_mut(&two.service).context("the service")?;
+        (service.timeout.client, service.timeout.server) = (TIMEOUT, TIMEOUT);
+        two.world.apply(&desired)?;
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        two.replica.peer_has(&BTreeSet::from([GROUP.to_owned()]));
+        thread::sleep(TIMEOUT * 3);
+        let mut reaper = two.world.reaper()?;
+        ensure!(reaper.sweep()?.reaped == 0, "ended, though the other host may serve it");
+        two.replica.peer_has(&BTreeSet::from(["other".to_owned()]));
+        ensure!(reaper.sweep()?.reaped == 1, "nobody ever ends it");
+        Ok(())
+    })
+}
+
+#[test]
 fn who_waits_for_changes_is_woken_and_only_then() -> Result<()> {
     pair(|one, _, n| {
         one.serve()?;
@@ -399,13 +448,13 @@ fn reports_that_there_is_no_room_for_are_missed_once() -> Result<()> {
 }
 
 /// One of the two.
-struct Host {
-    world: World,
-    replica: Replica,
-    desired: Desired,
-    group: u16,
-    service: u16,
-    backend: u16,
+pub(crate) struct Host {
+    pub(crate) world: World,
+    pub(crate) replica: Replica,
+    pub(crate) desired: Desired,
+    pub(crate) group: u16,
+    pub(crate) service: u16,
+    pub(crate) backend: u16,
     /// The way that the kernel knows to whatever client.
     way: Arc<Mutex<Option<NextHop>>>,
 }
@@ -441,7 +490,7 @@ impl Host {
     }
 
     /// The kernel knows the way to the clients of this net, or none.
-    fn knows(&self, net: Option<&Net>) {
+    pub(crate) fn knows(&self, net: Option<&Net>) {
         *self.way.lock().expect("no panic") = net.map(|n| NextHop {
             ifindex: n.front,
             src: Mac(FRONT),
@@ -450,12 +499,12 @@ impl Host {
         });
     }
 
-    fn serve(&self) -> Result<()> {
+    pub(crate) fn serve(&self) -> Result<()> {
         self.world.lease(self.group, Some(Instant::now() + LONG))
     }
 
     /// Sends frames that are all forwarded.
-    fn tell(&self, frames: &[Frame]) -> Result<()> {
+    pub(crate) fn tell(&self, frames: &[Frame]) -> Result<()> {
         for frame in frames {
             let verdict = self.world.decide(frame.clone())?.verdict;
             ensure!(verdict.label().starts_with("forward"), "{verdict:?}");
@@ -463,22 +512,22 @@ impl Host {
         Ok(())
     }
 
-    fn changes(&mut self) -> Result<Vec<Change>> {
+    pub(crate) fn changes(&mut self) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         self.replica.changes(usize::MAX, &mut changes)?;
         Ok(changes)
     }
 
-    fn adopt(&mut self, changes: &[Change], conflict: Conflict) -> Result<Adopted> {
+    pub(crate) fn adopt(&mut self, changes: &[Change], conflict: Conflict) -> Result<Adopted> {
         self.replica.adopt(changes, conflict)
     }
 
-    fn active(&self) -> Result<u64> {
+    pub(crate) fn active(&self) -> Result<u64> {
         self.world.active(self.backend)
     }
 
     /// What a scan finds that goes in steps of odd sizes.
-    fn scan(&mut self, scope: &Scope) -> Vec<Connection> {
+    pub(crate) fn scan(&mut self, scope: &Scope) -> Vec<Connection> {
         let mut found = Vec::new();
         let mut cursor = Some(Cursor::default());
         for places in [1, 777, 100_000, 5].into_iter().cycle() {
@@ -508,7 +557,9 @@ fn find(way: &Arc<Mutex<Option<NextHop>>>) -> FindWay {
 }
 
 /// Runs a story for each family.
-fn pair(story: impl Fn(&mut Host, &mut Host, &Net) -> Result<()> + Send + Sync) -> Result<()> {
+pub(crate) fn pair(
+    story: impl Fn(&mut Host, &mut Host, &Net) -> Result<()> + Send + Sync,
+) -> Result<()> {
     for family in [Family::V4, Family::V6] {
         let peers = [("10.9.0.1:7000", "10.9.0.2:7000"), ("10.9.0.2:7000", "10.9.0.1:7000")];
         let peers = peers.map(|(listen, peer)| Peer {
@@ -530,18 +581,18 @@ fn pair(story: impl Fn(&mut Host, &mut Host, &Net) -> Result<()> + Send + Sync) 
 }
 
 /// Another client's connection: the `i`th after the first.
-fn nth(n: &Net, i: u16) -> Net {
+pub(crate) fn nth(n: &Net, i: u16) -> Net {
     let mut n = n.clone();
     n.client.set_port(40_000 + i);
     n.source.set_port(FIRST_PORT + i);
     n
 }
 
-fn tuple(n: &Net) -> Tuple {
+pub(crate) fn tuple(n: &Net) -> Tuple {
     Tuple { client: n.client, bind: n.vip, source: n.source, backend: n.backend }
 }
 
-fn all() -> Scope {
+pub(crate) fn all() -> Scope {
     Scope { groups: BTreeSet::from([GROUP.to_owned()]), buckets: BTreeSet::new() }
 }
 
@@ -550,7 +601,7 @@ fn sorted(connections: Vec<Connection>) -> BTreeSet<Connection> {
 }
 
 /// Fails unless this came out, valid in every sum.
-fn out(done: &Done, verdict: Verdict, expected: impl Into<Frame>) -> Result<()> {
+pub(crate) fn out(done: &Done, verdict: Verdict, expected: impl Into<Frame>) -> Result<()> {
     ensure!(done.verdict == verdict, "{:?}, not {verdict:?}", done.verdict);
     verify::check(&done.frame)?;
     ensure!(done.frame == expected.into().bytes, "another packet came out");

@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lb_common::{
     flow::{
-        ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_FAILED, ADOPT_FULL, ADOPT_KNOWN,
-        ADOPT_NEW, ADOPT_OVER, ADOPTED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CLIENT_FIN,
-        ESTABLISHED, FORGET, NO_HOP, NO_PAIR, RESET, SERVER_FIN, SYN_ACK,
+        ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_FAILED, ADOPT_FULL, ADOPT_KNOWN,
+        ADOPT_NEW, ADOPT_OVER, ADOPTED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE,
+        CHANGE_HALF_CLOSED, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, NO_PAIR, RESET,
+        SERVER_FIN, SYN_ACK,
     },
     maps::{ADOPT_BATCH, REAP_ANYWAY},
     verdict::{Action, Verdict},
@@ -295,6 +296,51 @@ fn the_way_back_is_the_daemons_until_the_client_shows_it() -> Result<()> {
 }
 
 #[test]
+fn to_lead_back_to_a_client_enters_nothing_and_changes_nothing_else() -> Result<()> {
+    shared(|world, n, replica| {
+        // The way by the router gets a number.
+        let mut other = n.clone();
+        other.client.set_port(40_001);
+        tell(world, other.opened())?;
+        let entries = replica.entries(world)?;
+        let hop = entries.iter().find(|it| !it.1.is_forward).context("no way")?.1.hop;
+        let order = Order { hop, what: LEAD_BACK, ..n.adoption(THEIRS) };
+        let absent = replica.adopt_one(order)?;
+        ensure!(absent == (ADOPT_ABSENT, NO_PAIR), "{absent:?}");
+        let fin = Order { what: ADOPT, hop: NO_HOP, state: order.state | CLIENT_FIN, ..order };
+        let (_, place) = replica.adopt_one(fin)?;
+        let other_way = Order { reverse: n.adoption(THEIRS + 1).reverse, ..order };
+        let absent = replica.adopt_one(other_way)?;
+        ensure!(absent == (ADOPT_ABSENT, NO_PAIR), "of another translation: {absent:?}");
+        let known = replica.adopt_one(order)?;
+        ensure!(known == (ADOPT_KNOWN, place), "{known:?}");
+        let entries = replica.entries(world)?;
+        let of_it = entries.iter().filter(|it| it.0 == place || it.1.hop == hop);
+        ensure!(of_it.count() == 3, "it goes another way: {entries:?}");
+        let entry = entries.iter().find(|it| it.0 == place).context("it is not there")?.1;
+        ensure!(entry.state == SYN_ACK | ESTABLISHED | CLIENT_FIN, "{entry:?}");
+        ensure!(replica.told()?.is_empty(), "it was reported");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_the_peer_tells_to_be_half_closed_expires_as_such() -> Result<()> {
+    shared(|world, n, replica| {
+        serve(world, n, Timeouts { client_fin: SHORT, ..unlimited() })?;
+        let order = n.adoption(THEIRS);
+        replica.adopt_one(order)?;
+        let half_closed = Order { state: order.state | SERVER_FIN, ..order };
+        let known = replica.adopt_one(half_closed)?.0;
+        ensure!(known == ADOPT_KNOWN, "{known}");
+        // What was sent before that says nothing to the contrary.
+        replica.adopt_one(order)?;
+        sweeps_away(world, 1)?;
+        counts(world, n, (0, 0, 0))
+    })
+}
+
+#[test]
 fn timestamps_of_an_adopted_connection_are_moved_by_the_peers_difference() -> Result<()> {
     shared(|world, n, replica| {
         let options = |value: u32, echo: u32| {
@@ -317,11 +363,9 @@ fn timestamps_of_an_adopted_connection_are_moved_by_the_peers_difference() -> Re
 #[test]
 fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() -> Result<()> {
     shared(|world, n, replica| {
-        let closings: [fn(&Net) -> Vec<Frame>; 4] = [
-            |n| vec![].and(n.client().fin()).and(n.server().fin()),
-            |n| vec![].and(n.server().fin()).and(n.client().fin()),
-            |n| vec![].and(n.client().rst()),
-            |n| vec![].and(n.server().rst()),
+        let closings: [fn(&Net) -> [Frame; 2]; 2] = [
+            |n| [n.client().fin().frame(), n.server().fin().frame()],
+            |n| [n.server().fin().frame(), n.client().fin().frame()],
         ];
         for (closing, i) in closings.into_iter().zip(0..) {
             let mut n = n.clone();
@@ -342,18 +386,58 @@ fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() -> Re
             ensure!(entry.1.is_forward, "{i}: the place of the reverse entry");
             tell(world, vec![].and(n.server().data(&[1; 9])).and(n.client().data(&[1; 9])))?;
             ensure!(replica.told()?.is_empty(), "{i}: reported without a change");
-            tell(world, closing(&n))?;
-            let told = replica.told()?;
-            ensure!(told.len() == 1, "{i}: {told:?}");
-            ensure!(told[0].what == CHANGE_CLOSED && told[0].place == place, "{i}: {told:?}");
-            ensure!(told[0].key == (n.client, n.vip), "{i}: {told:?}");
+            for (fin, what) in closing(&n).into_iter().zip([CHANGE_HALF_CLOSED, CHANGE_CLOSED]) {
+                tell(world, vec![fin.clone(), fin])?;
+                let told = replica.told()?;
+                ensure!(told.len() == 1, "{i}: {told:?}");
+                ensure!(told[0].what == what && told[0].place == place, "{i}: {told:?}");
+                ensure!(told[0].key == (n.client, n.vip), "{i}: {told:?}");
+            }
             // Whoever repeats himself does not change anything.
             tell(world, vec![].and(n.client().fin()).and(n.server().fin()).and(n.client().rst()))?;
             ensure!(replica.told()?.is_empty(), "{i}: reported twice");
         }
         // What is closed goes in silence.
-        sweeps_away(world, 4)?;
+        sweeps_away(world, 2)?;
         ensure!(replica.told()?.is_empty(), "the end of a closed one was reported");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_reset_is_reported_when_it_was_believed() -> Result<()> {
+    shared(|world, n, replica| {
+        let resets: [fn(&Net) -> Vec<Frame>; 2] =
+            [|n| vec![n.client().rst().frame()], |n| vec![n.server().rst().frame()]];
+        for (reset, i) in resets.into_iter().zip(0..) {
+            let mut n = n.clone();
+            n.source.set_port(FIRST_PORT + i);
+            tell(world, n.established())?;
+            let place = replica.told()?.first().context("no report")?.place;
+            // Whoever sends on does not believe it.
+            tell(world, reset(&n).and(n.server().plain()).and(n.client().plain()))?;
+            ensure!(replica.told()?.is_empty(), "{i}: reported at once");
+            sweeps_away(world, 1)?;
+            let told = replica.told()?;
+            ensure!(told.len() == 1 && told[0].what == CHANGE_GONE, "{i}: {told:?}");
+            ensure!(told[0].key == (n.client, n.vip) && told[0].place == place, "{i}: {told:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_reset_connection_that_gives_way_is_reported_before_what_takes_its_place() -> Result<()> {
+    shared(|world, n, replica| {
+        tell(world, n.established().and(n.client().rst()))?;
+        replica.told()?;
+        let mut next = n.clone();
+        next.source.set_port(FIRST_PORT + 1);
+        tell(world, next.established())?;
+        let told: Vec<_> = replica.told()?.into_iter().map(|it| (it.what, it.reverse)).collect();
+        let expected =
+            [(CHANGE_GONE, (n.backend, n.source)), (CHANGE_ESTABLISHED, (n.backend, next.source))];
+        ensure!(told == expected, "{told:?}");
         Ok(())
     })
 }
@@ -433,9 +517,9 @@ fn what_the_peer_tells_is_not_reported_back() -> Result<()> {
         counts(world, n, (0, 0, 0))?;
         // What its packets change here is news.
         replica.adopt_one(order)?;
-        tell(world, vec![n.client().rst().frame()])?;
-        let told = replica.told()?;
-        ensure!(told.len() == 1 && told[0].what == CHANGE_CLOSED, "{told:?}");
+        tell(world, n.closed_by(THEIRS))?;
+        let told: Vec<u32> = replica.told()?.iter().map(|told| told.what).collect();
+        ensure!(told == [CHANGE_HALF_CLOSED, CHANGE_CLOSED], "{told:?}");
         Ok(())
     })
 }
@@ -457,7 +541,7 @@ fn reports_that_there_is_no_room_for_are_counted() -> Result<()> {
         ensure!(lost > 0, "there was room for all of {told}");
         ensure!(told + lost == ended, "{told} were told and {lost} lost");
         // There is room again.
-        tell(world, n.established().and(n.client().rst()))?;
+        tell(world, n.established().and(n.client().fin()))?;
         let told = replica.told()?;
         ensure!(told.len() == 2 && unreported(n.family)? == lost, "{told:?}");
         Ok(())
@@ -515,8 +599,8 @@ fn what_is_half_open_or_closed_goes_without_a_lease_too() -> Result<()> {
         world.lease(GROUP, None)?;
         sweeps_away(world, 2)?;
         counts(world, n, (0, 0, 0))?;
-        let closed = replica.told()?.len();
-        ensure!(closed == 2, "{closed} reports of one that was established and closed");
+        let reset = replica.told()?.len();
+        ensure!(reset == 2, "{reset} reports of one that was established and reset");
         Ok(())
     })
 }

@@ -59,13 +59,15 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Compiles a binary of `lb-ebpf`, of the workspace at `root`, and returns the path of the object.
+/// Compiles a binary of `lb-ebpf`, of the workspace at `root`, with these features, and returns the path
+/// of the object.
 ///
 /// `target_dir` is a directory for this build alone: the outer cargo holds the lock of its own.
 /// `messages` is where the compiler's messages go; those that come through a pipe are part of the
 /// error if the build fails.
 pub(crate) fn build(
     binary: &str,
+    features: &[&str],
     root: &Path,
     toolchain: &Toolchain,
     target_dir: &Path,
@@ -76,6 +78,7 @@ pub(crate) fn build(
         .arg("build")
         .args(build_args())
         .args(["--bin", binary])
+        .args(["--features", &features.join(",")])
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

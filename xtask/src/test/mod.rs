@@ -6,6 +6,7 @@
 mod checks;
 mod harness;
 mod leaks;
+mod other_layout;
 mod tally;
 mod vm;
 
@@ -91,10 +92,19 @@ impl Group {
             Self::Unit => harness::run(UNIT, &[]),
             Self::Packets => leaks::watched(|| harness::run(PACKETS, &[])),
             Self::Vm => vm::run(),
-            // One at a time: each has the machine's few cores to itself.
-            Self::Netns => leaks::watched(|| harness::run(NETNS, &["--test-threads=1"])),
+            Self::Netns => leaks::watched(scenarios),
         }
     }
+}
+
+fn scenarios() -> Tally {
+    if let Err(error) = other_layout::build() {
+        let mut tally = Tally::default();
+        tally.fail(format!("not run: a tandem with maps of another layout: {error}"));
+        return tally;
+    }
+    // One at a time: each has the machine's few cores to itself.
+    harness::run(NETNS, &["--test-threads=1"])
 }
 
 /// Runs the verb. The exit code is a failure if anything failed, or if a group ran no test.

@@ -17,7 +17,7 @@ use super::encoder::{Encoder, family};
 use crate::core::{
     BackendStatus, CheckStatus, Condition, GroupStatus, ServiceStatus, State, Status, SyncStatus,
     TableStatus, Traffic,
-    sync::{Stage, Totals},
+    sync::{Stage, Totals, View},
 };
 
 /// The whole exposition of a status, in the `OpenMetrics` text format.
@@ -42,6 +42,7 @@ impl Collector for Snapshot {
         group_adverts(out, &self.0.groups)?;
         if let Some(status) = &self.0.sync {
             sync(out, status)?;
+            held(out, &status.conversation, self.0.unheld)?;
         }
         services(out, &self.0.services)?;
         backends(out, &self.0.services)?;
@@ -303,6 +304,26 @@ fn sync(out: &mut Encoder<'_>, status: &SyncStatus) -> fmt::Result {
         out.counter(&family(name, help), total)?;
     }
     Ok(())
+}
+
+/// SYN-ACKs that wait until the peer knows of their connections.
+fn held(out: &mut Encoder<'_>, view: &View, unheld: u64) -> fmt::Result {
+    out.gauge(
+        &family("sync_holding", "Whether the peer keeps up, so that SYN-ACKs wait for it."),
+        &u32::from(view.is_holding),
+    )?;
+    let ends = [
+        ("acknowledged", view.totals.held),
+        ("unacknowledged", view.totals.unacknowledged),
+        ("no_room", unheld),
+    ];
+    out.counters(
+        &family(
+            "sync_answers",
+            "SYN-ACKs of synchronous services: sent when the peer knew of the connection, or did not.",
+        ),
+        ends.map(|(end, count)| ([("end", end)], count)),
+    )
 }
 
 fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {

@@ -42,6 +42,18 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
         units::exact(transfers_sent),
         units::exact(transfers_received),
     ))]);
+    let Totals { held, unacknowledged, .. } = view.totals;
+    let unheld = unacknowledged + status.unheld;
+    if held + unheld > 0 {
+        let behind = if view.is_holding { "" } else { "; clients do not wait for the peer now" };
+        let tone = if view.is_holding { Tone::Plain } else { Tone::Warn };
+        let text = format!(
+            "  synchronous: {} clients waited for the peer, {} were told before it knew{behind}",
+            units::exact(held),
+            units::exact(unheld),
+        );
+        grid.free([Cell::new(&text, tone)]);
+    }
     if !view.why.is_empty() {
         grid.free([Cell::from(format!("  └ {}", view.why))]);
     }

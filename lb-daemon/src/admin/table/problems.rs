@@ -118,10 +118,11 @@ fn group_disputed(group: &GroupStatus) -> impl Iterator<Item = Problem> {
 fn backend_down((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
     (backend.state == State::Down).then(|| {
         bad(format!(
-            "{}/{} DOWN for {}: {}",
+            "{}/{} DOWN for {}{}: {}",
             service.name,
             backend.name,
             units::duration(backend.since_seconds),
+            failures(backend, ", "),
             last_check(backend)
         ))
     })
@@ -147,9 +148,10 @@ fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Opti
     let failing = backend.check.as_ref().is_some_and(|check| !check.reason.passed());
     (failing && backend.state != State::Down).then(|| {
         warn(format!(
-            "{}/{} failed its last check: {}",
+            "{}/{}{}: {}",
             service.name,
             backend.name,
+            failures(backend, " "),
             last_check(backend)
         ))
     })
@@ -197,6 +199,18 @@ fn internal_drops(status: &Status) -> Option<Problem> {
             units::exact(packets)
         ))
     })
+}
+
+/// How many checks failed since the last one that passed, and when the last of them did.
+fn failures(backend: &BackendStatus, before: &str) -> String {
+    let Some(check) = backend.check.as_ref().filter(|check| !check.reason.passed()) else {
+        return String::new();
+    };
+    let times = match check.failing {
+        1 => "once".to_owned(),
+        many => format!("{} times", units::exact(many)),
+    };
+    format!("{before}failed {times}, last {} ago", units::duration(check.age_ms / 1000))
 }
 
 fn last_check(backend: &BackendStatus) -> String {

@@ -34,7 +34,7 @@ fn all_is_well() {
       db3    10.2.3.13:3306   backup     100  UP 3d4h            0      0      0B      0B  L7OK 2ms
         └ no new connections: standby: active backends are up
     web  UP  roundrobin on [fd00:2::4]:80, [fd00:2::4]:443
-      web1   [fd00:3::11]:80  active     100  UP 3d4h            7   7497  63.7MB   861MB  L7OKC 2ms
+      web1   [fd00:3::11]:80  active     100  UP 3d4h            7   7497  63.7MB   861MB  L7OK 2ms
       web2   [fd00:3::12]:80  active     100  no check 3d4h      8   8568  72.8MB   984MB  -
     "#);
 }
@@ -46,12 +46,12 @@ fn what_is_wrong_comes_first() {
 
     !! service mysql DOWN: none of its 3 backends takes connections
     !! group web FAULT for 1m5s: interface eth0: down
-    !! mysql/db1 DOWN for 12m5s: L4CON, Connection refused (os error 111)
-    !! web/web2 DOWN for 3d4h: L7TOUT after 2.00s
+    !! mysql/db1 DOWN for 12m5s, failed 362 times, last 0s ago: L4CON, Connection refused (os error 111)
+    !! web/web2 DOWN for 3d4h, failed 362 times, last 0s ago: L7TOUT after 2.00s
      ! the ipv4 flow table is 97 % full: raise [global] maxconn
      ! script chk_haproxy, which group gw tracks with weight 10: exit status 1: no pid file
      ! mysql/db3 is healthy but gets no new connections: no neighbour answers for 10.2.3.13 on eth1
-     ! web/web1 failed its last check: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server Er…
+     ! web/web1 failed once, last 1s ago: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server…
      ! the last reload was refused, generation 3 stays in force:
          /etc/tandem/tandem.toml:12:3: unknown key `wieght`
            hint: did you mean `weight`?
@@ -131,7 +131,7 @@ fn the_live_view_shows_rates() {
       db3    10.2.3.13:3306   backup     100  UP 3d4h            0      0/s      0b/s      0b/s  L7OK 2ms
         └ no new connections: standby: active backends are up
     web  UP  roundrobin on [fd00:2::4]:80, [fd00:2::4]:443
-      web1   [fd00:3::11]:80  active     100  UP 3d4h            7      0/s      0b/s      0b/s  L7OKC 2ms
+      web1   [fd00:3::11]:80  active     100  UP 3d4h            7      0/s      0b/s      0b/s  L7OK 2ms
       web2   [fd00:3::12]:80  active     100  no check 3d4h      8      0/s      0b/s      0b/s  -
     "#);
 }

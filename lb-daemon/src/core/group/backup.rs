@@ -69,10 +69,13 @@ impl Group {
 
     /// Whether it may take over from a weaker master that works.
     pub(super) fn may_preempt(&self) -> bool {
+        self.is_to_preempt() && self.standing.ready
+    }
+
+    /// Whether it is to take over from a weaker master as soon as it is ready.
+    fn is_to_preempt(&self) -> bool {
         // RFC 9568, 6.1: the owner always preempts.
-        (self.config.preempt || self.rules.is_owner())
-            && self.standing.ready
-            && !self.has_handed_over
+        (self.config.preempt || self.rules.is_owner()) && !self.has_handed_over
     }
 
     /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`, unless it ends before that.
@@ -122,23 +125,26 @@ impl Group {
             self.wait_for_nobody(format!("{sender} advertises too seldom"), now);
             return;
         }
-        if claim.is_weaker && self.may_preempt() {
-            let delay =
-                if self.rules.is_owner() { Duration::ZERO } else { self.config.preempt_delay };
-            let preempt_at = *self.preempt_at.get_or_insert(now + delay);
-            if preempt_at <= now {
-                self.record.discard(Discard::Weaker);
-                self.ignore(sender, now, out);
-                return;
-            }
-        } else {
+        if !(claim.is_weaker && self.is_to_preempt()) {
             self.preempt_at = None;
+        } else if self.may_preempt() && self.has_delayed(now) {
+            self.record.discard(Discard::Weaker);
+            self.ignore(sender, now, out);
+            return;
         }
 
         self.heard = Some((sender, claim.interval));
         let why = format!("nothing more was heard of {sender}");
         self.state =
             State::Backup(Wait { from: now, interval: claim.interval, until: Until::Down, why });
+    }
+
+    /// Whether `preempt_delay` is over. As in keepalived, it begins once, here with the first advert of a
+    /// weaker master after which this host could take over: that it is not ready for a moment, because
+    /// the peer transfers its connections again, makes the wait no longer.
+    fn has_delayed(&mut self, now: Instant) -> bool {
+        let delay = if self.rules.is_owner() { Duration::ZERO } else { self.config.preempt_delay };
+        *self.preempt_at.get_or_insert(now + delay) <= now
     }
 
     fn ignore(&mut self, sender: IpAddr, now: Instant, out: &mut Vec<Output>) {

@@ -112,6 +112,19 @@ fn intervals_count_from_start_to_start() {
 }
 
 #[test]
+fn a_check_that_starts_late_does_not_move_the_next() {
+    for (late, next) in [(1, 10), (5, 10), (6, 20), (15, 20), (16, 30), (1_000_000, 1_000_010)] {
+        let mut bench = Bench::new(2, 3);
+        let due = bench.now;
+        bench.now += Duration::from_secs(late);
+        assert!(bench.health.start(bench.now));
+        bench.health.finish(&passed(), bench.now);
+        let next = due + Duration::from_secs(next);
+        assert_eq!(bench.health.next_deadline(), Some(next), "{late} s late");
+    }
+}
+
+#[test]
 fn a_check_that_outlasts_its_interval_is_followed_at_once_by_the_next() {
     let mut bench = Bench::new(2, 3);
     assert!(bench.health.start(bench.now));
@@ -341,6 +354,9 @@ fn check(rise: u32, fall: u32) -> Arc<Check> {
         rise,
         fall,
         timeout: Duration::from_secs(5),
+        source: None,
+        ssl: false,
+        tls: None,
         kind: CheckKind::Connect,
     })
 }

@@ -54,6 +54,9 @@ pub struct Connection {
 pub enum Change {
     /// It is established, or its state is another.
     Is(Connection),
+    /// The backend has answered its SYN. The client is not told before the peer knows, if that takes no
+    /// longer than it may; so the peer goes on with it, if need be, although it is not established yet.
+    Answered(Connection),
     /// It was ended without having been closed.
     Gone(Tuple),
 }

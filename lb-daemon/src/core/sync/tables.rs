@@ -55,6 +55,18 @@ pub trait Tables {
     /// If the reports cannot be read.
     fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()>;
 
+    /// Has SYN-ACKs held back of services that wish it, or not: said anew at every poll. For each that is
+    /// held, [`changes`](Self::changes) has a [`Change::Answered`].
+    fn hold(&mut self, is_on: bool) {
+        let _ = is_on;
+    }
+
+    /// Sends the oldest of the SYN-ACKs that are held on their way, so many as that: those that belong to
+    /// the first changes of this kind that were taken and not released.
+    fn release(&mut self, count: usize) {
+        let _ = count;
+    }
+
     /// Whether there were changes since this was last asked that are told by nobody: there was no
     /// room to report them.
     fn has_lost_changes(&mut self) -> bool;
@@ -91,7 +103,7 @@ pub trait Tables {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64>;
 
     /// Looks once more for the way to clients of adopted connections that it was not known for. To be
-    /// called a few times a second; takes some milliseconds as a rule, and a tenth of a second
+    /// called a few times a second; takes some milliseconds, so that it goes round within some seconds
     /// where there are very many.
     ///
     /// # Errors
@@ -108,6 +120,13 @@ pub trait Tables {
     /// often: a lookup in memory.
     fn group(&self, bind: SocketAddr) -> Option<String>;
 
+    /// The peer takes part in these groups, by its own account. What is silent in another one is over by
+    /// the ordinary timeouts: nobody goes on with it while this host does not serve it. To be called a few
+    /// times a second: the groups of this host change too.
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        let _ = groups;
+    }
+
     /// The tables are whole: packets of this group without a flow need not be dropped any longer.
     fn end_grace(&mut self, group: &str);
 }
@@ -116,7 +135,7 @@ impl Change {
     /// Whose change it is.
     pub const fn tuple(&self) -> &Tuple {
         match self {
-            Self::Is(connection) => &connection.tuple,
+            Self::Is(connection) | Self::Answered(connection) => &connection.tuple,
             Self::Gone(tuple) => tuple,
         }
     }

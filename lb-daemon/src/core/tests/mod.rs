@@ -210,7 +210,7 @@ impl Bench {
 
     fn backend_of(&self, request: &ProbeRequest) -> String {
         let backends = self.core.services.iter().flat_map(|s| &s.config.backends);
-        let mut found = backends.filter(|b| b.address == request.target);
+        let mut found = backends.filter(|b| b.address == request.check.target);
         found.next().expect("a probe is of some backend").name.clone()
     }
 

@@ -99,7 +99,7 @@ fn whom_an_earlier_daemon_kept_connections_from_is_checked_first() {
     let mut bench = Bench::restart(&inventory, &two());
     bench.reach_all();
     assert_eq!(bench.serving("db"), ["db1"]);
-    let probe = bench.probes.iter().find(|p| p.target == address("10.4.4.12:3306"));
+    let probe = bench.probes.iter().find(|p| p.check.target == address("10.4.4.12:3306"));
     let probe = probe.expect("it is checked at once").id;
     let outcome = Outcome { reason: Reason::L4Ok, detail: String::new(), took: Duration::ZERO };
     bench.event(Event::Probed { probe, outcome });

@@ -24,14 +24,63 @@ fn first_probes_are_spread_over_the_interval() {
     assert_eq!(starts, expected);
 }
 
+/// Checks stay spread although this host is busy at times, and although the configuration is
+/// reloaded with twice as many of them.
+#[test]
+fn checks_never_gather_into_bursts() {
+    const INTER: Duration = Duration::from_secs(10);
+    let hundred = |count: usize| {
+        let names: Vec<String> = (1..=count).map(|i| format!("db{i}")).collect();
+        let backends: Vec<(&str, u8, &str)> =
+            names.iter().zip(1..).map(|(name, host)| (name.as_str(), host, "")).collect();
+        config(&service("db", VIP, "", &backends))
+    };
+    let mut bench = Bench::start(&hundred(50));
+    let start = bench.now;
+    let mut starts = Vec::new();
+    let mut play = |bench: &mut Bench, until: Duration| {
+        while bench.now < start + until {
+            for request in std::mem::take(&mut bench.probes) {
+                starts.push(bench.now - start);
+                bench.answer(&request, Reason::L4Ok);
+            }
+            bench.tick();
+        }
+        std::mem::take(&mut starts)
+    };
+    play(&mut bench, INTER * 2);
+    // Nothing moves for most of an interval: then much is due at once, but only then.
+    bench.wait(INTER * 4 / 5);
+    bench.event(Event::Tick);
+    play(&mut bench, INTER * 4);
+    let starts_of_50 = play(&mut bench, INTER * 5);
+    assert_eq!(starts_of_50.len(), 50);
+    assert!(most_within(INTER / 10, &starts_of_50) <= 6, "{starts_of_50:?}");
+
+    bench.reload(&hundred(100));
+    play(&mut bench, INTER * 6);
+    let starts_of_100 = play(&mut bench, INTER * 7);
+    assert_eq!(starts_of_100.len(), 100);
+    // The new ones are spread over half of the interval: twice as many as if all were even.
+    assert!(most_within(INTER / 10, &starts_of_100) <= 16, "{starts_of_100:?}");
+}
+
+/// The most of these times that lie within a window of this length.
+fn most_within(window: Duration, times: &[Duration]) -> usize {
+    let within = |first: Duration| {
+        times.iter().filter(|time| (first..first + window).contains(*time)).count()
+    };
+    times.iter().map(|first| within(*first)).max().unwrap_or_default()
+}
+
 #[test]
 fn a_probe_asks_what_the_check_says() {
     let keys = "check = { port = 9200, timeout = '3s', tcp_check = [{ expect_string = 'ok' }] }";
     let bench = Bench::start(&config(&service("db", VIP, "", &[("db1", 11, keys)])));
     let [probe] = bench.probes.as_slice() else { panic!("one probe, at once") };
-    assert_eq!(probe.target, address("10.4.4.11:9200"));
-    assert_eq!(probe.timeout, Duration::from_secs(3));
-    assert!(matches!(&probe.kind, config::CheckKind::Tcp(steps) if steps.len() == 1));
+    assert_eq!(probe.check.target, address("10.4.4.11:9200"));
+    assert_eq!(probe.check.timeout, Duration::from_secs(3));
+    assert!(matches!(&probe.check.kind, config::CheckKind::Tcp(steps) if steps.len() == 1));
 }
 
 #[test]

@@ -107,15 +107,12 @@ impl World {
                 bench.answer(&request, if passed { Reason::L4Ok } else { Reason::L4Timeout });
             }
             Step::Stray(id) => {
-                let mut stray = ProbeRequest {
-                    id: ProbeId(u64::MAX - id),
-                    target: address("10.4.4.11:3306"),
-                    kind: config::CheckKind::Connect,
-                    timeout: Duration::ZERO,
-                };
-                bench.answer(&stray, Reason::L4Timeout);
-                stray.id = ProbeId(u64::MAX);
-                bench.answer(&stray, Reason::L4Ok);
+                let strays = [(u64::MAX - id, Reason::L4Timeout), (u64::MAX, Reason::L4Ok)];
+                for (probe, reason) in strays.map(|(id, reason)| (ProbeId(id), reason)) {
+                    let took = Duration::ZERO;
+                    let outcome = Outcome { reason, detail: String::new(), took };
+                    bench.event(Event::Probed { probe, outcome });
+                }
             }
             Step::Route { host, routed, via_router } => {
                 let target = ip(&format!("10.4.4.{host}"));

@@ -78,7 +78,7 @@ fn services_do_not_share_their_backends_health() {
     while !bench.serving("two").is_empty() {
         bench.tick();
         for request in std::mem::take(&mut bench.probes) {
-            let fails = request.target.port() == 81;
+            let fails = request.check.target.port() == 81;
             bench.answer(&request, if fails { Reason::L4Timeout } else { Reason::L4Ok });
         }
     }

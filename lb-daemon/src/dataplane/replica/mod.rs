@@ -4,6 +4,7 @@
 //!  program ─ CHANGES (ring buffer) ─► reports ─► changes()
 //!  FLOWS_* (mapped, read only) ─────► scan(), digest(), ...
 //!  adopt() ─► orders ─► BPF_PROG_TEST_RUN of adopt_* ─► FLOWS_*, counts
+//!  program ─ CHANGES ─► reports ─► held ─ release() ─► BPF_PROG_TEST_RUN of inject ─► packet socket
 //! ```
 //!
 //! All that changes a connection is done by the program, by the same rules as for a packet. What is
@@ -11,6 +12,7 @@
 //! last, and [`ways`] those of the next hops to clients.
 
 mod digest;
+mod held;
 mod names;
 mod orders;
 mod places;
@@ -34,15 +36,20 @@ use lb_common::{
     maps::{MAX_GROUPS, Settings},
 };
 
-pub(super) use self::names::{Names, SharedNames};
 pub use self::ways::FindWay;
 use self::{
+    held::HeldFrames,
     reports::Reports,
     scope::Within,
     side::{Desk, Side},
+};
+pub(super) use self::{
+    names::{Names, SharedNames},
+    orders::{Numbers, carry_out, enter, established},
+    tuple::{Keys, connection},
     ways::Ways,
 };
-use super::{client_hops::Turn, family::Family, leases::Held, pins::Pins};
+use super::{client_hops::Turn, family::Family, inject::Injector, leases::Held, pins::Pins};
 use crate::core::sync::{Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables};
 
 /// How long digests are good for: so one walk is enough for all groups.
@@ -52,6 +59,7 @@ const DIGESTED_FOR: Duration = Duration::from_millis(100);
 pub struct Replica {
     programs: Ebpf,
     reports: Reports,
+    held: HeldFrames,
     leases: Held,
     names: SharedNames,
     ways: Ways,
@@ -69,6 +77,7 @@ impl Replica {
     pub(super) fn open(
         pins: &Pins,
         programs: Ebpf,
+        injector: Injector,
         names: SharedNames,
         find: FindWay,
         turn: Turn,
@@ -77,6 +86,7 @@ impl Replica {
         Ok(Self {
             programs,
             reports: Reports::open(pins)?,
+            held: HeldFrames::open(pins, injector)?,
             leases: Held::open(pins)?,
             names,
             ways: Ways::open(pins, find, turn)?,
@@ -121,7 +131,7 @@ impl Replica {
 impl Tables for Replica {
     fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
         let before = into.len();
-        let result = self.reports.take(limit, &self.v4.flows, &self.v6.flows, into);
+        let result = self.reports.take(limit, &self.v4.flows, &self.v6.flows, &mut self.held, into);
         if into.len() != before {
             self.digests = None;
         }
@@ -130,6 +140,14 @@ impl Tables for Replica {
 
     fn has_lost_changes(&mut self) -> bool {
         self.reports.has_lost()
+    }
+
+    fn hold(&mut self, is_on: bool) {
+        self.held.hold(is_on);
+    }
+
+    fn release(&mut self, count: usize) {
+        self.held.release(count, &self.v4.flows, &self.v6.flows);
     }
 
     fn scan(
@@ -201,6 +219,12 @@ impl Tables for Replica {
         let names = self.names.get();
         let served = names.groups().filter(|(_, number)| self.leases.is_held(*number));
         served.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        for (name, number) in self.names.get().groups() {
+            self.leases.set_alone(number, !groups.contains(name));
+        }
     }
 
     fn end_grace(&mut self, group: &str) {

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{
     flow::{
-        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, NO_HOP, RESET, SERVER_FIN, SYN_ACK,
+        ADOPT_FAILED, Adoption, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, RELEASED,
+        RESET, SERVER_FIN, SYN_ACK,
     },
     maps::{ADOPT_BATCH, ADOPT_HEADER},
 };
@@ -20,15 +21,25 @@ const STATES: u8 = SYN_ACK | ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET;
 
 /// The numbers of a connection's owners here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub(super) service: u16,
-    pub(super) backend: u16,
+pub(in crate::dataplane) struct Numbers {
+    pub(in crate::dataplane) service: u16,
+    pub(in crate::dataplane) backend: u16,
 }
 
-/// An order to enter a connection: `order` is one of the kinds of [`lb_common::flow`].
-pub(super) fn enter<A: Family>(
+/// The state bits of a connection that is established at the peer, or closed: only those are told of
+/// that came so far.
+pub(in crate::dataplane) const fn established(state: u8) -> u8 {
+    state & STATES | SYN_ACK | ESTABLISHED
+}
+
+/// The state bits of a connection whose SYN-ACK the peer holds back.
+pub(super) const ANSWERED: u8 = SYN_ACK | RELEASED;
+
+/// An order to enter a connection with these state bits: `order` is one of the kinds of [`lb_common::flow`].
+pub(in crate::dataplane) fn enter<A: Family>(
     keys: &Keys<A>,
     connection: &Connection,
+    state: u8,
     numbers: Numbers,
     hop: Option<u16>,
     order: u8,
@@ -41,14 +52,23 @@ pub(super) fn enter<A: Family>(
         backend: numbers.backend,
         service: numbers.service,
         hop: hop.unwrap_or(NO_HOP),
-        // Only those are told of that came so far.
-        state: connection.state & STATES | SYN_ACK | ESTABLISHED,
+        state,
         order,
     }
 }
 
 /// An order to end a connection.
 pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
+    of_known(keys, NO_HOP, FORGET)
+}
+
+/// An order to lead what comes from a connection's backend to its client by this hop.
+pub(super) fn lead_back<A: Family>(keys: &Keys<A>, hop: u16) -> Adoption<A> {
+    of_known(keys, hop, LEAD_BACK)
+}
+
+/// An order that says nothing of a connection's owners and state.
+fn of_known<A: Family>(keys: &Keys<A>, hop: u16, order: u8) -> Adoption<A> {
     Adoption {
         key: keys.forward,
         reverse: keys.reverse,
@@ -56,9 +76,9 @@ pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
         place: 0,
         backend: 0,
         service: 0,
-        hop: NO_HOP,
+        hop,
         state: 0,
-        order: FORGET,
+        order,
     }
 }
 
@@ -68,7 +88,10 @@ pub(super) fn forget<A: Family>(keys: &Keys<A>) -> Adoption<A> {
 /// # Errors
 ///
 /// If the program cannot be run. Some of the orders may have been carried out.
-pub(super) fn carry_out<A: Family>(programs: &Ebpf, orders: &mut [Adoption<A>]) -> Result<()> {
+pub(in crate::dataplane) fn carry_out<A: Family>(
+    programs: &Ebpf,
+    orders: &mut [Adoption<A>],
+) -> Result<()> {
     let program: &Xdp = programs.program(A::ADOPT).context("no adopt program")?.try_into()?;
     for batch in orders.chunks_mut(ADOPT_BATCH) {
         let asked: Vec<u8> = batch.iter().map(|order| order.order).collect();

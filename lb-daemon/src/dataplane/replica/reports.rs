@@ -9,11 +9,18 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use lb_common::{
     addr::{V4, V6},
-    flow::{self, CHANGE_ESTABLISHED, CHANGE_GONE, born},
+    flow::{
+        self, CHANGE_ANSWERED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, born,
+        is_shared, state,
+    },
+    hold::Held,
     maps::TableState,
 };
 
-use super::tuple::{Keys, connection};
+use super::{
+    held::HeldFrames,
+    tuple::{Keys, connection},
+};
 use crate::{
     core::sync::Change,
     dataplane::{
@@ -49,12 +56,13 @@ impl Reports {
         self.ring.as_fd().try_clone_to_owned().context("no more files can be opened")
     }
 
-    /// Takes up to `limit` reports.
+    /// Takes up to `limit` reports, and the frames that were handed over with them.
     pub(super) fn take(
         &mut self,
         limit: usize,
         v4: &FlowTable<V4>,
         v6: &FlowTable<V6>,
+        held: &mut HeldFrames,
         into: &mut Vec<Change>,
     ) -> Result<()> {
         for _ in 0..limit {
@@ -62,6 +70,8 @@ impl Reports {
             let change = match report.len() {
                 size if size == size_of::<flow::Change<V4>>() => change(&read(&report), v4),
                 size if size == size_of::<flow::Change<V6>>() => change(&read(&report), v6),
+                size if size == size_of::<Held<V4>>() => answer(&report, v4, held),
+                size if size == size_of::<Held<V6>>() => answer(&report, v6, held),
                 size => bail!("the program reports a change in {size} bytes"),
             };
             into.extend(change);
@@ -92,11 +102,25 @@ impl AsFd for Reports {
     }
 }
 
-/// A report as it lies in the ring.
-fn read<A: Family>(bytes: &[u8]) -> flow::Change<A> {
-    assert_eq!(bytes.len(), size_of::<flow::Change<A>>(), "asked by who calls this");
+/// A report as it lies in the ring: a change, or a frame with one.
+fn read<R: Report>(bytes: &[u8]) -> R {
+    assert_eq!(bytes.len(), size_of::<R>(), "asked by who calls this");
     // SAFETY: plain words of which every bit pattern is valid, as many bytes as there are.
-    unsafe { bytes.as_ptr().cast::<flow::Change<A>>().read_unaligned() }
+    unsafe { bytes.as_ptr().cast::<R>().read_unaligned() }
+}
+
+/// What lies in the ring.
+trait Report: Copy {}
+impl<A: Family> Report for flow::Change<A> {}
+impl<A: Family> Report for Held<A> {}
+
+/// What the peer is to be told of a connection whose backend has answered, while the answer is held.
+/// Nothing, and nothing is held, if that connection is over already.
+fn answer<A: Family>(report: &[u8], flows: &FlowTable<A>, held: &mut HeldFrames) -> Option<Change> {
+    let frame: Held<A> = read(report);
+    let answered = change(&frame.change, flows)?;
+    held.push(&frame);
+    Some(answered)
 }
 
 /// What the peer is to be told.
@@ -110,10 +134,19 @@ fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<C
         flow.is_forward() && is_same
     });
     match entry {
+        Some(flow) if report.what == CHANGE_ANSWERED => Some(Change::Answered(connection(&flow))),
+        // Both sides close within a moment, as a rule, and that is reported next.
+        Some(flow) if report.what == CHANGE_HALF_CLOSED && !is_shared(state(flow.life)) => None,
         // It may have come further meanwhile. That is reported too, and does no harm twice.
         Some(flow) => Some(Change::Is(connection(&flow))),
         // Its end is reported next.
-        None if report.what == CHANGE_ESTABLISHED => None,
+        None if matches!(
+            report.what,
+            CHANGE_ANSWERED | CHANGE_ESTABLISHED | CHANGE_HALF_CLOSED
+        ) =>
+        {
+            None
+        }
         // Closed, and its place is free already or another one's.
         None => Some(Change::Gone(keys.tuple())),
     }

@@ -1,6 +1,9 @@
 //! One family's flow table, as it is kept equal to the peer's.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use aya::Ebpf;
@@ -18,7 +21,7 @@ use super::{
     orders::{self, Numbers},
     places::Places,
     scope::Within,
-    tuple::{Keys, connection, established},
+    tuple::{Keys, established},
     ways::Ways,
 };
 use crate::{
@@ -26,8 +29,10 @@ use crate::{
     dataplane::{family::Family, leases::monotonic_now, pins::Pins, table::FlowTable},
 };
 
-/// Connections whose way to the client is looked for once more in one go: a tenth of a second's work.
-const REPAIRS: usize = 1 << 16;
+/// How long ways to clients are looked for in one go: what the peer tells waits meanwhile.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// Connections that are looked at in between two looks at the clock.
+const REPAIRS: usize = 512;
 
 /// A family's table, and what is to be known of its places.
 pub(super) struct Side<A: Family> {
@@ -82,7 +87,12 @@ impl<A: Family> Side<A> {
             };
             match change {
                 Change::Is(connection) => {
-                    orders.extend(self.enter(&keys, connection, conflict, desk)?);
+                    let state = orders::established(connection.state);
+                    orders.extend(self.enter(&keys, connection, state, conflict, desk)?);
+                }
+                Change::Answered(connection) => {
+                    let state = orders::ANSWERED;
+                    orders.extend(self.enter(&keys, connection, state, conflict, desk)?);
                 }
                 Change::Gone(_) if conflict == Conflict::TakeTheirs => {
                     orders.push(orders::forget(&keys));
@@ -98,6 +108,7 @@ impl<A: Family> Side<A> {
         &self,
         keys: &Keys<A>,
         connection: &Connection,
+        state: u8,
         conflict: Conflict,
         desk: &mut Desk<'_>,
     ) -> Result<Option<Adoption<A>>> {
@@ -112,7 +123,7 @@ impl<A: Family> Side<A> {
         // Next to nothing is sent to a client that has closed.
         let is_closed = is_closed(connection.state);
         let hop = if is_closed { None } else { desk.ways.hop(connection.tuple.client.ip())? };
-        Ok(Some(orders::enter(keys, connection, numbers, hop, order)))
+        Ok(Some(orders::enter(keys, connection, state, numbers, hop, order)))
     }
 
     /// Whose connection it is. One that is here has its owners, though they may have left the
@@ -227,8 +238,26 @@ impl<A: Family> Side<A> {
                 .map(|(place, _)| place)
                 .collect()
         });
+        let until = Instant::now() + PATIENCE;
+        let (mut left, mut result) = (astray.len(), Ok(()));
+        while left > 0 && result.is_ok() && Instant::now() < until {
+            let count = left.min(REPAIRS);
+            left -= count;
+            result = self.repair_some(&mut astray, count, desk);
+        }
+        self.astray = Some(astray);
+        result
+    }
+
+    /// The same for the next so many of them.
+    fn repair_some(
+        &mut self,
+        astray: &mut BTreeSet<u32>,
+        count: usize,
+        desk: &mut Desk<'_>,
+    ) -> Result<()> {
         let behind = astray.range(self.next..).chain(astray.range(..self.next));
-        let some: Vec<u32> = behind.take(REPAIRS).copied().collect();
+        let some: Vec<u32> = behind.take(count).copied().collect();
         self.next = some.last().map_or(0, |last| last.saturating_add(1));
         let mut orders = Vec::new();
         for place in some {
@@ -236,21 +265,17 @@ impl<A: Family> Side<A> {
                 astray.remove(&place);
                 continue;
             };
-            let connection = connection(&flow);
-            if let Some(hop) = desk.ways.hop(connection.tuple.client.ip())? {
-                let numbers = Numbers { service: flow.service, backend: flow.backend };
-                let hop = Some(hop);
-                orders.push(orders::enter(&Keys::of(&flow), &connection, numbers, hop, ADOPT));
+            let keys = Keys::of(&flow);
+            if let Some(hop) = desk.ways.hop(keys.tuple().client.ip())? {
+                // It may end before that, and must not be entered anew.
+                orders.push(orders::lead_back(&keys, hop));
             }
         }
-        let result = orders::carry_out(desk.programs, &mut orders);
-        if result.is_ok() {
-            for order in orders.iter().filter(|order| order.order == ADOPT_KNOWN) {
-                astray.remove(&order.place);
-            }
+        orders::carry_out(desk.programs, &mut orders)?;
+        for order in orders.iter().filter(|order| order.order == ADOPT_KNOWN) {
+            astray.remove(&order.place);
         }
-        self.astray = Some(astray);
-        result
+        Ok(())
     }
 
     /// Whether the way to this forward entry's client is not known.

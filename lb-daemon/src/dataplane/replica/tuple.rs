@@ -2,7 +2,7 @@
 
 use lb_common::{
     addr::Address,
-    flow::{DEAD, ESTABLISHED, Flow, FlowKey, is_closed, state},
+    flow::{DEAD, Flow, FlowKey, HELD, RELEASED, RESET, is_shared, state},
 };
 
 use crate::{
@@ -12,11 +12,11 @@ use crate::{
 
 /// The keys of both entries of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Keys<A> {
+pub(in crate::dataplane) struct Keys<A> {
     /// Client to virtual address.
-    pub(super) forward: FlowKey<A>,
+    pub(in crate::dataplane) forward: FlowKey<A>,
     /// Backend to source address.
-    pub(super) reverse: FlowKey<A>,
+    pub(in crate::dataplane) reverse: FlowKey<A>,
 }
 
 impl<A: Address> Keys<A> {
@@ -38,7 +38,7 @@ impl<A: Address> Keys<A> {
 
 impl<A: Family> Keys<A> {
     /// The keys in this family; nothing if an address is of the other.
-    pub(super) fn split(tuple: &Tuple) -> Option<Self> {
+    pub(in crate::dataplane) fn split(tuple: &Tuple) -> Option<Self> {
         let key = |from, to| {
             let ((src, sport), (dst, dport)) = (A::split(from)?, A::split(to)?);
             Some(FlowKey { src, dst, sport, dport })
@@ -49,19 +49,18 @@ impl<A: Family> Keys<A> {
     }
 }
 
-/// The connection that a forward entry is of, if it is established and not closed: those are kept
-/// equal on both hosts.
+/// The connection that a forward entry is of, if it is one that is kept equal on both hosts.
 pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
     let state = state(flow.life);
-    let counts = flow.is_forward() && state & (DEAD | ESTABLISHED) == ESTABLISHED;
-    (counts && !is_closed(state)).then(|| connection(flow))
+    let counts = flow.is_forward() && state & DEAD == 0 && is_shared(state);
+    counts.then(|| connection(flow))
 }
 
-/// The connection that a forward entry is of.
-pub(super) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
+/// The connection that a forward entry is of, as the peer is to know it: not as reset.
+pub(in crate::dataplane) fn connection<A: Address>(flow: &Flow<A>) -> Connection {
     Connection {
         tuple: Keys::of(flow).tuple(),
-        state: state(flow.life) & !DEAD,
+        state: state(flow.life) & !(DEAD | RESET | HELD | RELEASED),
         timestamp: flow.timestamp,
     }
 }

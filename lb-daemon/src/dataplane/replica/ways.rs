@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 const NO_EXIST: u64 = 1;
 
 /// Finds the numbers of next hops to clients, and enters new ones as the program does.
-pub(super) struct Ways {
+pub(in crate::dataplane) struct Ways {
     find: FindWay,
     turn: Turn,
     numbers: BpfHashMap<MapData, HopKey, u32>,
@@ -48,7 +48,7 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    pub(super) fn open(pins: &Pins, find: FindWay, turn: Turn) -> Result<Self> {
+    pub(in crate::dataplane) fn open(pins: &Pins, find: FindWay, turn: Turn) -> Result<Self> {
         Ok(Self {
             find,
             turn,
@@ -64,7 +64,7 @@ impl Ways {
     /// Begins some work that is done in less than a second: numbers that were found before are found
     /// anew, and the kernel may be asked for some milliseconds. A way that it is not asked for is not
     /// known.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::dataplane) fn begin(&mut self) {
         self.found.clear();
         self.until = Instant::now() + PATIENCE;
     }
@@ -104,7 +104,7 @@ impl Ways {
 
     /// The number of a next hop: the one that the program would find for a frame that came the
     /// other way.
-    fn number(&mut self, way: NextHop) -> Result<Option<u16>> {
+    pub(in crate::dataplane) fn number(&mut self, way: NextHop) -> Result<Option<u16>> {
         let NextHop { ifindex, src, dst, tags } = way;
         let key = HopKey { ifindex, ours: src, theirs: dst, tags };
         if let Some(number) = self.found.get(&key) {

@@ -70,6 +70,24 @@ async fn what_this_host_cannot_even_try_is_its_own_fault() {
 }
 
 #[tokio::test]
+async fn a_check_comes_from_the_source_it_is_told_to() {
+    let (listener, target) = listen().await;
+    let source = "127.0.0.9".parse().unwrap();
+    let outcome = run(Check { source: Some(source), ..check(target) }).await;
+    assert_eq!(outcome.reason, Reason::L4Ok, "{outcome:?}");
+    assert_eq!(listener.accept().await.unwrap().1.ip(), source);
+}
+
+#[tokio::test]
+async fn a_source_that_this_host_does_not_have_is_its_own_fault() {
+    let (_listener, target) = listen().await;
+    let source = Some("192.0.2.1".parse().unwrap());
+    let outcome = run(Check { source, ..check(target) }).await;
+    assert_eq!(outcome.reason, Reason::Socket);
+    assert_eq!(outcome.detail, "cannot connect from 192.0.2.1: cannot assign requested address");
+}
+
+#[tokio::test]
 async fn a_connection_to_itself_is_refused() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

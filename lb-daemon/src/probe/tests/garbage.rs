@@ -4,7 +4,7 @@ use tokio::runtime;
 
 use super::*;
 use crate::{
-    config::{Expect, TcpStep},
+    config::{Pattern, TcpAction, TcpExpect, TcpStep},
     core::Reason,
 };
 
@@ -27,8 +27,9 @@ proptest! {
 
 /// Can't pass, but does not know before the end.
 fn script() -> CheckKind {
-    let never = Expect::Regex(Regex::new(r"^(?s-u:.*)\z\b up").unwrap());
-    CheckKind::Tcp(vec![TcpStep::Expect(never)])
+    let pattern = Pattern::Regex(Regex::new(r"^(?s-u:.*)\z\b up").unwrap());
+    let action = TcpAction::Expect(TcpExpect { pattern, negated: false, min_recv: None });
+    CheckKind::Tcp(vec![TcpStep { action, comment: None }])
 }
 
 async fn ask_a_server_that_says(pieces: &[Vec<u8>], kind: CheckKind) -> Outcome {

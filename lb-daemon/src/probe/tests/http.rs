@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    config::{HttpCheck, StatusRange},
+    config::{HttpCheck, HttpExpect, HttpSubject, HttpVersion, StatusRange},
     core::Reason,
     probe::{
-        connection::{Connection, Deadline},
+        connection::{Connection, Way},
         http,
     },
 };
@@ -12,10 +12,10 @@ use crate::{
 async fn accepted_and_other_status_codes_are_told_apart() {
     #[rustfmt::skip]
     let table: [(&[u8], Reason, &str); _] = [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup", Reason::L7OkStatus, "GET /health: 200 OK"),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Reason::L7OkStatus, "GET /health: 204 No Content"),
-        (b"HTTP/1.0 301 Moved\r\n\r\n", Reason::L7OkStatus, "GET /health: 301 Moved"),
-        (b"HTTP/1.1 200\r\n\r\n", Reason::L7OkStatus, "GET /health: 200"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup", Reason::L7Ok, "GET /health: 200 OK"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", Reason::L7Ok, "GET /health: 204 No Content"),
+        (b"HTTP/1.0 301 Moved\r\n\r\n", Reason::L7Ok, "GET /health: 301 Moved"),
+        (b"HTTP/1.1 200\r\n\r\n", Reason::L7Ok, "GET /health: 200"),
         (b"HTTP/1.1 404 Not Found\r\n\r\n", Reason::L7Status, "GET /health: 404 Not Found, expected 200-399"),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", Reason::L7Status, "GET /health: 503 Service Unavailable, expected 200-399"),
     ];
@@ -30,10 +30,11 @@ async fn only_the_codes_asked_for_are_accepted() {
     let ranges = [(200, 204), (404, 404)];
     let status = ranges.map(|(first, last)| StatusRange { first, last }).to_vec();
     for (answer, reason) in [
-        (b"HTTP/1.1 404 Gone Fishing\r\n\r\n".as_slice(), Reason::L7OkStatus),
+        (b"HTTP/1.1 404 Gone Fishing\r\n\r\n".as_slice(), Reason::L7Ok),
         (b"HTTP/1.1 301 Moved\r\n\r\n", Reason::L7Status),
     ] {
-        let kind = CheckKind::Http(HttpCheck { status: status.clone(), ..check("/") });
+        let expects = vec![wanted(HttpSubject::Status(status.clone()))];
+        let kind = CheckKind::Http(HttpCheck { expects, ..check("/") });
         let outcome = probe(responder(answer).await, kind, AMPLE).await;
         assert_eq!(outcome.reason, reason);
         if reason == Reason::L7Status {
@@ -56,7 +57,7 @@ async fn the_request_names_the_target_unless_told_otherwise() {
             host: host.clone(),
             ..check("*")
         });
-        assert_eq!(probe(target, kind, AMPLE).await.reason, Reason::L7OkStatus);
+        assert_eq!(probe(target, kind, AMPLE).await.reason, Reason::L7Ok);
         let host = host.unwrap_or(target.to_string());
         let request = format!("OPTIONS * HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         assert_eq!(String::from_utf8(heard.await.unwrap()).unwrap(), request);
@@ -69,7 +70,7 @@ async fn an_agent_that_answers_without_listening_passes() {
     for _ in 0..20 {
         let target = speaker_that_hangs_up(b"HTTP/1.1 200 OK\r\n\r\nsynced").await;
         let outcome = probe(target, get("/"), AMPLE).await;
-        assert_eq!(outcome.reason, Reason::L7OkStatus, "{outcome:?}");
+        assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
     }
 }
 
@@ -82,11 +83,12 @@ async fn an_agent_that_answered_and_is_gone_passes_too() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    let mut connection = Connection::open(target, Deadline::after(AMPLE)).await.unwrap();
+    let plain = super::check(target);
+    let mut connection = Connection::open(Way::of(&plain)).await.unwrap();
     connection.send(b"!").await.unwrap();
     gone.await.unwrap();
     let finding = http::exchange(connection, &check("/"), target).await.unwrap();
-    assert_eq!(finding.reason, Reason::L7OkStatus, "although the request could not be sent");
+    assert_eq!(finding.reason, Reason::L7Ok, "although the request could not be sent");
 }
 
 #[tokio::test]
@@ -97,7 +99,7 @@ async fn a_head_in_pieces_and_an_endless_body_pass() {
     })
     .await;
     let outcome = probe(target, get("/"), AMPLE).await;
-    assert_eq!(outcome.reason, Reason::L7OkStatus, "{outcome:?}");
+    assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
     end.await.expect("the probe leaves the server in the middle of the body");
 }
 
@@ -217,7 +219,14 @@ fn check(uri: &str) -> HttpCheck {
     HttpCheck {
         method: "GET".to_owned(),
         uri: uri.to_owned(),
+        version: HttpVersion::V11,
         host: None,
-        status: vec![StatusRange { first: 200, last: 399 }],
+        headers: Vec::new(),
+        body: String::new(),
+        expects: vec![wanted(HttpSubject::Status(vec![StatusRange::GOOD]))],
     }
+}
+
+fn wanted(subject: HttpSubject) -> HttpExpect {
+    HttpExpect { subject, negated: false }
 }

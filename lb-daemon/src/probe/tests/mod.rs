@@ -4,12 +4,16 @@
 //! many seconds: tests share their machine.
 
 mod connect;
+mod external;
 mod garbage;
 mod http;
+mod http_body;
 mod mysql;
 mod script;
+mod script_connects;
+mod tls;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,8 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    config::CheckKind,
-    core::{Outcome, ProbeId, ProbeRequest},
+    config::{Check, CheckKind},
+    core::{Outcome, ProbeId, ProbeRequest, Subject},
 };
 
 /// For probes that must not time out.
@@ -28,8 +32,37 @@ const AMPLE: Duration = Duration::from_secs(30);
 const SCANT: Duration = Duration::from_secs(1);
 
 async fn probe(target: SocketAddr, kind: CheckKind, timeout: Duration) -> Outcome {
+    run(Check { timeout, kind, ..check(target) }).await
+}
+
+/// A check of nothing but a connection, with ample time.
+fn check(target: SocketAddr) -> Check {
+    Check {
+        target,
+        inter: AMPLE,
+        fastinter: AMPLE,
+        downinter: AMPLE,
+        rise: 1,
+        fall: 1,
+        timeout: AMPLE,
+        source: None,
+        ssl: false,
+        tls: None,
+        kind: CheckKind::Connect,
+    }
+}
+
+async fn run(check: Check) -> Outcome {
     let id = ProbeId(7);
-    let request = ProbeRequest { id, target, kind, timeout };
+    let subject = Arc::new(Subject {
+        service: "web".to_owned(),
+        service_id: 2,
+        bind: "10.2.2.5:80".parse().unwrap(),
+        backend: "w3".to_owned(),
+        backend_id: 3,
+        address: "[fd00:6::3]:8080".parse().unwrap(),
+    });
+    let request = ProbeRequest { id, check: Arc::new(check), subject };
     let (answered, outcome) = super::run(request).await;
     assert_eq!(answered, id);
     outcome

@@ -2,7 +2,7 @@ use regex::bytes::Regex;
 
 use super::*;
 use crate::{
-    config::{Expect, TcpStep},
+    config::{Pattern, TcpAction, TcpExpect, TcpStep},
     core::Reason,
 };
 
@@ -123,7 +123,7 @@ async fn the_timeout_is_for_the_whole_script_however_slow_the_drip() {
 #[tokio::test]
 async fn a_server_that_takes_no_more_times_out_in_the_send() {
     let (_listener, target) = listen().await;
-    let steps = vec![TcpStep::Send(vec![b'x'; 64 << 20])];
+    let steps = vec![step(TcpAction::Send(vec![b'x'; 64 << 20]))];
     let outcome = play(target, steps, SCANT).await;
     assert_eq!(outcome.reason, Reason::L7Timeout);
     assert_eq!(outcome.detail, "step 1: could not send: not taken within 1s");
@@ -186,18 +186,81 @@ async fn a_script_of_no_steps_needs_only_the_connection() {
     assert_eq!(play(target, Vec::new(), AMPLE).await.reason, Reason::L7Ok);
 }
 
+#[tokio::test]
+async fn what_must_not_come_fails_the_check_when_it_comes() {
+    let target = speaker(&[b"-ERR load", b"ing"]).await;
+    let outcome = play(target, vec![refuse("loading", None)], AMPLE).await;
+    assert_eq!(outcome.reason, Reason::L7Response);
+    assert_eq!(outcome.detail, r#"step 1: expected no "loading", got "-ERR loading""#);
+}
+
+#[tokio::test]
+async fn what_must_not_come_is_waited_for_until_the_connection_is_closed() {
+    let target = speaker_that_hangs_up(b"all is well").await;
+    let outcome = play(target, vec![refuse("ERR", None)], AMPLE).await;
+    assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
+
+    let target = speaker(&[b"all is well"]).await;
+    let outcome = play(target, vec![refuse("ERR", None)], SCANT).await;
+    assert_eq!(outcome.reason, Reason::L7Timeout, "as in HAProxy: it might still come");
+    assert_eq!(outcome.detail, r#"step 1: expected no "ERR" within 1s, got "all is well""#);
+}
+
+#[tokio::test]
+async fn a_verdict_is_final_when_as_much_has_come_as_is_asked_for() {
+    let target = speaker(&[b"all is", b" well"]).await;
+    let outcome = play(target, vec![refuse("ERR", Some(5))], AMPLE).await;
+    assert_eq!(outcome.reason, Reason::L7Ok, "{outcome:?}");
+
+    let target = speaker(&[b"starting"]).await;
+    let soon = TcpExpect { min_recv: Some(5), ..anywhere("well") };
+    let outcome = play(target, vec![step(TcpAction::Expect(soon))], AMPLE).await;
+    assert_eq!(outcome.reason, Reason::L7Response, "without waiting for the connection's end");
+    assert_eq!(outcome.detail, r#"step 1: expected "well", got "starting""#);
+
+    let target = speaker_that_hangs_up(b"up").await;
+    let cut_short = TcpExpect { min_recv: Some(100), ..anywhere("up") };
+    let outcome = play(target, vec![step(TcpAction::Expect(cut_short))], AMPLE).await;
+    assert_eq!(outcome.reason, Reason::L7Ok, "no more will come: {outcome:?}");
+}
+
+#[tokio::test]
+async fn a_comment_says_which_step_failed() {
+    let target = speaker_that_hangs_up(b"-NOAUTH").await;
+    let login = TcpStep { comment: Some("log in".to_owned()), ..expect("+OK") };
+    let outcome = play(target, vec![login], AMPLE).await;
+    assert_eq!(
+        outcome.detail,
+        r#"step 1 (log in): expected "+OK", got "-NOAUTH", then the connection was closed"#
+    );
+}
+
 async fn play(target: SocketAddr, steps: Vec<TcpStep>, timeout: Duration) -> Outcome {
     probe(target, CheckKind::Tcp(steps), timeout).await
 }
 
 fn send(text: &str) -> TcpStep {
-    TcpStep::Send(text.into())
+    step(TcpAction::Send(text.into()))
 }
 
 fn expect(text: &str) -> TcpStep {
-    TcpStep::Expect(Expect::String(text.into()))
+    step(TcpAction::Expect(anywhere(text)))
 }
 
 fn regex(pattern: &str) -> TcpStep {
-    TcpStep::Expect(Expect::Regex(Regex::new(pattern).unwrap()))
+    let pattern = Pattern::Regex(Regex::new(pattern).unwrap());
+    step(TcpAction::Expect(TcpExpect { pattern, ..anywhere("") }))
+}
+
+/// Expects that this does not come.
+fn refuse(text: &str, min_recv: Option<u16>) -> TcpStep {
+    step(TcpAction::Expect(TcpExpect { negated: true, min_recv, ..anywhere(text) }))
+}
+
+fn anywhere(text: &str) -> TcpExpect {
+    TcpExpect { pattern: Pattern::String(text.into()), negated: false, min_recv: None }
+}
+
+fn step(action: TcpAction) -> TcpStep {
+    TcpStep { action, comment: None }
 }

@@ -13,7 +13,7 @@
 //! |  1   | `Hello`          | first version u16, last version u16, fields to the end              |
 //! |  2   | `Changes`        | changes to the end                                                  |
 //! |  3   | `TransferBegins` | id u32, scope                                                       |
-//! |  4   | `Transfer`       | changes to the end, none of which says that a connection is gone    |
+//! |  4   | `Transfer`       | changes to the end, all of connections that are established         |
 //! |  5   | `TransferEnds`   | id u32                                                              |
 //! |  6   | `TransferDone`   | id u32                                                              |
 //! |  7   | `Want`           | scope                                                               |
@@ -45,7 +45,8 @@
 //! A **change** is
 //!
 //! ```text
-//! what      u8        bit 0: IPv6; bit 1: the connection is gone
+//! what      u8        bit 0: IPv6; bit 1: the connection is gone; bit 2: its backend has
+//!                     answered, and its client is told after the peer
 //! client    address, port u16
 //! bind      address, port u16
 //! source    address, port u16
@@ -105,6 +106,8 @@ mod field {
 const V6: u8 = 1 << 0;
 /// In a change's first byte: the connection is gone.
 const GONE: u8 = 1 << 1;
+/// In a change: the backend has answered, and the client has not been told yet.
+const ANSWERED: u8 = 1 << 2;
 
 /// A message that cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

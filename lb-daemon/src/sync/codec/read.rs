@@ -7,7 +7,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use super::{FRAME, GONE, LENGTH, Malformed, V6, field, kind};
+use super::{ANSWERED, FRAME, GONE, LENGTH, Malformed, V6, field, kind};
 use crate::core::sync::{Change, Connection, Digest, Hello, Message, Scope, Tuple};
 
 /// Reads the message at the beginning of `bytes`, and says how many bytes it took; nothing if there
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
             }
             kind::TRANSFER => Message::Transfer(self.all(|reader| match reader.change()? {
                 Change::Is(connection) => Ok(connection),
-                Change::Gone(_) => Err(reader.bad("connection")),
+                Change::Gone(_) | Change::Answered(_) => Err(reader.bad("connection")),
             })?),
             kind::TRANSFER_ENDS => Message::TransferEnds { id: self.u32()? },
             kind::TRANSFER_DONE => Message::TransferDone { id: self.u32()? },
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
 
     fn change(&mut self) -> Result<Change, Malformed> {
         let what = self.u8()?;
-        if what & !(V6 | GONE) != 0 {
+        if what & !(V6 | GONE | ANSWERED) != 0 || what & (GONE | ANSWERED) == GONE | ANSWERED {
             return Err(self.bad("change"));
         }
         let is_v6 = what & V6 != 0;
@@ -118,7 +118,9 @@ impl<'a> Reader<'a> {
         if what & GONE != 0 {
             return Ok(Change::Gone(tuple));
         }
-        Ok(Change::Is(Connection { tuple, state: self.u8()?, timestamp: self.u32()? }))
+        let connection = Connection { tuple, state: self.u8()?, timestamp: self.u32()? };
+        let is_answered = what & ANSWERED != 0;
+        Ok(if is_answered { Change::Answered(connection) } else { Change::Is(connection) })
     }
 
     fn address(&mut self, is_v6: bool) -> Result<SocketAddr, Malformed> {

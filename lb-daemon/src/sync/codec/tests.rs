@@ -44,7 +44,11 @@ fn connection() -> impl Strategy<Value = Connection> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    prop_oneof![connection().prop_map(Change::Is), tuple().prop_map(Change::Gone)]
+    prop_oneof![
+        connection().prop_map(Change::Is),
+        connection().prop_map(Change::Answered),
+        tuple().prop_map(Change::Gone),
+    ]
 }
 
 fn names() -> impl Strategy<Value = BTreeSet<String>> {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{FRAME, GONE, LENGTH, Unfit, V6, field, kind};
+use super::{ANSWERED, FRAME, GONE, LENGTH, Unfit, V6, field, kind};
 use crate::core::sync::{Change, Connection, Hello, Message, Scope, Tuple};
 
 /// Appends a message to `out`, as one frame.
@@ -51,7 +51,7 @@ fn body(message: &Message, out: &mut Vec<u8>) -> Result<(), Unfit> {
         }
         Message::Transfer(connections) => {
             out.push(kind::TRANSFER);
-            connections.iter().try_for_each(|one| connection(one, out))?;
+            connections.iter().try_for_each(|one| connection(one, 0, out))?;
         }
         Message::TransferEnds { id } => {
             out.push(kind::TRANSFER_ENDS);
@@ -108,13 +108,14 @@ fn hello(hello: &Hello, out: &mut Vec<u8>) -> Result<(), Unfit> {
 
 fn change(change: &Change, out: &mut Vec<u8>) -> Result<(), Unfit> {
     match change {
-        Change::Is(one) => connection(one, out),
+        Change::Is(one) => connection(one, 0, out),
+        Change::Answered(one) => connection(one, ANSWERED, out),
         Change::Gone(one) => tuple(one, GONE, out),
     }
 }
 
-fn connection(connection: &Connection, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    tuple(&connection.tuple, 0, out)?;
+fn connection(connection: &Connection, what: u8, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    tuple(&connection.tuple, what, out)?;
     out.push(connection.state);
     out.extend(connection.timestamp.to_be_bytes());
     Ok(())

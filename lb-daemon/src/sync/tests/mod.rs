@@ -168,6 +168,7 @@ fn a_peer_that_dies_in_the_middle_of_a_transfer_gets_it_all_when_it_is_back() {
     // Meanwhile one is gone, and the peer has not heard of it.
     let gone = connection(0).tuple;
     tables.get().connections.remove(&gone);
+    tables.get().reports.push_back(Change::Gone(gone));
     others.get().dies_after = None;
     let _peer = Host::start(high, low, &others);
     wait("equal tables", || others.get().connections == tables.get().connections);

@@ -121,10 +121,12 @@ impl Tables for Shared {
                 marked.insert(tuple);
             }
             match change {
-                Change::Is(one) => match model.connections.insert(tuple, *one) {
-                    None => done.new += 1,
-                    Some(_) => done.known += 1,
-                },
+                Change::Is(one) | Change::Answered(one) => {
+                    match model.connections.insert(tuple, *one) {
+                        None => done.new += 1,
+                        Some(_) => done.known += 1,
+                    }
+                }
                 Change::Gone(_) => {
                     done.ended += u64::from(model.connections.remove(&tuple).is_some());
                 }

@@ -178,6 +178,7 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             balance: Balance::RoundRobin,
             slots: Slots([number].into()),
             group: 0,
+            synchronous: false,
             timeout: Timeouts {
                 connect: long,
                 client: long,

@@ -18,8 +18,10 @@ mod strangers;
 mod survival;
 mod tracking;
 mod unsent;
+mod upgrade;
 mod upkeep;
 mod vmac;
+mod window;
 
 use std::time::{Duration, Instant};
 

@@ -96,6 +96,25 @@ fn hosts_that_only_lost_the_cable_between_them_make_up_for_it() -> Result<()> {
 }
 
 #[test]
+fn idle_sessions_that_only_a_dead_host_knew_of_are_there_when_it_is_back() -> Result<()> {
+    const IDLE: Load = Load { active: 0, idle: 200, pushed: 0, bulk: 0, ..LOAD };
+
+    let mut survival = replicating()?;
+    survival.contest.pair().part()?;
+    let untold = open(&survival, &IDLE)?;
+    let at = SystemTime::now();
+    survival.contest.member(0).crash();
+    survival.contest.advert_since(at, 1)?;
+    survival.contest.pair().rejoin()?;
+    survival.contest.start_again(0)?;
+    until("the host to be master again", PATIENCE, || survival.contest.only_master(0))?;
+    untold.verify(PATIENCE)?.none_lost()?;
+    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    survival.strike(Fault::Kill)?.none_lost()?;
+    untold.verify(PATIENCE)?.none_lost()
+}
+
+#[test]
 fn hosts_that_only_hear_each_other_by_the_cable_between_them_lose_no_session() -> Result<()> {
     let mut survival = replicating()?;
     let at = SystemTime::now();

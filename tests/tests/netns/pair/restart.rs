@@ -19,7 +19,7 @@ use super::{
 };
 
 /// A host that somebody may stand in for, for so many seconds.
-fn enter(contest: &mut Contest, host: usize, seconds: u64, lines: &str) -> Result<()> {
+pub(super) fn enter(contest: &mut Contest, host: usize, seconds: u64, lines: &str) -> Result<()> {
     let settings = contest.settings(host, PRIORITIES[host], lines);
     let tandem = Tandem::start_on(contest.twin(host), &lasting(settings, seconds))?;
     contest.enter_as(host, Box::new(tandem))
@@ -41,11 +41,11 @@ fn lasting(settings: Settings, seconds: u64) -> Settings {
 }
 
 /// How long the next daemon may take in those tests in which it comes.
-const ENOUGH: u64 = 20;
+pub(super) const ENOUGH: u64 = 20;
 
 /// Fails unless the first host was the only master since the capture began, and no advert was so late
 /// that one was missing.
-fn spoke_on(contest: &Contest) -> Result<()> {
+pub(super) fn spoke_on(contest: &Contest) -> Result<()> {
     let (silence, count) = contest.longest_silence(0)?;
     eprintln!("longest time between two of {count} adverts: {silence:?}");
     ensure!(silence < 3 * contest.election().advert_int, "silent for {silence:?}");
@@ -53,7 +53,7 @@ fn spoke_on(contest: &Contest) -> Result<()> {
 }
 
 /// Fails unless the daemon on the first host says that it went on as the master.
-fn carried_on(contest: &mut Contest) -> Result<()> {
+pub(super) fn carried_on(contest: &mut Contest) -> Result<()> {
     let wanted = "carries on from the daemon before";
     let is_master = |group: &lb_daemon::core::GroupStatus| {
         let first = group.transitions.last();
@@ -274,10 +274,11 @@ fn detaching_ends_who_stands_in() -> Result<()> {
 }
 
 #[test]
-fn who_stands_in_ends_when_the_next_daemon_has_other_maps() -> Result<()> {
+fn who_stands_in_ends_when_the_next_daemon_has_other_maps_and_does_not_ask_for_its_own()
+-> Result<()> {
     let mut contest = pair()?;
     contest.tandem(0).suspend()?;
-    let rename = "cd /sys/fs/bpf/tandem && mv * 0123456789abcdef";
+    let rename = "cd /sys/fs/bpf/tandem && mv * 0123456789abcdef && rm */exporter";
     contest.twin(0).command("sh").args(["-c", rename]).run()?;
     let at = SystemTime::now();
     contest.tandem(0).start_again()?;

@@ -233,6 +233,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 slots: Slots(slots.into()),
                 timeout,
                 group,
+                synchronous: false,
             };
             desired.services.insert(number, service);
         }

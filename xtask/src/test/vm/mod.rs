@@ -140,7 +140,7 @@ fn prepare() -> Result<(Machine, PathBuf)> {
     let toolchain = Toolchain::find()?;
     let target = workspace::ebpf_target_directory();
     let object =
-        ebpf::build(ebpf::TANDEM, workspace::root(), &toolchain, &target, Stdio::inherit())?;
+        ebpf::build(ebpf::TANDEM, &[], workspace::root(), &toolchain, &target, Stdio::inherit())?;
 
     let path = target.with_file_name("vm").join("archive.cpio");
     let directory = path.parent().context("the archive is in a directory")?;

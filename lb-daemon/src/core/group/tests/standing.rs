@@ -87,6 +87,31 @@ fn preempt_delay_begins_anew_when_a_better_master_was_heard() {
 }
 
 #[test]
+fn preempt_delay_goes_on_while_a_host_is_not_ready_for_a_moment() {
+    let config = config::Group { preempt_delay: seconds(60), ..config(128) };
+    let mut bench = Bench::started(config);
+    listen(&mut bench, 50, 30);
+    bench.tell(Input::Standing(unready()));
+    listen(&mut bench, 50, 40);
+    assert_eq!(bench.group.counts().discarded.get(&Discard::Weaker), None, "it is not ready");
+    bench.tell(Input::Standing(well()));
+    listen(&mut bench, 50, 4);
+    assert_eq!(bench.group.role(), Role::Master);
+}
+
+#[test]
+fn preempt_delay_begins_when_a_host_is_ready_for_the_first_time() {
+    let mut bench = Bench::new(config::Group { preempt_delay: seconds(60), ..config(128) });
+    bench.tell(Input::Standing(unready()));
+    listen(&mut bench, 50, 100);
+    bench.tell(Input::Standing(well()));
+    listen(&mut bench, 50, 60);
+    assert_eq!(bench.group.counts().discarded.get(&Discard::Weaker), None);
+    listen(&mut bench, 50, 4);
+    assert_eq!(bench.group.role(), Role::Master);
+}
+
+#[test]
 fn carp_waits_preempt_delay_too() {
     let slow = |counter| {
         Advert::Carp(CarpAdvert { vhid: 1, advbase: 1, advskew: 200, demotion: 0, counter })

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::LagView;
 
 /// Upper bounds of the histogram's parts, in seconds; a last part has no bound.
-const BOUNDS: [f64; 13] =
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const BOUNDS: [f64; 15] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// The longest of the last minute is kept by parts of this length ...
 const SLOT: Duration = Duration::from_secs(10);

@@ -1,5 +1,7 @@
 //! How much of anything there may be.
 
+use std::time::Duration;
+
 /// Bounds of a conversation. Tests have smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -17,6 +19,13 @@ pub(super) struct Limits {
     pub(super) drains: usize,
     /// Most messages that the peer has not acknowledged: then it is waited for.
     pub(super) unacked: usize,
+    /// Most connections whose end is remembered for a peer that is not there, and as many that opened
+    /// meanwhile.
+    pub(super) ended: usize,
+    /// Longest time that a SYN-ACK is held back for the peer.
+    pub(super) hold: Duration,
+    /// Most SYN-ACKs that are held back.
+    pub(super) held: usize,
 }
 
 impl Limits {
@@ -29,5 +38,8 @@ impl Limits {
         drain: 4096,
         drains: 16,
         unacked: 1024,
+        ended: 1 << 20,
+        hold: Duration::from_millis(100),
+        held: 1 << 14,
     };
 }

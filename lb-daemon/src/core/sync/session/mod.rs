@@ -5,7 +5,9 @@
 //! told again by a transfer.
 
 mod digests;
+mod ended;
 mod greeting;
+mod held;
 mod lag;
 mod limits;
 mod queue;
@@ -27,12 +29,12 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use self::{ended::Ended, held::Held, lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
 pub use self::{
     greeting::VERSIONS,
     view::{LagView, NotReady, PeerView, Stage, Totals, View, Waiting},
 };
-use self::{lag::Lag, limits::Limits, readiness::Readiness, talk::Talk};
-use super::{Hello, Message, Tables};
+use super::{Change, Hello, Message, Tables};
 
 /// After this long without another message a host says that it is there.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -80,13 +82,16 @@ pub struct Session {
     /// Groups that were served here while the peer was not told: it is owed all that is here.
     owed: BTreeSet<String>,
     /// Groups that a daemon before this one may have served while the peer was not told. It is owed all
-    /// of them unless it serves them itself: then it knows better.
+    /// of them, of those that it serves itself when it asks for them.
     uncertain: BTreeSet<String>,
     /// Groups served here since the peer last had everything.
     recent: BTreeSet<String>,
+    /// What ended here since the peer last had everything.
+    ended: Ended,
     /// Groups whose grace this host has not ended since it took over.
     graces: BTreeSet<String>,
     readiness: Readiness,
+    held: Held,
     totals: Totals,
     lag: Lag,
     polled: Instant,
@@ -121,8 +126,10 @@ impl Session {
             serving: BTreeSet::new(),
             owed: BTreeSet::new(),
             recent: BTreeSet::new(),
+            ended: Ended::default(),
             graces: BTreeSet::new(),
             readiness: Readiness::new(now),
+            held: Held::default(),
             totals: Totals::default(),
             lag: Lag::default(),
             polled: now,
@@ -155,6 +162,9 @@ impl Session {
             self.readiness.ends(talk.is_whole(), now);
             self.owed.append(&mut self.recent);
             self.owed.extend(self.serving.iter().cloned());
+            for name in talk.sender.untold_ends() {
+                self.ended.end(name, self.limits.ended);
+            }
         }
         self.link = Link::Down { refused };
         self.since = now;
@@ -184,6 +194,9 @@ impl Session {
         if now.saturating_duration_since(self.repaired) >= REPAIR {
             self.repaired = now;
             tables.repair()?;
+            if let Some(peer) = &self.peer {
+                tables.peer_has(&peer.groups);
+            }
         }
 
         match &mut self.link {
@@ -200,6 +213,8 @@ impl Session {
                     serving: &self.serving,
                     recent: &self.recent,
                     owed: &mut self.owed,
+                    ended: &mut self.ended,
+                    held: &mut self.held,
                     totals: &mut self.totals,
                 };
                 talk.poll(told, tables, room, now, out)?;
@@ -209,7 +224,21 @@ impl Session {
             }
         }
         self.end_graces(tables);
+        self.hold(tables, now);
         Ok(())
+    }
+
+    /// Releases what must not wait any longer, and says whether more is to be held.
+    fn hold(&mut self, tables: &mut dyn Tables, now: Instant) {
+        let (late, behind) = match &self.link {
+            Link::Up(talk) => {
+                (self.held.take_late(self.limits, now), Some(talk.sender.behind(now)))
+            }
+            Link::Down { .. } | Link::Greeting => (self.held.take_all(), None),
+        };
+        self.totals.unacknowledged += late as u64;
+        tables.hold(self.held.decide(behind, self.limits));
+        tables.release(late);
     }
 
     /// Nobody can be told of changes: all will be told later.
@@ -220,6 +249,10 @@ impl Session {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
+            self.ended.note(&changes, self.limits.ended);
+            let answered = changes.iter().filter(|it| matches!(it, Change::Answered(_))).count();
+            self.totals.unacknowledged += answered as u64;
+            tables.release(answered);
             if changes.len() < self.limits.drain {
                 break;
             }
@@ -245,11 +278,20 @@ impl Session {
     /// When [`poll`](Self::poll) is to be called at the latest.
     pub fn next_deadline(&self) -> Instant {
         let due = match &self.link {
+            // What was held for the peer is to go on.
+            Link::Down { .. } | Link::Greeting if self.held.is_on() => self.polled,
             Link::Down { .. } => self.polled + REPAIR,
             Link::Greeting => self.since + PEER_GONE,
             Link::Up(talk) => talk.next_deadline(self.polled),
         };
-        due.min(self.repaired + REPAIR)
+        let late = self.held.next_deadline(self.limits);
+        late.map_or(due, |late| due.min(late)).min(self.repaired + REPAIR)
+    }
+
+    /// Whether changes are to be told at once, because clients wait for it, rather than many in a
+    /// message.
+    pub fn is_in_a_hurry(&self, now: Instant) -> bool {
+        self.held.is_in_a_hurry(now)
     }
 
     /// Takes over another configuration. A conversation in which this host said something else of itself
@@ -305,6 +347,8 @@ impl Session {
             }),
             lag: self.lag.view(now),
             queue: talk.map(|talk| talk.sender.waiting()).unwrap_or_default(),
+            held: self.held.len() as u64,
+            is_holding: self.held.is_on(),
             totals: self.totals,
         }
     }

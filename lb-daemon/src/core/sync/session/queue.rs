@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{super::Change, limits::Limits};
+use super::{super::Change, held::Held, limits::Limits};
 
 /// Changes of one message.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Batch {
     pub(super) read: Instant,
     /// The changes, in their order.
     pub(super) changes: Vec<Change>,
+    /// [End](Held::end) of the SYN-ACKs that wait for these changes or earlier ones.
+    pub(super) held: u64,
 }
 
 /// Changes that are not sent yet, in their order.
@@ -21,7 +23,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds what was read just now.
+    /// Adds what was read just now, and has the SYN-ACKs among it wait.
     ///
     /// # Errors
     ///
@@ -29,19 +31,29 @@ impl Queue {
     pub(super) fn push(
         &mut self,
         changes: &[Change],
+        held: &mut Held,
         limits: Limits,
         now: Instant,
     ) -> Result<(), Overflow> {
         self.changes += changes.len();
+        for &change in changes {
+            if matches!(change, Change::Answered(_)) {
+                held.push(now);
+            }
+            match self.batches.back_mut() {
+                Some(batch) if batch.changes.len() < limits.batch => {
+                    batch.changes.push(change);
+                    batch.held = held.end();
+                }
+                _ => {
+                    let (changes, held) = (vec![change], held.end());
+                    self.batches.push_back(Batch { read: now, changes, held });
+                }
+            }
+        }
         if self.changes > limits.queue {
             *self = Self::default();
             return Err(Overflow);
-        }
-        for &change in changes {
-            match self.batches.back_mut() {
-                Some(batch) if batch.changes.len() < limits.batch => batch.changes.push(change),
-                _ => self.batches.push_back(Batch { read: now, changes: vec![change] }),
-            }
         }
         Ok(())
     }
@@ -53,8 +65,18 @@ impl Queue {
         Some(batch)
     }
 
+    /// All of them, the oldest first.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.batches.iter().flat_map(|batch| &batch.changes)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// When the oldest change was read.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.batches.front().map(|batch| batch.read)
     }
 
     /// How many changes there are.

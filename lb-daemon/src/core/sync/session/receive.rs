@@ -95,7 +95,7 @@ impl Session {
                 talk.receiver.begin(id, scope, &self.owed, tables);
             }
             Message::Transfer(connections) => {
-                if !talk.receiver.part(connections, tables, totals).map_err(broken)? {
+                if !talk.receiver.part(connections, &self.ended, tables, totals).map_err(broken)? {
                     return Err(unexpected("goes on with a transfer that has not begun"));
                 }
             }
@@ -105,6 +105,7 @@ impl Session {
                     return Err(unexpected("ends a transfer that has not begun"));
                 };
                 if scope.buckets.is_empty() {
+                    talk.sender.transfers.release(&scope.groups);
                     talk.agreed.extend(scope.groups);
                 }
                 talk.sender.say(Message::TransferDone { id }, now, out);
@@ -117,12 +118,20 @@ impl Session {
                             !scope.groups.contains(group)
                                 || talk.sender.transfers.owes_all_of(group)
                         });
-                        talk.agreed.extend(scope.groups);
+                        // What the peer serves it tells all of after that.
+                        let is_all = |group: &String| !talk.receiver.is_served_by_peer(group);
+                        talk.agreed.extend(scope.groups.into_iter().filter(is_all));
                     }
                 }
                 None if talk.sender.transfers.has_begun(id) => {}
                 None => return Err(unexpected("has a transfer that has not begun")),
             },
+            Message::Want(scope) if scope.buckets.is_empty() => {
+                // Its own come after that, and nothing is forgotten before it has these.
+                talk.agreed.retain(|group| !scope.groups.contains(group));
+                let asked = talk.sender.transfers.ask(scope.groups);
+                self.owed.extend(asked.intersection(&self.hello.groups).cloned());
+            }
             Message::Want(scope) => talk.sender.transfers.want(scope),
             Message::Digest { group, digest } => self.compare(&group, &digest, tables, now, out),
             Message::Serving(groups) => {
@@ -134,7 +143,12 @@ impl Session {
                 }
                 talk.receiver.peer_serves(groups);
             }
-            Message::Ack(number) => talk.sender.acknowledged(number, &mut self.lag, now)?,
+            Message::Ack(number) => {
+                let end = talk.sender.acknowledged(number, &mut self.lag, now)?;
+                let count = self.held.take_before(end);
+                totals.held += count as u64;
+                tables.release(count);
+            }
             Message::Alive => {}
             Message::Bye(why) => return Err(Refusal { why: format!("the peer says: {why}") }),
         }

@@ -8,6 +8,7 @@ use super::{
     super::{Change, Conflict, Connection, Scope, Tables},
     Totals,
     digests::Suspicions,
+    ended::Ended,
 };
 
 /// The half of a conversation that the peer speaks.
@@ -90,10 +91,12 @@ impl Receiver {
         self.incoming = Some(Incoming { id, scope, theirs });
     }
 
-    /// A part of a transfer. Returns whether there is one.
+    /// A part of a transfer. Returns whether there is one. Of what this host serves it knows better what
+    /// has `ended`.
     pub(super) fn part(
         &mut self,
-        connections: Vec<Connection>,
+        mut connections: Vec<Connection>,
+        ended: &Ended,
         tables: &mut dyn Tables,
         totals: &mut Totals,
     ) -> Result<bool> {
@@ -101,6 +104,12 @@ impl Receiver {
             return Ok(false);
         }
         totals.connections_received += connections.len() as u64;
+        let ours = tables.serving();
+        connections.retain(|connection| {
+            let tuple = &connection.tuple;
+            let is_ours = || tables.group(tuple.bind).is_some_and(|group| ours.contains(&group));
+            !(ended.contains(tuple) && is_ours())
+        });
         self.adopt(connections.into_iter().map(Change::Is), tables, totals)?;
         Ok(true)
     }
@@ -149,7 +158,8 @@ impl Receiver {
                 })
             });
             match change {
-                Change::Gone(_) if is_ours => {}
+                // What this host serves it hears itself.
+                Change::Gone(_) | Change::Answered(_) if is_ours => {}
                 _ if is_theirs && !is_ours => take.push(change),
                 _ => keep.push(change),
             }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     super::Message,
     Refusal, Waiting,
+    ended::Name,
     lag::Lag,
     queue::{Batch, Queue},
     transfers::Transfers,
@@ -41,8 +42,12 @@ struct Unacked {
     at: Instant,
     /// ... when the first of its changes was read, ...
     read: Instant,
-    /// ... and how many these are.
+    /// ... how many these are, ...
     changes: usize,
+    /// ... what they have ended, ...
+    ended: Vec<Name>,
+    /// ... and the [end](super::held::Held::end) of the SYN-ACKs that wait until it is acknowledged.
+    held: u64,
 }
 
 impl Sender {
@@ -61,21 +66,30 @@ impl Sender {
 
     /// Says something that is counted.
     pub(super) fn say(&mut self, message: Message, now: Instant, out: &mut Vec<Message>) {
-        self.count(0, now, now);
+        let (number, changes, held) = (0, 0, 0);
+        self.count(Unacked { number, at: now, read: now, changes, ended: vec![], held });
         out.push(message);
     }
 
     /// Tells changes.
     pub(super) fn tell(&mut self, batch: Batch, now: Instant, out: &mut Vec<Message>) {
-        self.count(batch.changes.len(), batch.read, now);
+        let ended = batch.changes.iter().filter_map(Name::ended_by).collect();
+        let (changes, read, held) = (batch.changes.len(), batch.read, batch.held);
+        self.count(Unacked { number: 0, at: now, read, changes, ended, held });
         out.push(Message::Changes(batch.changes));
     }
 
-    fn count(&mut self, changes: usize, read: Instant, now: Instant) {
+    fn count(&mut self, message: Unacked) {
         self.sent += 1;
-        self.last = now;
-        self.unacked_changes += changes;
-        self.unacked.push_back(Unacked { number: self.sent, at: now, read, changes });
+        self.last = message.at;
+        self.unacked_changes += message.changes;
+        self.unacked.push_back(Unacked { number: self.sent, ..message });
+    }
+
+    /// What has ended that the peer may not have heard of.
+    pub(super) fn untold_ends(&self) -> impl Iterator<Item = Name> + '_ {
+        let sent = self.unacked.iter().flat_map(|message| message.ended.iter().copied());
+        sent.chain(self.queue.changes().filter_map(Name::ended_by))
     }
 
     /// How many messages the peer has not acknowledged.
@@ -88,13 +102,15 @@ impl Sender {
         self.queue.is_empty() && self.unacked_changes == 0 && self.transfers.is_idle()
     }
 
-    /// The peer has everything up to this message.
+    /// The peer has everything up to this message. Returns the end of the SYN-ACKs that have waited for
+    /// that.
     pub(super) fn acknowledged(
         &mut self,
         number: u64,
         lag: &mut Lag,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
+        let mut held = 0;
         if number > self.sent {
             let sent = self.sent;
             let why = format!("it acknowledges message {number}, and was sent {sent}");
@@ -103,11 +119,19 @@ impl Sender {
         while self.unacked.front().is_some_and(|message| message.number <= number) {
             let Some(message) = self.unacked.pop_front() else { break };
             self.unacked_changes -= message.changes;
+            held = held.max(message.held);
             if message.changes > 0 {
                 lag.note(now.saturating_duration_since(message.read), message.changes, now);
             }
         }
-        Ok(())
+        Ok(held)
+    }
+
+    /// How long the oldest change has been waiting that the peer has not acknowledged.
+    pub(super) fn behind(&self, now: Instant) -> Duration {
+        let sent = self.unacked.iter().find(|message| message.changes > 0);
+        let oldest = sent.map(|message| message.read).or_else(|| self.queue.oldest());
+        oldest.map_or(Duration::ZERO, |read| now.saturating_duration_since(read))
     }
 
     /// When the peer is to be taken for stuck, if it acknowledges nothing until then.

@@ -10,6 +10,8 @@ use anyhow::{Result, bail};
 use super::{
     super::{Message, Scope, Tables},
     ALIVE, PEER_GONE, Totals,
+    ended::Ended,
+    held::Held,
     limits::Limits,
     receiver::Receiver,
     sender::Sender,
@@ -43,6 +45,8 @@ pub(super) struct Told<'a> {
     pub(super) serving: &'a BTreeSet<String>,
     pub(super) recent: &'a BTreeSet<String>,
     pub(super) owed: &'a mut BTreeSet<String>,
+    pub(super) ended: &'a mut Ended,
+    pub(super) held: &'a mut Held,
     pub(super) totals: &'a mut Totals,
 }
 
@@ -80,6 +84,7 @@ impl Talk {
             bail!("the peer acknowledges nothing");
         }
         self.receiver.serves(told.serving);
+        self.sender.transfers.hold_only(told.serving);
         let is_drained = self.drain(&mut told, tables, now)?;
         self.acknowledge(now, out);
 
@@ -93,6 +98,9 @@ impl Talk {
             self.say_serving(&mut told, now, out);
             self.transfer(told.totals, tables, end, now, out);
             self.digest(told.serving, tables, end, now, out);
+        }
+        if self.is_level() {
+            told.ended.clear();
         }
         if room > 0 && now >= self.sender.last + ALIVE {
             self.sender.say(Message::Alive, now, out);
@@ -116,7 +124,11 @@ impl Talk {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
-            has_lost |= self.sender.queue.push(&changes, self.limits, now).is_err();
+            // What it tells may have been read before it hears of these.
+            if !self.is_level() {
+                told.ended.note(&changes, self.limits.ended);
+            }
+            has_lost |= self.sender.queue.push(&changes, told.held, self.limits, now).is_err();
             if changes.len() < self.limits.drain {
                 is_drained = true;
                 break;
@@ -125,6 +137,9 @@ impl Talk {
         if tables.has_lost_changes() || has_lost {
             told.totals.lost += 1;
             self.sender.queue.clear();
+            let count = told.held.take_all();
+            told.totals.unacknowledged += count as u64;
+            tables.release(count);
             told.owed.extend(told.recent.iter().cloned());
             self.sender.transfers.start_over(told.recent.clone());
         }
@@ -140,13 +155,14 @@ impl Talk {
         }
     }
 
-    /// Says which groups are served, after all changes of those that are no longer.
+    /// Says which groups are served, after all changes of those that are no longer. Before that, the peer
+    /// is asked for all it has of groups that neither has told the other all of: it may have served them,
+    /// too, and a daemon that was started anew does not know that it owes something.
     fn say_serving(&mut self, told: &mut Told<'_>, now: Instant, out: &mut Vec<Message>) {
         if self.sender.said.as_ref() == Some(told.serving) {
             return;
         }
         let before = self.sender.said.replace(told.serving.clone()).unwrap_or_default();
-        self.sender.say(Message::Serving(told.serving.clone()), now, out);
         let groups: BTreeSet<_> = told
             .serving
             .difference(&before)
@@ -156,8 +172,11 @@ impl Talk {
         if !groups.is_empty() {
             // Of these the peer knows what it had by chance.
             told.owed.extend(groups.iter().cloned());
-            self.sender.transfers.want(Scope { groups, buckets: BTreeSet::new() });
+            let scope = Scope { groups: groups.clone(), buckets: BTreeSet::new() };
+            self.sender.say(Message::Want(scope), now, out);
+            self.sender.transfers.want_after_the_peer(groups);
         }
+        self.sender.say(Message::Serving(told.serving.clone()), now, out);
     }
 
     fn transfer(
@@ -189,7 +208,9 @@ impl Talk {
         out: &mut Vec<Message>,
     ) {
         // They are short: where there is room for some messages, there is for those of all groups.
-        if now < self.sender.digests || end - out.len() < serving.len().min(DIGEST_ROOM) {
+        if now < self.sender.digests
+            || end.saturating_sub(out.len()) < serving.len().min(DIGEST_ROOM)
+        {
             return;
         }
         self.sender.digests = now + DIGESTS;
@@ -222,6 +243,11 @@ impl Talk {
             && !self.receiver.is_hearing()
             && self.sender.said.is_some()
             && self.sender.transfers.is_idle()
+    }
+
+    /// Whether the peer has nothing any more to tell or to forget that it has not heard of since.
+    fn is_level(&self) -> bool {
+        self.sender.said.is_some() && self.sender.transfers.is_idle() && !self.receiver.is_hearing()
     }
 
     /// Whether nothing more of a group that this host serves is to come from the peer.

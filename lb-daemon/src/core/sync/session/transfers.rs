@@ -14,6 +14,11 @@ pub(super) struct Transfers {
     full: BTreeSet<String>,
     /// Groups that these buckets are to be told of.
     parts: BTreeMap<String, BTreeSet<u8>>,
+    /// Groups that the peer has to tell all of before it is told: it forgets what it is not told of,
+    /// and may know what nobody else does.
+    held: BTreeSet<String>,
+    /// Groups that all was told of in this conversation, or is being told.
+    told: BTreeSet<String>,
     active: Option<Active>,
     last: u32,
 }
@@ -56,6 +61,32 @@ impl Transfers {
         }
     }
 
+    /// All of these groups is to be told once the peer has told all it has.
+    pub(super) fn want_after_the_peer(&mut self, groups: BTreeSet<String>) {
+        self.held.extend(groups.iter().cloned());
+        self.want(Scope { groups, buckets: BTreeSet::new() });
+    }
+
+    /// The peer has told all it has of these groups.
+    pub(super) fn release(&mut self, groups: &BTreeSet<String>) {
+        self.held.retain(|group| !groups.contains(group));
+    }
+
+    /// Waits for the peer with no other groups than these.
+    pub(super) fn hold_only(&mut self, groups: &BTreeSet<String>) {
+        self.held.retain(|group| groups.contains(group));
+    }
+
+    /// The peer asks for all of these groups, and waits for them. What it was told of already it is
+    /// not told again: its question was on its way meanwhile. Returns what is owed.
+    pub(super) fn ask(&mut self, mut groups: BTreeSet<String>) -> BTreeSet<String> {
+        groups.retain(|group| !self.told.contains(group));
+        // Else each would wait for the other.
+        self.release(&groups);
+        self.want(Scope { groups: groups.clone(), buckets: BTreeSet::new() });
+        groups
+    }
+
     /// Whether there is anything that the peer has not said it has.
     pub(super) fn is_idle(&self) -> bool {
         self.active.is_none() && !self.is_owing()
@@ -65,7 +96,7 @@ impl Transfers {
     pub(super) fn has_work(&self) -> bool {
         match &self.active {
             Some(active) => !matches!(active.progress, Progress::Told),
-            None => self.is_owing(),
+            None => !self.parts.is_empty() || !self.full.is_subset(&self.held),
         }
     }
 
@@ -117,11 +148,15 @@ impl Transfers {
     }
 
     fn begin(&mut self) -> Option<()> {
-        let scope = if self.full.is_empty() {
+        let (held, groups): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.full).into_iter().partition(|group| self.held.contains(group));
+        self.full = held;
+        let scope = if groups.is_empty() {
             let (group, buckets) = self.parts.pop_first()?;
             Scope { groups: BTreeSet::from([group]), buckets }
         } else {
-            Scope { groups: std::mem::take(&mut self.full), buckets: BTreeSet::new() }
+            self.told.extend(groups.iter().cloned());
+            Scope { groups, buckets: BTreeSet::new() }
         };
         self.last = self.last.wrapping_add(1);
         self.active = Some(Active { id: self.last, scope, progress: Progress::Owed });

@@ -42,6 +42,10 @@ pub struct View {
     pub lag: LagView,
     /// What the peer has not acknowledged yet.
     pub queue: Waiting,
+    /// SYN-ACKs that wait until the peer knows of their connections.
+    pub held: u64,
+    /// Whether the peer keeps up, so that SYN-ACKs of services that wish it are held.
+    pub is_holding: bool,
     /// What has happened since the daemon started.
     pub totals: Totals,
 }
@@ -126,6 +130,10 @@ pub struct Totals {
     pub mismatches: u64,
     /// Buckets of them that were asked for again.
     pub repaired: u64,
+    /// SYN-ACKs that were held back until the peer knew of their connections.
+    pub held: u64,
+    /// SYN-ACKs that were held back and sent on although the peer had not acknowledged their connections.
+    pub unacknowledged: u64,
     /// How often changes were lost here, and everything was transferred instead.
     pub lost: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN, SYN_ACK};
+use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN, SYN_ACK, is_closed};
 
 use super::{
     super::super::{Change, Connection, Tuple},
@@ -27,7 +27,8 @@ impl World {
         }
         match what {
             0..500 => self.open(number),
-            500..700 => self.close(number),
+            500..530 => self.half_close(number),
+            530..700 => self.close(number),
             700..760 => self.purge(number),
             760..770 => self.expire(number),
             770..775 => {
@@ -95,13 +96,21 @@ impl World {
             }
         };
         let tuple = Tuple { client, bind, source, backend };
+        if state.tables.is_holding && self.random.chance(30) {
+            let connection = Connection { tuple, state: SYN_ACK, timestamp: 7 };
+            state.tables.happens(Change::Answered(connection));
+            state.tables.entered.clear();
+            self.hosts[1 - number].known.remove(&tuple);
+            return;
+        }
         let connection = Connection { tuple, state: OPEN, timestamp: 7 };
         state.tables.happens(Change::Is(connection));
         state.tables.entered.clear();
         state.known.insert(tuple);
         // A translation that is used again is another connection.
         self.hosts[1 - number].known.remove(&tuple);
-        if self.live.insert((client, bind), Live { connection, at: number }).is_some() {
+        let live = Live { connection, at: number, is_idle: self.random.chance(30) };
+        if self.live.insert((client, bind), live).is_some() {
             self.watch.tally.doubles += 1;
         }
         self.watch.tally.opened += 1;
@@ -122,6 +131,21 @@ impl World {
             connection.state |= self.random.pick(&[RESET, CLIENT_FIN | SERVER_FIN]);
             self.hosts[number].tables.happens(Change::Is(connection));
             self.live.remove(&key(&connection.tuple));
+        }
+    }
+
+    /// One side closes its half, and the other goes on.
+    fn half_close(&mut self, number: usize) {
+        if let Some(mut connection) = self.pick_live(number) {
+            connection.state |= self.random.pick(&[CLIENT_FIN, SERVER_FIN]);
+            self.hosts[number].tables.happens(Change::Is(connection));
+            if is_closed(connection.state) {
+                self.live.remove(&key(&connection.tuple));
+            } else {
+                let live = self.live.get_mut(&key(&connection.tuple)).expect("it was picked");
+                live.connection = connection;
+                self.watch.tally.half_closed += 1;
+            }
         }
     }
 
@@ -147,8 +171,26 @@ impl World {
         }
     }
 
+    /// Half-open connections come to nothing: those that were made here, which is reported, and those of
+    /// the other host's that this has no longer.
+    fn expire_half_open(&mut self, number: usize) {
+        for tuple in self.hosts[number].tables.half_open() {
+            let live = self.live.get(&key(&tuple));
+            if live.is_some_and(|live| live.connection.tuple == tuple) {
+                continue;
+            }
+            let is_ours = usize::from(tuple.source.port() / 1000) == number + 1;
+            if is_ours {
+                self.hosts[number].tables.happens(Change::Gone(tuple));
+            } else if !self.hosts[1 - number].tables.has(&tuple) {
+                self.hosts[number].tables.remove(key(&tuple));
+            }
+        }
+    }
+
     /// Closed connections have lingered for long enough.
     pub(super) fn purge(&mut self, number: usize) {
+        self.expire_half_open(number);
         let tables = &mut self.hosts[number].tables;
         let open = tables.open();
         let closed = |found: &&Connection| !open.contains(&found.tuple);
@@ -236,14 +278,15 @@ impl World {
         self.watch.tally.survivors += survivors.count() as u64;
     }
 
-    /// Nobody will tell this host of what it does not have: those connections are lost. None must be
-    /// that it has had.
+    /// Nobody tells this host in time of what it does not have: those connections that send something are
+    /// lost. None must be that it has had.
     pub(super) fn drop_unknown(&mut self, number: usize, group: &str) {
         let host = &self.hosts[number];
         let mut lost = Vec::new();
         for (&key, live) in &self.live {
             let tuple = &live.connection.tuple;
-            if live.at == number && group_of(tuple.bind) == group && !host.tables.has(tuple) {
+            let is_missed = group_of(tuple.bind) == group && !host.tables.has(tuple);
+            if live.at == number && is_missed && !live.is_idle {
                 lost.push(key);
             }
         }

@@ -11,12 +11,14 @@ use super::{super::Hello, Settings, VERSIONS, limits::Limits};
 mod digests;
 mod fate;
 mod greeting;
+mod held;
 mod model;
 mod pair;
 // The one of the election, which is not to be seen from here.
 #[allow(clippy::duplicate_mod)]
 #[path = "../../../group/tests/pair/random.rs"]
 mod random;
+mod returns;
 mod rules;
 mod simulation;
 mod watch;
@@ -49,5 +51,16 @@ const fn settings() -> Settings {
 
 /// So small that they are met.
 const fn limits() -> Limits {
-    Limits { queue: 60, batch: 8, places: 32, transfer: 2, drain: 16, drains: 4, unacked: 16 }
+    Limits {
+        queue: 60,
+        batch: 8,
+        places: 32,
+        transfer: 2,
+        drain: 16,
+        drains: 4,
+        unacked: 16,
+        ended: 1000,
+        hold: milli(100),
+        held: 5,
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::flow::is_closed;
+use lb_common::flow::{ESTABLISHED, is_closed};
 
 use super::super::super::{
     Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables, Tuple,
@@ -31,6 +31,16 @@ pub(super) struct Model {
     pub(super) serving: BTreeSet<String>,
     /// Groups whose grace has not ended.
     pub(super) grace: BTreeSet<String>,
+    /// Groups that the peer has.
+    pub(super) peers: BTreeSet<String>,
+    /// Whether SYN-ACKs are held, as the session says.
+    pub(super) is_holding: bool,
+    /// SYN-ACKs that there was no room for since this was last looked at.
+    pub(super) unheld: u64,
+    /// SYN-ACKs that were taken with the changes and not released, ...
+    frames: VecDeque<Tuple>,
+    /// ... and those that were released since this was last looked at.
+    pub(super) released: Vec<Tuple>,
     /// What was entered since this was last looked at.
     pub(super) entered: Vec<Tuple>,
     /// Whether what is adopted in a conflict is told apart. A broken one shows that the tests see it.
@@ -62,27 +72,63 @@ impl Model {
         key.is_some_and(|&key| self.get(key).is_some_and(is_open))
     }
 
+    /// Whether another open connection has the client's addresses or the way back of this one.
+    pub(super) fn is_in_the_way_of(&self, tuple: &Tuple) -> bool {
+        let is_other = |found: &Connection| found.tuple != *tuple && is_open(found);
+        self.get(key(tuple)).is_some_and(is_other)
+            || (self.is_taken(tuple.backend, tuple.source) && !self.has(tuple))
+    }
+
     /// All connections that are open.
+    pub(super) fn connections(&self) -> BTreeSet<Connection> {
+        self.places.iter().flatten().filter(|found| is_open(found)).copied().collect()
+    }
+
+    /// The same without their states.
     pub(super) fn open(&self) -> BTreeSet<Tuple> {
-        self.places
-            .iter()
-            .flatten()
-            .filter(|found| is_open(found))
-            .map(|found| found.tuple)
-            .collect()
+        self.connections().into_iter().map(|found| found.tuple).collect()
     }
 
     /// What the program does with a packet: a connection is established or closed, and reported.
     pub(super) fn happens(&mut self, change: Change) {
         match change {
-            Change::Is(connection) => drop(self.enter(connection, Conflict::TakeTheirs, false)),
+            Change::Is(connection) | Change::Answered(connection) => {
+                self.enter(connection, Conflict::TakeTheirs, false);
+            }
             Change::Gone(tuple) => drop(self.remove(key(&tuple))),
         }
         if self.ring.len() < self.ring_size {
             self.ring.push_back(change);
+        } else if let Change::Answered(connection) = change {
+            // It is sent on instead, and counted.
+            self.unheld += 1;
+            self.released.push(connection.tuple);
         } else {
             self.has_lost = true;
         }
+    }
+
+    /// A connection whose SYN-ACK is held, or was until now.
+    pub(super) fn is_half_open(&self, tuple: &Tuple) -> bool {
+        let found = self.get(key(tuple)).filter(|found| found.tuple == *tuple);
+        found.is_some_and(|found| is_open(found) && !is_established(found))
+    }
+
+    /// Connections whose SYN-ACK is not held, or not any longer, and that are half open nevertheless.
+    pub(super) fn half_open(&self) -> Vec<Tuple> {
+        let all = self.places.iter().flatten().map(|found| found.tuple);
+        all.filter(|tuple| self.is_half_open(tuple) && !self.waits(tuple)).collect()
+    }
+
+    fn waits(&self, tuple: &Tuple) -> bool {
+        let mut answered = self.ring.iter().filter(|it| matches!(it, Change::Answered(_)));
+        self.frames.contains(tuple) || answered.any(|change| change.tuple() == tuple)
+    }
+
+    /// What a daemon had in its memory is gone with it.
+    pub(super) fn restarted(&mut self) {
+        self.is_holding = false;
+        self.frames.clear();
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<Connection> {
@@ -143,8 +189,23 @@ impl Model {
 impl Tables for Model {
     fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
         let count = limit.min(self.ring.len());
+        let from = into.len();
         into.extend(self.ring.drain(..count));
+        let answered = into[from..].iter().filter(|it| matches!(it, Change::Answered(_)));
+        self.frames.extend(answered.map(|change| *change.tuple()));
         Ok(())
+    }
+
+    fn hold(&mut self, is_on: bool) {
+        self.is_holding = is_on;
+    }
+
+    fn release(&mut self, count: usize) {
+        assert!(count <= self.frames.len(), "what was never held is released");
+        let frames: Vec<Tuple> = self.frames.drain(..count).collect();
+        // Of one that is over nobody hears.
+        let there: Vec<Tuple> = frames.into_iter().filter(|it| self.is_half_open(it)).collect();
+        self.released.extend(there);
     }
 
     fn has_lost_changes(&mut self) -> bool {
@@ -161,14 +222,15 @@ impl Tables for Model {
         let from = usize::try_from(cursor.position).unwrap();
         let end = (from + places).min(self.places.len());
         let found = self.places[from..end].iter().flatten();
-        into.extend(found.filter(|found| is_open(found) && is_in(&found.tuple, scope)).copied());
+        let meant = found.filter(|found| is_established(found) && is_in(&found.tuple, scope));
+        into.extend(meant.copied());
         (end < self.places.len()).then_some(Cursor { position: end as u64 })
     }
 
     fn digest(&mut self, group: &str) -> Digest {
         let mut digest = Digest([0; 256]);
         for found in self.places.iter().flatten() {
-            if is_open(found) && group_of(found.tuple.bind) == group {
+            if is_established(found) && group_of(found.tuple.bind) == group {
                 let hash = hash(&found.tuple);
                 let bucket = &mut digest.0[usize::from(bucket(&found.tuple))];
                 *bucket = bucket.wrapping_add(hash);
@@ -181,7 +243,7 @@ impl Tables for Model {
         let mut all = Adopted::default();
         for change in changes {
             match change {
-                Change::Is(connection) => {
+                Change::Is(connection) | Change::Answered(connection) => {
                     let one = self.enter(*connection, conflict, true);
                     all.new += one.new;
                     all.known += one.known;
@@ -207,7 +269,7 @@ impl Tables for Model {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64> {
         let mut count = 0;
         for tuple in std::mem::take(&mut self.unmarked) {
-            if is_in(&tuple, scope) && self.has(&tuple) {
+            if is_in(&tuple, scope) && self.has(&tuple) && !self.is_half_open(&tuple) {
                 self.remove(key(&tuple));
                 count += 1;
             }
@@ -221,6 +283,10 @@ impl Tables for Model {
 
     fn group(&self, bind: SocketAddr) -> Option<String> {
         Some(group_of(bind).to_owned())
+    }
+
+    fn peer_has(&mut self, groups: &BTreeSet<String>) {
+        self.peers.clone_from(groups);
     }
 
     fn end_grace(&mut self, group: &str) {
@@ -238,6 +304,10 @@ pub(super) fn group_of(bind: SocketAddr) -> &'static str {
 
 const fn is_open(connection: &Connection) -> bool {
     !is_closed(connection.state)
+}
+
+const fn is_established(connection: &Connection) -> bool {
+    is_open(connection) && connection.state & ESTABLISHED != 0
 }
 
 fn hash(tuple: &Tuple) -> u64 {

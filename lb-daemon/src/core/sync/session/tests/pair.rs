@@ -55,6 +55,13 @@ impl Pair {
         }
     }
 
+    /// The daemon of a host dies, and another one finds its tables.
+    pub(super) fn restart(&mut self, number: usize) {
+        self.disconnect();
+        self.sessions[number] = Session::new(hello(number), settings(), self.now);
+        self.sessions[number].limits = limits();
+    }
+
     fn say(&mut self, number: usize, out: Vec<Message>) {
         self.said[number].extend(out.iter().cloned());
         self.lines[1 - number].extend(out);

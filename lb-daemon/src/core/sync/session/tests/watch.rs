@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, thread, time::Instant};
 
 use super::{
-    super::super::{Message, Tuple},
+    super::super::{Connection, Message, Tuple},
     model::group_of,
     settings,
     world::{Host, Live, World},
@@ -31,6 +31,10 @@ pub(super) struct Tally {
     pub(super) full: u64,
     pub(super) settled: u64,
     pub(super) waits: u64,
+    pub(super) half_closed: u64,
+    pub(super) returned: u64,
+    pub(super) answered: u64,
+    pub(super) unacknowledged: u64,
 }
 
 /// The watcher.
@@ -139,10 +143,23 @@ impl Watch {
             self.tally.conflicts += totals.conflicts;
             self.tally.full += totals.full;
         }
-        let [ours, theirs] = [hosts[0].tables.open(), hosts[1].tables.open()];
+        let [ours, theirs] = [hosts[0].tables.connections(), hosts[1].tables.connections()];
         if self.is_large {
-            let differ: BTreeSet<&Tuple> = ours.symmetric_difference(&theirs).collect();
+            let differ: BTreeSet<&Connection> = ours.symmetric_difference(&theirs).collect();
             assert!(differ.is_empty(), "differ in {differ:?}");
+        }
+    }
+}
+
+impl Watch {
+    /// What one of two hosts knew that can talk with each other, both know in the end, unless another
+    /// connection is in the way.
+    pub(super) fn expect_on_both(&mut self, known: &[Tuple], hosts: &[Host; 2]) {
+        for tuple in known {
+            for (number, host) in hosts.iter().enumerate() {
+                let is_there = host.tables.has(tuple) || host.tables.is_in_the_way_of(tuple);
+                assert!(is_there || !self.is_large, "{number} was not told of {tuple:?}");
+            }
         }
     }
 }
@@ -173,6 +190,10 @@ impl Tally {
             self.conflicts,
             self.full,
             self.waits,
+            self.returned,
+            self.half_closed,
+            self.answered,
+            self.unacknowledged,
         ];
         assert!(self.timeouts > 0);
         assert!(counts.iter().all(|&count| count > 10), "hardly anything happened: {self:?}");

@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::flow::{ESTABLISHED, SYN_ACK};
+
 use super::{
-    super::super::{Connection, Message, Tables, Tuple},
+    super::super::{Change, Connection, Message, Tables, Tuple},
     super::{Session, Stage},
     limits, milli,
-    model::{Key, Model},
+    model::{Key, Model, group_of, key},
     random::Random,
     settings,
     watch::Watch,
@@ -28,6 +30,8 @@ pub(super) struct Host {
     pub(super) known: BTreeSet<Tuple>,
     /// Until when its daemon is held up.
     pub(super) stalled: Option<Instant>,
+    /// SYN-ACKs that its session has said it did not wait for.
+    excused: u64,
     /// What is on its way to it, and when it arrives.
     inbox: VecDeque<(Instant, Message)>,
 }
@@ -38,6 +42,8 @@ pub(super) struct Live {
     pub(super) connection: Connection,
     /// The host that its packets come to.
     pub(super) at: usize,
+    /// Whether neither side sends anything: then it goes on though its host does not know it.
+    pub(super) is_idle: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,7 @@ impl World {
             port: 0,
             known: BTreeSet::new(),
             stalled: None,
+            excused: 0,
             inbox: VecDeque::new(),
         });
         let mut world = Self {
@@ -107,6 +114,7 @@ impl World {
     /// Lets time go by, and everything happen that is due.
     fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.acknowledge();
         self.link();
         for number in [0, 1] {
             let host = &mut self.hosts[number];
@@ -119,6 +127,11 @@ impl World {
     }
 
     fn look(&mut self) {
+        // What sends nothing gives way to what a host has in its place.
+        self.live.retain(|_, live| {
+            let tuple = &live.connection.tuple;
+            !live.is_idle || !self.hosts.iter().any(|host| host.tables.is_in_the_way_of(tuple))
+        });
         let mut watch = std::mem::take(&mut self.watch);
         watch.look(self);
         self.watch = watch;
@@ -183,6 +196,7 @@ impl World {
             let result = session.receive(message, &mut host.tables, self.now, &mut out);
             host.known.extend(std::mem::take(&mut host.tables.entered));
             self.send(number, out);
+            self.see_answers(number);
             if let Err(refusal) = result {
                 panic!("seed {}: {number} refuses: {refusal}", self.watch.seed);
             }
@@ -197,6 +211,7 @@ impl World {
         let mut out = Vec::new();
         let result = session.poll(&mut host.tables, room, self.now, &mut out);
         assert!(session.next_deadline() <= self.now + Duration::from_secs(1), "polls end");
+        self.see_answers(number);
         for group in grace.difference(&self.hosts[number].tables.grace.clone()) {
             self.grace_ends(number, group);
         }
@@ -206,6 +221,51 @@ impl World {
         if let Err(error) = result {
             self.watch.tally.timeouts += 1;
             self.unlink(&error.to_string());
+        }
+    }
+
+    /// Clients see the SYN-ACKs that were released, and take their connections for established: those that
+    /// the peer is not known to have were counted.
+    fn see_answers(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        let released = std::mem::take(&mut host.tables.released);
+        let view = host.session.as_ref().expect("it was asked").view(self.now);
+        let before = std::mem::replace(&mut host.excused, view.totals.unacknowledged);
+        let mut excused = view.totals.unacknowledged - before;
+        self.watch.tally.unacknowledged += excused;
+        excused += std::mem::take(&mut host.tables.unheld);
+        for tuple in released {
+            let group = group_of(tuple.bind);
+            let [host, peer] = [&self.hosts[number], &self.hosts[1 - number]];
+            let is_known = peer.known.contains(&tuple)
+                || peer.tables.has(&tuple)
+                || peer.tables.serving.contains(group);
+            if !is_known && self.watch.is_large {
+                assert!(excused > 0, "{number}: a client is told of {tuple:?}, the peer is not");
+                excused -= 1;
+            }
+            // A host without the group cannot send it on.
+            if host.tables.is_half_open(&tuple) && host.tables.serving.contains(group) {
+                self.watch.tally.answered += 1;
+                let connection = *host.tables.get(key(&tuple)).expect("it is half open");
+                self.hosts[number].known.insert(tuple);
+                self.live.insert(key(&tuple), Live { connection, at: number, is_idle: false });
+            }
+        }
+    }
+
+    /// The ACKs of some clients arrive.
+    fn acknowledge(&mut self) {
+        for live in self.live.values_mut() {
+            let Connection { tuple, timestamp, .. } = live.connection;
+            let tables = &mut self.hosts[live.at].tables;
+            let is_heard = tables.serving.contains(group_of(tuple.bind));
+            if is_heard && tables.is_half_open(&tuple) && (self.calm || self.random.chance(30)) {
+                let state = SYN_ACK | ESTABLISHED;
+                live.connection = Connection { tuple, state, timestamp };
+                tables.happens(Change::Is(live.connection));
+                tables.entered.clear();
+            }
         }
     }
 
@@ -223,6 +283,7 @@ impl World {
         let mut session = Session::new(hello, settings(), self.now);
         session.limits = limits();
         self.hosts[number].session = Some(session);
+        self.hosts[number].excused = 0;
         self.watch.starts(number, self.now);
         self.say(format_args!("{number} starts"));
     }
@@ -237,6 +298,7 @@ impl World {
             }
         }
         self.hosts[number].session = None;
+        self.hosts[number].tables.restarted();
         self.hosts[number].stalled = None;
         self.watch.dies(number);
     }
@@ -259,12 +321,17 @@ impl World {
         }
         self.say(format_args!("calm"));
         self.elect(0);
+        let known = self.known_to_either();
+        let is_on_one = |tuple: &&Tuple| !self.hosts.iter().all(|host| host.tables.has(tuple));
+        self.watch.tally.returned += known.iter().filter(is_on_one).count() as u64;
         // Time for several digests, and for repairs that have to wait.
         for _ in 0..200 {
             self.pass(milli(1000));
             while self.is_due() {
                 self.pass(milli(1));
             }
+            self.purge(0);
+            self.purge(1);
             self.look();
         }
         for number in [0, 1] {
@@ -279,12 +346,19 @@ impl World {
         }
         let mut watch = std::mem::take(&mut self.watch);
         watch.compare(&self.hosts);
+        watch.expect_on_both(&known, &self.hosts);
         self.watch = watch;
         for group in GROUPS {
             let server = self.hosts.iter().position(|host| host.tables.serving().contains(group));
             self.drop_unknown(server.expect("it was elected"), group);
         }
         self.calm = false;
+    }
+
+    /// What goes on and is known to at least one of the hosts.
+    fn known_to_either(&self) -> Vec<Tuple> {
+        let tuples = self.live.values().map(|live| live.connection.tuple);
+        tuples.filter(|tuple| self.hosts.iter().any(|host| host.tables.has(tuple))).collect()
     }
 
     /// Whether a session has more to do at once.

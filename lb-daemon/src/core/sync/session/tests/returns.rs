@@ -1,0 +1,108 @@
+//! A host that comes back knows what nobody else does, and does not know what is over.
+
+use std::collections::BTreeSet;
+
+use lb_common::flow::{CLIENT_FIN, SERVER_FIN};
+
+use super::{
+    super::super::{Change, Conflict, Connection, Message, Tables},
+    super::{Stage, limits::Limits},
+    limits,
+    pair::{Pair, connection, tuple},
+    rules::in_sync,
+    settings,
+};
+
+#[test]
+fn what_only_a_host_that_comes_back_knows_is_not_forgotten() {
+    let mut pair = in_sync();
+    let [both, untold] = [tuple(1, 1, 1000), tuple(2, 1, 1001)];
+    pair.open(0, both);
+    pair.settle();
+    pair.open(0, untold);
+    pair.restart(0);
+    pair.serve(0, &[]);
+    pair.serve(1, &["a", "b"]);
+    pair.poll(1, 0);
+    // What the new master has is right if the two contradict each other.
+    let [ours, theirs] = [tuple(3, 1, 2000), tuple(3, 1, 1002)];
+    pair.tables[0].adopt(&[Change::Is(connection(theirs))], Conflict::KeepOurs).unwrap();
+    pair.open(1, ours);
+    pair.connect();
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::from([both, untold, ours]), "of {host}");
+        assert_eq!(pair.view(host).state, Stage::InSync);
+    }
+}
+
+#[test]
+fn what_ended_while_the_peer_was_away_does_not_come_back() {
+    let mut pair = in_sync();
+    let closed = |client| {
+        let state = connection(tuple(client, 1, 1000 + client)).state | CLIENT_FIN | SERVER_FIN;
+        Change::Is(Connection { state, ..connection(tuple(client, 1, 1000 + client)) })
+    };
+    for client in 0..4 {
+        pair.open(0, tuple(client, 1, 1000 + client));
+    }
+    pair.settle();
+    // Its end is on its way when the link is cut, or about to be.
+    pair.tables[0].happens(closed(0));
+    pair.poll(0, 10);
+    pair.tables[0].happens(Change::Gone(tuple(1, 1, 1001)));
+    pair.poll(0, 0);
+    pair.restart(1);
+    pair.tables[0].happens(closed(2));
+    pair.poll(0, 0);
+    pair.connect();
+    // Or while the peer is telling of it.
+    pair.poll(0, 10);
+    pair.hear(1);
+    pair.tables[0].happens(Change::Gone(tuple(3, 1, 1003)));
+    pair.settle();
+    assert_eq!(pair.tables[1].open(), BTreeSet::new());
+    assert_eq!(pair.tables[0].open(), BTreeSet::new());
+}
+
+#[test]
+fn a_host_is_not_ready_because_it_has_told_a_master_all_it_has() {
+    let mut pair = Pair::with(Limits { transfer: 1, ..limits() }, settings());
+    pair.serve(0, &["a"]);
+    for client in 0..50 {
+        pair.open(0, tuple(client, 1, 1000 + client));
+    }
+    pair.poll(0, 0);
+    pair.connect();
+    let is_done = |message: &Message| matches!(message, Message::TransferDone { .. });
+    let mut turns = 0;
+    while !pair.said[0].iter().any(is_done) {
+        assert!(turns < 20, "it does not ask");
+        turns += 1;
+        pair.poll(0, 1);
+        pair.hear(1);
+        pair.poll(1, 10);
+        pair.hear(0);
+    }
+    pair.hear(1);
+    assert!(!pair.sessions[1].is_ready(pair.now));
+    pair.settle();
+    assert!(pair.sessions[1].is_ready(pair.now));
+}
+
+#[test]
+fn two_masters_do_not_wait_for_each_other() {
+    let mut pair = Pair::new();
+    pair.open(0, tuple(1, 1, 1000));
+    pair.open(1, tuple(2, 1, 2000));
+    for host in [0, 1] {
+        pair.serve(host, &["a", "b"]);
+        pair.poll(host, 0);
+    }
+    pair.connect();
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.view(host).state, Stage::InSync);
+        assert_eq!(pair.tables[host].open().len(), 2);
+    }
+}

@@ -1,0 +1,211 @@
+//! A daemon is replaced by one whose maps are laid out another way.
+
+use std::{
+    fs,
+    io::Write as _,
+    net,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tests::lab::{
+    Ask, Family, Held, IdentServer, Lab, Load, Openings, Service, SessionServer, Sessions,
+    Settings, Surroundings, Tally, Tandem, wait::until,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The port of the sessions.
+const SESSIONS: u16 = 7000;
+const LOAD: Load =
+    Load { active: 60, idle: 20, pushed: 20, bulk: 4, period: Duration::from_millis(100) };
+
+#[test]
+fn an_upgrade_to_other_maps_and_back_costs_no_connection() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let _sessions = SessionServer::start(&lab.backends()[0], SESSIONS)?;
+    let mut tandem = start(&lab)?;
+    let sessions = Sessions::open(lab.client(), (lab.vip4(), SESSIONS).into(), &LOAD)?;
+    let mut held = Family::BOTH.map(|family| hold(&lab, family, 20));
+
+    for _ in 0..2 {
+        let (layouts, counted) = (tandem.layouts()?, count(&tandem)?);
+        upgrade(&mut tandem)?;
+        let now = tandem.layouts()?;
+        ensure!(
+            layouts.len() == 1 && now.len() == 1 && layouts != now,
+            "{layouts:?}, then {now:?}"
+        );
+        until("the same counts", PATIENCE, || {
+            let now = count(&tandem)?;
+            ensure!(now == counted, "{counted:?}, then {now:?}");
+            Ok(())
+        })?;
+        sessions.verify(PATIENCE)?.none_lost()?;
+        for held in &mut held {
+            ensure!(held.still_work(1000) == held.len(), "connections were lost");
+        }
+        for family in Family::BOTH {
+            ask(&lab, family).all_answered()?;
+        }
+    }
+    let log = fs::read_to_string(tandem.process().log())?;
+    ensure!(!log.contains("were corrected"), "the counts were wrong:\n{log}");
+    ensure!(!log.contains("broken entries"), "the tables were wrong:\n{log}");
+    // What ends, ends as any other.
+    drop((sessions, held));
+    tandem.wait_until("no connections", PATIENCE, |status| {
+        let mut backends = status.services.iter().flat_map(|service| &service.backends);
+        backends.all(|backend| backend.traffic.active == 0)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_is_opened_while_a_daemon_is_upgraded_is_answered() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let mut tandem = start(&lab)?;
+    let over = AtomicBool::new(false);
+    let asked: Result<()> = thread::scope(|scope| {
+        let asking = Family::BOTH.map(|family| {
+            let (lab, over) = (&lab, &over);
+            scope.spawn(move || -> Result<()> {
+                while !over.load(Relaxed) {
+                    // With pauses, which leave the daemon a processor.
+                    thread::sleep(Duration::from_millis(20));
+                    Ask::at(vip(lab, family)).times(4).from(lab.client()).all_answered()?;
+                }
+                Ok(())
+            })
+        });
+        let upgrades = (0..2).try_for_each(|_| upgrade(&mut tandem));
+        over.store(true, Relaxed);
+        let asked = asking.into_iter().try_for_each(|one| one.join().expect("nobody panics"));
+        upgrades.and(asked)
+    });
+    asked
+}
+
+#[test]
+fn connections_that_were_opened_a_moment_before_or_after_survive() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let _sessions = SessionServer::start(&lab.backends()[0], SESSIONS)?;
+    let mut tandem = start(&lab)?;
+    for _ in 0..2 {
+        let to = (lab.vip4(), SESSIONS).into();
+        let openings = Openings::start(lab.client(), to, Duration::from_millis(4))?;
+        upgrade(&mut tandem)?;
+        let (count, survived) =
+            openings.survivors(Instant::now(), Duration::ZERO..Duration::MAX, PATIENCE)?;
+        assert_eq!(survived, count);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_was_killed_before_an_upgrade_leaves_no_connections_to_the_next() -> Result<()> {
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let mut tandem = start(&lab)?;
+    let mut held = hold(&lab, Family::V4, 10);
+    tandem.kill9();
+    tandem.change_layout()?;
+    tandem.start_again()?;
+    begins_anew(&lab, &tandem, &mut held)
+}
+
+#[test]
+fn a_version_that_tells_of_its_connections_another_way_is_refused() -> Result<()> {
+    const NAME: &str = "tandem-of-another-version";
+
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let mut tandem = start(&lab)?;
+    let mut held = hold(&lab, Family::V4, 10);
+    tandem.suspend()?;
+    let address = SocketAddr::from_abstract_name(NAME)?;
+    let listener = lab.balancer().enter(|| UnixListener::bind_addr(&address))?;
+    let lead = format!("cd /sys/fs/bpf/tandem/* && rm exporter && ln -s {NAME} exporter");
+    lab.balancer().command("sh").args(["-c", &lead]).run()?;
+    let teller = thread::spawn(move || -> Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        Ok(stream.write_all(b"{\"version\":999,\"more\":[]}\n")?)
+    });
+    tandem.change_layout()?;
+    tandem.start_again()?;
+    teller.join().expect("nobody panics")?;
+    let log = fs::read_to_string(tandem.process().log())?;
+    ensure!(log.contains("cannot take over the connections of another version"), "{log}");
+    begins_anew(&lab, &tandem, &mut held)
+}
+
+/// Fails unless a daemon says that connections ended, as they did, and new ones work.
+fn begins_anew(lab: &Lab, tandem: &Tandem, held: &mut Held) -> Result<()> {
+    tandem.wait_until_all_serve()?;
+    let log = fs::read_to_string(tandem.process().log())?;
+    ensure!(log.contains("removing the data plane of another version"), "{log}");
+    ensure!(tandem.layouts()?.len() == 1, "the old one is still there");
+    ensure!(held.still_work(10) == 0, "who carries them?");
+    ask(lab, Family::V4).all_answered()
+}
+
+/// A daemon with services of both families, which somebody may stand in for.
+fn start(lab: &Lab) -> Result<Tandem> {
+    let service = |name: &str, family, port| {
+        let service = Service::new(name, (lab.vip(family), port));
+        service.backends(lab.backends(), family, port).to_string()
+    };
+    let mut sessions = Service::new("sessions", (lab.vip4(), SESSIONS));
+    sessions = sessions.backends(&lab.backends()[..1], Family::V4, SESSIONS);
+    let services = service("web4", Family::V4, 80) + &service("web6", Family::V6, 80);
+    let environment = vec![("TANDEM_STAND_IN_SECONDS", "20".into())];
+    let surroundings = Surroundings { environment, sees_processes: true };
+    let services = services + &sessions.to_string();
+    let settings = Settings { surroundings, ..Settings::new(lab, &services) };
+    // Small tables: what takes time is to look at every place of them.
+    let settings = settings.global("maxconn = 20000");
+    let tandem = Tandem::start_with(lab, &settings)?;
+    tandem.wait_until_all_serve()?;
+    Ok(tandem)
+}
+
+fn upgrade(tandem: &mut Tandem) -> Result<()> {
+    tandem.change_layout()?;
+    tandem.restart()?;
+    tandem.wait_until_all_serve().map(drop)
+}
+
+/// How many connections each backend has, by `tandem flows`.
+fn count(tandem: &Tandem) -> Result<Vec<String>> {
+    let counted = tandem.verb(&["flows", "--count", "--json", "--socket"]);
+    let counted = counted.arg(tandem.socket()).run()?;
+    let backend = |line: &str| {
+        let count: serde_json::Value = serde_json::from_str(line)?;
+        Ok(["service", "backend", "established"].map(|key| count[key].to_string()).join(" "))
+    };
+    counted.lines().map(backend).collect()
+}
+
+fn serve(lab: &Lab) -> Result<Vec<IdentServer>> {
+    lab.backends().iter().map(|host| IdentServer::start(host, 80)).collect()
+}
+
+fn hold(lab: &Lab, family: Family, count: usize) -> Held {
+    Held::open(lab.client(), vip(lab, family), count, PATIENCE)
+}
+
+fn ask(lab: &Lab, family: Family) -> Tally {
+    Ask::at(vip(lab, family)).times(20).at_once(4).from(lab.client())
+}
+
+fn vip(lab: &Lab, family: Family) -> net::SocketAddr {
+    (lab.vip(family), 80).into()
+}
