@@ -18,7 +18,7 @@ use lb_daemon::{
     },
     config::{self, Log, LogFormat},
     core::{BackendName, ConnectionFilter, ConnectionState, Order, Prefix},
-    dataplane, runtime, stand_in,
+    dataplane, responder, runtime, stand_in,
 };
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -154,6 +154,11 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// Tell balancers whether something on this host can serve; no daemon is needed.
+    Probe {
+        #[command(subcommand)]
+        what: Probe,
+    },
     /// Stand in for a daemon that is being restarted; started by that daemon only.
     #[command(hide = true)]
     StandIn,
@@ -166,6 +171,11 @@ enum Verb {
         #[arg(long, default_value = "/sys/fs/bpf/tandem")]
         bpffs: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Probe {
+    Mysql(responder::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -188,6 +198,7 @@ fn main() -> ExitCode {
             administer(&socket, backend, order.into())
         }
         Verb::Stop { unless_restarting, socket } => stop(&socket, unless_restarting.as_deref()),
+        Verb::Probe { what: Probe::Mysql(arguments) } => probe_mysql(arguments),
         Verb::StandIn => stand_in(),
         Verb::Detach { bpffs } => detach(&bpffs),
     };
@@ -320,6 +331,15 @@ fn stop(socket: &Path, unless_restarting: Option<&str>) -> Result<()> {
     }
 }
 
+fn probe_mysql(arguments: responder::Arguments) -> Result<()> {
+    start_log(&Log { level: "info".to_owned(), format: LogFormat::Text })?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the tokio runtime")?
+        .block_on(responder::run(arguments))
+}
+
 fn stand_in() -> Result<()> {
     let plan = stand_in::receive()?;
     start_log(&plan.config.log)?;
@@ -394,6 +414,24 @@ mod tests {
         assert_eq!(lines.len(), 3, "{lines:?}");
         for line in lines {
             assert_understood(&commands(&line.replacen('=', " ", 1)).expect("it runs tandem"));
+        }
+    }
+
+    #[test]
+    fn the_unit_of_the_probe_runs_a_command_that_exists() {
+        let unit = include_str!("../../packaging/tandem-probe-mysql.service");
+        let line = unit.lines().find(|line| line.starts_with("ExecStart=")).expect("it runs it");
+        assert_understood(&commands(&line.replacen('=', " ", 1)).expect("it runs tandem"));
+    }
+
+    #[test]
+    fn the_manual_of_the_probe_has_every_option() {
+        let manual = include_str!("../../docs/probe.md");
+        let command = <Arguments as clap::CommandFactory>::command();
+        let probe = command.find_subcommand("probe").and_then(|verb| verb.find_subcommand("mysql"));
+        for option in probe.expect("the verb").get_opts() {
+            let row = format!("| `--{}` |", option.get_long().expect("a long name"));
+            assert!(manual.contains(&row), "no row {row}");
         }
     }
 

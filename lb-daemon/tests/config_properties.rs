@@ -9,9 +9,9 @@ use std::{
 
 use lb_daemon::config::{
     self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
-    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, OnMarkedDown, Pattern, Peer,
-    Role, Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls,
-    XdpMode,
+    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, MysqlCheck, MysqlExpect,
+    MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service, Severity,
+    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -331,6 +331,8 @@ fn check() -> impl Strategy<Value = Check> {
     let periods = [period(), period(), period(), period()];
     (places, periods, 1..=255_u32, 1..=255_u32, kind(), any::<bool>(), tls()).prop_map(
         |((target, source), [inter, fastinter, downinter, timeout], rise, fall, kind, ssl, tls)| {
+            // MySQL's TLS does not begin with the connection.
+            let ssl = ssl && !matches!(kind, CheckKind::Mysql(_));
             let tls = (ssl || kind.may_begin_tls()).then_some(tls);
             Check {
                 target,
@@ -373,8 +375,36 @@ fn kind() -> impl Strategy<Value = CheckKind> {
         vec(tcp_step(), 1..5).prop_map(CheckKind::Tcp),
         connecting.prop_map(CheckKind::Tcp),
         http_check().prop_map(CheckKind::Http),
+        mysql().prop_map(CheckKind::Mysql),
         external_check().prop_map(CheckKind::External),
     ]
+}
+
+fn mysql() -> impl Strategy<Value = MysqlCheck> {
+    let expect = prop_oneof![
+        "[^\0]{0,20}".prop_map(MysqlExpect::Text),
+        select(vec!["^ready$", r"\d+ 'x'"])
+            .prop_map(|regex| MysqlExpect::Regex(regex::Regex::new(regex).expect("valid"))),
+    ];
+    let lag = (1..=1_728_000_u64).prop_map(Duration::from_secs);
+    let question = prop_oneof![
+        any::<(bool, bool)>().prop_map(|(available_when_donor, not_when_read_only)| {
+            MysqlQuestion::Galera { available_when_donor, not_when_read_only }
+        }),
+        Just(MysqlQuestion::Writable),
+        option::of(lag).prop_map(|max_lag| MysqlQuestion::Replica { max_lag }),
+        ("SELECT [!-~]{1,20}", option::of(expect))
+            .prop_map(|(query, expect)| MysqlQuestion::Sql { query, expect }),
+    ];
+    let login = ("[!-~]{1,20}", "[^\0]{0,20}").prop_map(|(user, password)| MysqlLogin {
+        user,
+        password: Password::new(password),
+        password_file: None,
+    });
+    option::of((login, option::of(question))).prop_map(|login| match login {
+        Some((login, question)) => MysqlCheck { login: Some(login), question },
+        None => MysqlCheck::default(),
+    })
 }
 
 fn external_check() -> impl Strategy<Value = ExternalCheck> {

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::{
     address,
     check_model::{Check, CheckKind},
-    duration, external_check, http_check,
+    duration, external_check, http_check, mysql_check,
     reader::{Field, Table},
     report::{Read, Report},
     tcp_check,
@@ -150,6 +150,10 @@ fn kind(table: &mut Table<'_>) -> Option<Spanned<CheckKind>> {
         table.optional("httpchk", |field| {
             let check = http_check::read(field)?;
             Ok(("httpchk", field.spanned(CheckKind::Http(check))))
+        }),
+        table.optional("mysql_check", |field| {
+            let check = mysql_check::read(field)?;
+            Ok(("mysql_check", field.spanned(CheckKind::Mysql(check))))
         }),
         table.optional("external_check", |field| {
             let check = external_check::read(field)?;

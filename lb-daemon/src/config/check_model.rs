@@ -8,7 +8,7 @@ use std::{
 
 use regex::bytes::Regex;
 
-use super::tls_model::Tls;
+use super::{mysql_model::MysqlCheck, tls_model::Tls};
 
 /// A health check, all defaults resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Check {
     pub timeout: Duration,
     /// Address that checks are made from; the kernel's choice if none.
     pub source: Option<IpAddr>,
-    /// Whether TLS is spoken from the beginning.
+    /// Whether TLS is spoken from the beginning; never with MySQL, whose TLS begins later.
     pub ssl: bool,
     /// How TLS is spoken; none if it never is.
     pub tls: Option<Arc<Tls>>,
@@ -55,6 +55,8 @@ pub enum CheckKind {
     Tcp(Vec<TcpStep>),
     /// Sends an HTTP request.
     Http(HttpCheck),
+    /// Talks to MySQL.
+    Mysql(MysqlCheck),
     /// Runs a command.
     External(ExternalCheck),
 }

@@ -7,7 +7,7 @@ use super::{
         Check, CheckKind, ExternalCheck, HttpCheck, HttpSubject, HttpVersion, Pattern, StatusRange,
         TcpAction, TcpConnect, TcpStep,
     },
-    duration,
+    duration, mysql_to_toml,
     tls_model::Tls,
     to_toml::{Writer, list, quote},
 };
@@ -38,6 +38,7 @@ pub(super) fn check(out: &mut Writer, check: &Check) {
         CheckKind::Connect => out.line("tcp_check", "[]"),
         CheckKind::Tcp(steps) => out.line("tcp_check", list(steps.iter().map(tcp_step))),
         CheckKind::Http(check) => out.line("httpchk", http_check(check)),
+        CheckKind::Mysql(check) => out.line("mysql_check", mysql_to_toml::check(check)),
         CheckKind::External(check) => out.line("external_check", external_check(check)),
     }
 }
@@ -58,14 +59,14 @@ fn tls(out: &mut Writer, ssl: bool, tls: &Tls) {
 
 /// Keys and values of a table on one line.
 #[derive(Default)]
-struct Inline(Vec<String>);
+pub(super) struct Inline(Vec<String>);
 
 impl Inline {
-    fn key(&mut self, key: &str, value: &str) {
+    pub(super) fn key(&mut self, key: &str, value: &str) {
         self.0.push(format!("{key} = {value}"));
     }
 
-    fn close(self) -> String {
+    pub(super) fn close(self) -> String {
         if self.0.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", self.0.join(", ")) }
     }
 }

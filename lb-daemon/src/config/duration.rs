@@ -99,8 +99,9 @@ fn within(
     Ok(duration)
 }
 
-/// A number and a unit; a number that is too large for any use is cut off.
-fn parse(text: &str) -> Option<Duration> {
+/// A number and a unit; a number that is too large for any use is cut off. Nothing if it is no
+/// duration.
+pub fn parse(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = if unit.is_empty() { "ms" } else { unit };

@@ -34,6 +34,9 @@ mod group_to_toml;
 mod http_check;
 mod ledger;
 mod model;
+mod mysql_check;
+mod mysql_model;
+mod mysql_to_toml;
 mod names;
 mod node;
 mod pattern;
@@ -60,6 +63,7 @@ pub use check_model::{
     StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Position, Severity};
+pub use duration::parse as parse_duration;
 pub use group_model::{
     Announce, Carp, Family, Group, GroupAddress, Hooks, Process, Protocol, Script, Track, Tracked,
     Vrrp, VrrpVersion,
@@ -68,7 +72,9 @@ pub use model::{
     Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown,
     Peer, Role, Service, Timeouts, XdpMode,
 };
+pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;
+pub use secret::{SecretFile, read_line as read_secret};
 pub(crate) use suggest::nearest;
 pub use tls_model::{Authorities, Tls};
 

@@ -21,6 +21,8 @@ pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,
     found: RefCell<Vec<Found>>,
+    /// Passwords.
+    concealed: RefCell<Vec<Span>>,
 }
 
 struct Found {
@@ -46,12 +48,17 @@ enum Kind {
 
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, found: RefCell::default() }
+        Self { file, text, found: RefCell::default(), concealed: RefCell::default() }
     }
 
     /// The file does not follow TOML's grammar at `span`.
     pub(super) fn syntax(&self, span: Span, derails: bool, message: &str, hint: &str) {
         self.push(Kind::Syntax { derails }, Some(span), message, hint);
+    }
+
+    /// What stands at `span` is a password: what is said of the rest of its line is not to show it.
+    pub(super) fn conceal(&self, span: Span) {
+        self.concealed.borrow_mut().push(span);
     }
 
     /// What stands at `span` is wrong.
@@ -177,7 +184,18 @@ impl<'a> Report<'a> {
         };
         let end = floor_char_boundary(self.text, span.end).min(line_start + line.len());
         let marked = self.text.get(start..end).map_or(0, |marked| marked.chars().count());
-        (position, Some(Excerpt { line: printable(line), marked: marked.max(1) }))
+        let line = self.without_passwords(line, line_start);
+        (position, Some(Excerpt { line: printable(&line), marked: marked.max(1) }))
+    }
+
+    /// The line that begins at `start`, as long as it is.
+    fn without_passwords(&self, line: &str, start: usize) -> String {
+        let concealed = self.concealed.borrow();
+        let shown = |(at, c)| {
+            let hidden = concealed.iter().any(|span| span.contains(&(start + at)));
+            if hidden && c != '"' && c != '\'' { '*' } else { c }
+        };
+        line.char_indices().map(shown).collect()
     }
 }
 

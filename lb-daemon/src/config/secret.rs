@@ -37,6 +37,7 @@ pub(super) fn read(
 ) -> Read<Option<Spanned<Secret>>> {
     let text = table.maybe(key, |field| {
         let text = usable(field, field.string()?, length, hint)?;
+        field.report().conceal(field.span());
         Ok(field.spanned(Secret { text, file: None }))
     });
     let file = table.maybe(file_key, |field| {
@@ -73,26 +74,39 @@ fn usable(
 
 /// The file's only line.
 fn read_file(field: &Field<'_>, path: &Path) -> Read<String> {
-    let unreadable = |error: io::Error| {
+    let secret = read_line(path).map_err(|error| {
         let message = format!("the file of `{}` can't be read: {error}", field.key());
         field.error(message, "it is a text file of one line, the password, that only root may read")
-    };
-    let file = open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & 0o004 != 0 {
+    })?;
+    if secret.for_everybody {
         let message = format!("everybody can read the file of `{}`", field.key());
         let hint = format!("chmod 600 {}", path.display());
         field.report().warning(Some(field.span()), message, hint);
     }
-    let mut text = String::new();
-    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(unreadable)?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.contains('\n') {
+    if secret.line.contains('\n') {
         let message = format!("the file of `{}` has more than one line", field.key());
         return Err(field.error(message, "it holds the password and nothing else"));
     }
-    Ok(line.to_owned())
+    Ok(secret.line)
+}
+
+/// What stands in the file of a secret.
+pub struct SecretFile {
+    /// The secret: what there is but for the end of the last line, which should be the only one.
+    pub line: String,
+    /// Whether every user of the host can read it.
+    pub for_everybody: bool,
+}
+
+/// Reads the file of a secret, of which the first 4 KiB count.
+pub fn read_line(path: &Path) -> io::Result<SecretFile> {
+    let file = open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut text = String::new();
+    file.take(LONGEST_FILE).read_to_string(&mut text)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line).to_owned();
+    Ok(SecretFile { line, for_everybody: mode & 0o004 != 0 })
 }
 
 /// Opens a regular file. Anything else could block, or never end.

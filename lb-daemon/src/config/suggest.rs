@@ -40,6 +40,7 @@ fn familiar(word: &str) -> Option<&'static str> {
         "rise" | "fall" => "put it into the check: `check = { rise = 2, fall = 3, ... }`",
         "tcp_check" => "what to check goes into the check: `check = { tcp_check = [...] }`",
         "httpchk" => "what to check goes into the check: `check = { httpchk = { uri = \"/\" } }`",
+        "mysql_check" => "what to check goes into the check: `check = { mysql_check = {} }`",
         "expect" => "write `expect_string` for text, or `expect_regex` for an expression",
         _ => return of_keepalived(word),
     })

@@ -85,6 +85,10 @@ impl TlsKeys {
         place: Option<Span>,
         report: &Report<'_>,
     ) -> Option<Arc<Tls>> {
+        if let CheckKind::Mysql(_) = kind {
+            self.refuse_mysql(place, report);
+            return None;
+        }
         if let (CheckKind::Http(_), Some(alpn)) = (kind, &self.alpn)
             && alpn.get_ref().iter().any(|protocol| protocol == "h2")
         {
@@ -107,6 +111,21 @@ impl TlsKeys {
         let (sni, alpn) = (self.sni, self.alpn.map(Spanned::into_inner).unwrap_or_default());
         let client = client(trust.as_deref(), sni.is_some(), &alpn);
         Some(Arc::new(Tls { trust, sni, alpn, client }))
+    }
+
+    /// Reports a MySQL check at `place` that begins with TLS. No server would understand it: MySQL's
+    /// own begins after the greeting.
+    fn refuse_mysql(&self, place: Option<Span>, report: &Report<'_>) {
+        let ssl = self.ssl.as_ref().map(|(_, span)| span.clone());
+        // Either may be inherited; what comes later in the file has most often met what was there.
+        let Some(later) = ssl.into_iter().chain(place).max_by_key(|span| span.start) else {
+            return;
+        };
+        report.error(
+            later,
+            "`ssl` does not go together with `mysql_check`, which speaks in the clear",
+            "remove `ssl`; write ssl = false if it is inherited",
+        );
     }
 }
 

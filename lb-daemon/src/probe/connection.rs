@@ -63,13 +63,22 @@ impl Deadline {
         Self { started: Instant::now(), timeout }
     }
 
+    /// How long it takes in all.
+    pub(super) fn timeout(self) -> Duration {
+        self.timeout
+    }
+
+    /// What is left of that.
+    pub(super) fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.started.elapsed())
+    }
+
     /// The answer of `work` if it comes in time.
     pub(super) async fn limit<T>(
         self,
         work: impl Future<Output = io::Result<T>>,
     ) -> Result<T, Trouble> {
-        let left = self.timeout.saturating_sub(self.started.elapsed());
-        match timeout(left, work).await {
+        match timeout(self.left(), work).await {
             Ok(result) => result.map_err(Trouble::Broken),
             Err(_) => Err(Trouble::Timeout(self.timeout)),
         }
@@ -165,6 +174,11 @@ impl Connection {
         }
     }
 
+    /// The connection itself, for a protocol that has a reader of its own.
+    pub(super) fn into_parts(self) -> (impl AsyncRead + AsyncWrite + Unpin, Deadline) {
+        (self.stream, self.deadline)
+    }
+
     /// What came since the last send, or since the connection was opened; at most
     /// [`LONGEST_ANSWER`].
     pub(super) fn received(&self) -> &[u8] {
@@ -194,6 +208,7 @@ fn socket(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Findi
     }
     Ok(socket)
 }
+
 pub(super) async fn connect(socket: TcpSocket, target: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket.connect(target).await?;
     // On loopback, a client may be given the very port it connects to, and TCP then connects it to

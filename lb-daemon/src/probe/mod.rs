@@ -9,6 +9,7 @@ mod connection;
 mod external;
 mod finding;
 mod http;
+mod mysql;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,9 @@ async fn ask(request: &ProbeRequest) -> Result<Finding, Finding> {
         CheckKind::Tcp(steps) => script::play(check, steps, way).await,
         CheckKind::Http(http) => {
             http::exchange(Connection::open(way).await?, http, check.target).await
+        }
+        CheckKind::Mysql(conversation) => {
+            mysql::ask(Connection::open(way).await?, conversation).await
         }
         CheckKind::External(command) => external::run(command, check, &request.subject).await,
     }

@@ -154,10 +154,13 @@ impl Tandem {
         Ok(lab.balancer().command(binary()?))
     }
 
-    /// A copy of the program that users who are not root can reach: they may be kept out of the
-    /// directory cargo builds in, below `/root` say.
+    /// A copy of the program, one for each lab, that users who are not root can reach: they may be
+    /// kept out of the directory cargo builds in, below `/root` say.
     pub fn copy_for_everybody(lab: &Lab) -> Result<PathBuf> {
         let copy = lab.dir().join("tandem");
+        if copy.exists() {
+            return Ok(copy);
+        }
         fs::copy(binary()?, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
         Ok(copy)
     }

@@ -17,11 +17,21 @@ pub struct MariaDb {
     host: Namespace,
     data: PathBuf,
     port: u16,
+    options: &'static [&'static str],
 }
 
 impl MariaDb {
     /// Makes its data, starts it on a port and waits until it answers queries.
     pub fn start(host: &Namespace, port: u16) -> Result<Self> {
+        Self::start_with(host, port, &[])
+    }
+
+    /// The same as the only node of a Galera cluster, which it is a synced member of.
+    pub fn start_galera(host: &Namespace, port: u16) -> Result<Self> {
+        Self::start_with(host, port, GALERA)
+    }
+
+    fn start_with(host: &Namespace, port: u16, options: &'static [&'static str]) -> Result<Self> {
         let home = host.dir().join(format!("{}-mariadb-{port}", host.name()));
         let data = home.join("data");
         let account =
@@ -38,8 +48,8 @@ impl MariaDb {
             .arg(format!("--tmpdir={}", home.display()))
             .user("mysql")?
             .run()?;
-        let process = run(host, &data, port)?;
-        let server = Self { process, host: host.clone(), data, port };
+        let process = run(host, &data, port, options)?;
+        let server = Self { process, host: host.clone(), data, port, options };
         server.wait_until_it_answers()?;
         Ok(server)
     }
@@ -54,10 +64,15 @@ impl MariaDb {
         &mut self.process
     }
 
+    /// Its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.data.with_file_name("socket")
+    }
+
     /// Kills it and starts it again with the same data.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = run(&self.host, &self.data, self.port)?;
+        self.process = run(&self.host, &self.data, self.port, self.options)?;
         self.wait_until_it_answers()
     }
 
@@ -135,7 +150,19 @@ CREATE USER IF NOT EXISTS lab@'%' IDENTIFIED BY 'lab';
 GRANT ALL ON *.* TO lab@'%';
 ";
 
-fn run(host: &Namespace, data: &std::path::Path, port: u16) -> Result<Process> {
+/// The node keeps to itself: nobody else can join it.
+const GALERA: &[&str] = &[
+    "--wsrep-on=ON",
+    "--wsrep-provider=/usr/lib/galera/libgalera_smm.so",
+    "--wsrep-cluster-address=gcomm://",
+    "--wsrep-node-address=127.0.0.1",
+    "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:4567;gcache.size=1M;\
+     pc.announce_timeout=PT0.5S",
+    "--binlog-format=ROW",
+    "--innodb-autoinc-lock-mode=2",
+];
+
+fn run(host: &Namespace, data: &std::path::Path, port: u16, options: &[&str]) -> Result<Process> {
     let home = data.parent().context("the data is in a directory")?;
     let file = |option: &str, name: &str| format!("--{option}={}", home.join(name).display());
     host.command("mariadbd")
@@ -150,6 +177,7 @@ fn run(host: &Namespace, data: &std::path::Path, port: u16) -> Result<Process> {
         .arg(file("pid-file", "pid"))
         .arg(file("tmpdir", ""))
         .arg(file("init-file", "init.sql"))
+        .args(options)
         .user("mysql")?
         .spawn()
 }

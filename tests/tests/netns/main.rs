@@ -12,6 +12,8 @@ mod health;
 mod load;
 mod moves;
 mod mysql;
+mod mysql_check;
+mod mysql_probe;
 mod operation;
 mod oracle;
 mod pair;

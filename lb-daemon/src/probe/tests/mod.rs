@@ -9,6 +9,7 @@ mod external;
 mod garbage;
 mod http;
 mod http_body;
+mod mysql;
 mod script;
 mod script_connects;
 mod tls;
