@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::IpAddr};
 
 /// A counter lower than one already seen by up to this much is an old one. What is lower by more
 /// belongs to a sender that has started anew, with a random counter, as FreeBSD's does.
-const WINDOW: u64 = 1 << 20;
+pub(super) const WINDOW: u64 = 1 << 20;
 
 /// Senders remembered; the one first seen makes room for one too many.
 const SENDERS: usize = 16;

@@ -75,7 +75,7 @@ pub(super) struct Before {
     rank: Rank,
     interval: Duration,
     /// Adverts it did not heed because they came again, or after later ones.
-    replays: u64,
+    pub(super) replays: u64,
 }
 
 impl Before {
@@ -414,7 +414,7 @@ impl Drop for Watch {
     }
 }
 
-fn replays(daemon: &Group) -> u64 {
+pub(super) fn replays(daemon: &Group) -> u64 {
     daemon.counts().discarded.get(&Discard::Replay).copied().unwrap_or_default()
 }
 

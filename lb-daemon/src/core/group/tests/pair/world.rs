@@ -4,7 +4,7 @@ use super::{
     super::*,
     host::{Host, Packet},
     random::Random,
-    watch::{Before, Fate, Watch},
+    watch::{Before, Fate, Watch, replays},
 };
 
 /// All there is. Times are nanoseconds.
@@ -69,6 +69,9 @@ impl World {
                 queue: Vec::new(),
                 lease: None,
                 fast: random.pick(&[-500, 0, 500]),
+                // Among three, a host that goes back for one is a replay to the other.
+                adopts: count == 2 && number == 1 && random.chance(80),
+                counter: 0,
                 epoch,
             });
         }
@@ -200,7 +203,16 @@ impl World {
         let local = host.local(self.now);
         let Some(daemon) = &mut host.daemon else { return };
         let before = Before::of(daemon, &input);
+        let heard = match &input {
+            Input::Advert(received) => Some(received.advert.clone()),
+            _ => None,
+        };
         let outputs = daemon.handle(input, local);
+        if let Some(advert) = heard
+            && replays(daemon) == before.replays
+        {
+            host.adopt(&advert);
+        }
         self.perform(number, before, outputs);
     }
 
@@ -244,7 +256,8 @@ impl World {
         if self.hosts[sender].mute {
             return Err("not permitted".to_owned());
         }
-        let packet = self.watch.number(sender, advert);
+        let advert = self.hosts[sender].counted(advert);
+        let packet = self.watch.number(sender, &advert);
         let source = self.hosts[sender].source;
         for number in (0..self.hosts.len()).filter(|&number| number != sender) {
             if !self.hosts[sender].link || self.random.chance(self.loss) {
@@ -264,6 +277,7 @@ impl World {
         let host = &mut self.hosts[number];
         let local = host.local(self.now);
         let counter = self.now;
+        host.counter = self.random.below(u64::MAX);
         host.daemon = Some(Group::new(Arc::clone(&host.config), host.source, counter, local));
         host.stalled = None;
         self.watch.say(self.now, format_args!("{number} starts"));
