@@ -61,6 +61,48 @@ fn section_7_1_another_interval_is_discarded() {
     }
 }
 
+/// An advert that lists these addresses.
+fn listing(addresses: &[IpAddr], priority: u8) -> Advert {
+    let Advert::Vrrp(usual) = advert(priority, 1) else { unreachable!("it is VRRP") };
+    Advert::Vrrp(VrrpAdvert { addresses: addresses.to_vec(), ..usual })
+}
+
+/// The RFC has it heeded if its sender owns the addresses; but those are not ours.
+#[test]
+fn section_7_1_a_list_without_our_addresses_is_discarded_even_the_owners() {
+    for role in [Role::Backup, Role::Master] {
+        let mut bench = Bench::in_role(role, config(100, 1));
+        let due = bench.group.next_deadline();
+        for priority in [0, 99, 200, 255] {
+            let other = listing(&[host(101)], priority);
+            assert_eq!(bench.hear(20, other), [], "{role}, priority {priority}");
+        }
+        assert_eq!(bench.group.next_deadline(), due);
+        assert_eq!(bench.group.counts().discarded[&Discard::Addresses], 4);
+        assert_eq!(
+            bench.group.problem(),
+            Some("an advert of 10.0.0.20 lists 10.0.0.101 rather than 10.0.0.100"),
+        );
+    }
+}
+
+/// The RFC has it dropped. It is how a reload of the two hosts looks, one after the other.
+#[test]
+fn section_7_1_a_list_with_some_of_our_addresses_is_told_and_heeded() {
+    let mut bench = Bench::in_role(Role::Master, config(100, 1));
+    bench.hear(20, listing(&[host(100), host(101)], 200));
+    assert_eq!(bench.group.role(), Role::Backup);
+    assert_eq!(bench.group.counts().discarded[&Discard::Addresses], 1);
+}
+
+#[test]
+fn section_7_1_without_addresses_of_our_own_all_lists_are_heeded() {
+    let mut bench =
+        Bench::in_role(Role::Master, config::Group { addresses: Vec::new(), ..config(100, 1) });
+    bench.hear(20, advert(200, 1));
+    assert_eq!(bench.group.role(), Role::Backup);
+}
+
 #[test]
 fn section_7_1_another_version_is_discarded() {
     let mut bench = Bench::in_role(Role::Master, config(100, 1));

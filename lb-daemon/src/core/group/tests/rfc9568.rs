@@ -220,8 +220,29 @@ fn section_7_1_erratum_8301_an_interval_of_zero_is_discarded() {
     assert_eq!(bench.group.counts().discarded[&Discard::Interval], 1);
 }
 
+/// It is one of a pair with our number and other addresses, which we would leave to nobody.
 #[test]
-fn section_7_1_another_address_list_is_told_and_heeded() {
+fn section_7_1_a_list_without_our_addresses_is_told_and_discarded() {
+    for role in [Role::Backup, Role::Master] {
+        let mut bench = Bench::in_role(role, config(100));
+        let due = bench.group.next_deadline();
+        for priority in [0, 99, 200, 255] {
+            let Advert::Vrrp(usual) = advert(priority, 100) else { unreachable!("it is VRRP") };
+            let other = VrrpAdvert { addresses: vec![host(101), host(102)], ..usual };
+            assert_eq!(bench.hear(20, Advert::Vrrp(other)), [], "{role}, priority {priority}");
+        }
+        assert_eq!(bench.group.next_deadline(), due);
+        assert_eq!(bench.group.counts().discarded[&Discard::Addresses], 4);
+        assert_eq!(
+            bench.group.problem(),
+            Some("an advert of 10.0.0.20 lists 10.0.0.101, 10.0.0.102 rather than 10.0.0.100"),
+        );
+    }
+}
+
+/// As while the two hosts are reloaded, one after the other.
+#[test]
+fn section_7_1_a_list_with_some_of_our_addresses_is_told_and_heeded() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     let Advert::Vrrp(usual) = advert(200, 100) else { unreachable!("it is VRRP") };
     let other = VrrpAdvert { addresses: vec![host(101), host(100)], ..usual };
