@@ -1,6 +1,7 @@
 //! What a backup does: it waits.
 
 use std::{
+    cmp::Ordering,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -41,6 +42,22 @@ pub(super) enum Until {
     Relieved,
 }
 
+/// A master that was heard and heeded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) sender: IpAddr,
+    /// The time it takes between its adverts.
+    pub(super) interval: Duration,
+    /// Whether it says that it owns the addresses.
+    pub(super) is_owner: bool,
+}
+
+impl Heard {
+    pub(super) const fn new(sender: IpAddr, claim: &Claim) -> Self {
+        Self { sender, interval: claim.interval, is_owner: claim.is_owner }
+    }
+}
+
 impl Wait {
     pub(super) fn deadline(&self, rules: &dyn Rules) -> Instant {
         self.from
@@ -62,7 +79,7 @@ impl Group {
         out: &mut Vec<Output>,
     ) {
         let own = self.rules.patience();
-        let interval = self.heard.map_or(own, |(_, theirs)| own.max(theirs));
+        let interval = self.heard.map_or(own, |heard| own.max(heard.interval));
         let wait = Wait { from: now, interval, until, why: NOBODY.to_owned() };
         self.change(State::Backup(wait), why, now, out);
     }
@@ -125,7 +142,7 @@ impl Group {
             self.wait_for_nobody(format!("{sender} advertises too seldom"), now);
             return;
         }
-        if !(claim.is_weaker && self.is_to_preempt()) {
+        if !(claim.strength == Ordering::Less && self.is_to_preempt()) {
             self.preempt_at = None;
         } else if self.may_preempt() && self.has_delayed(now) {
             self.record.discard(Discard::Weaker);
@@ -133,7 +150,7 @@ impl Group {
             return;
         }
 
-        self.heard = Some((sender, claim.interval));
+        self.heard = Some(Heard::new(sender, claim));
         let why = format!("nothing more was heard of {sender}");
         self.state =
             State::Backup(Wait { from: now, interval: claim.interval, until: Until::Down, why });

@@ -162,7 +162,8 @@ impl Rules for Carp {
         let time = Duration::from_secs(advert.advbase.into()) + fraction(advert.advskew);
         Verdict::Claim(Claim {
             wins: slower.then(received.source.cmp(&source)) == Ordering::Less,
-            is_weaker: slower == Ordering::Greater,
+            strength: slower.reverse(),
+            is_owner: false,
             is_too_slow: time > 3 * self.patience() + fraction(skew),
             interval: Duration::from_secs(advert.advbase.into()).max(self.patience()),
             complaint: None,

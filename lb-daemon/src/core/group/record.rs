@@ -24,7 +24,7 @@ pub enum Discard {
     Interval,
     /// It lists other addresses. If some of ours are among them, it is heeded all the same.
     Addresses,
-    /// We own the addresses, so nobody else can.
+    /// We own the addresses, so nobody else can. One that says so too is heeded all the same.
     Owner,
     /// It was sent before (CARP only).
     Replay,

@@ -172,7 +172,8 @@ impl Rules for Vrrp {
         let priority = advert.priority.cmp(&self.priority());
         Verdict::Claim(Claim {
             wins: priority.then(compare(received.source, source)) == Ordering::Greater,
-            is_weaker: priority == Ordering::Less,
+            strength: priority,
+            is_owner: advert.priority == OWNER,
             is_too_slow: false,
             interval: Duration::from_millis(10) * u32::from(advert.interval),
             complaint,

@@ -106,8 +106,9 @@ fn a_stronger_pair_with_our_number_and_none_of_our_addresses_takes_nothing_over(
     let stranger = advert_of(&contest, 0)?.from(client(&contest));
     // The ends of both addresses in the list.
     let stranger = stranger.with(|advert| (advert[11], advert[15]) = (77, 78));
-    let at = Instant::now();
     let knocks = contest.knocks(PERIOD)?;
+    knocks.wait_for(20, PATIENCE)?;
+    let at = Instant::now();
     for _ in 0..10 {
         for priority in [254, 255, 0] {
             let advert = stranger.clone().with(|advert| advert[2] = priority).summed();

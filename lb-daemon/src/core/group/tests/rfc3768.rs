@@ -61,6 +61,25 @@ fn section_7_1_another_interval_is_discarded() {
     }
 }
 
+#[test]
+fn section_7_1_the_owner_discards_what_others_say_of_its_addresses() {
+    let mut bench = Bench::in_role(Role::Master, config(255, 1));
+    for priority in [0, 100, 254] {
+        assert_eq!(bench.hear(20, advert(priority, 1)), [], "priority {priority}");
+    }
+    assert_eq!(bench.group.counts().discarded[&Discard::Owner], 3);
+}
+
+/// The RFC has an owner discard that, too: two of them would be masters for good.
+#[test]
+fn section_7_1_of_two_owners_the_greater_address_wins_as_in_version_3() {
+    for (rival, then) in [(9, Role::Master), (11, Role::Backup)] {
+        let mut bench = Bench::in_role(Role::Master, config(255, 1));
+        bench.hear(rival, advert(255, 1));
+        assert_eq!(bench.group.role(), then, "against {rival}");
+    }
+}
+
 /// An advert that lists these addresses.
 fn listing(addresses: &[IpAddr], priority: u8) -> Advert {
     let Advert::Vrrp(usual) = advert(priority, 1) else { unreachable!("it is VRRP") };

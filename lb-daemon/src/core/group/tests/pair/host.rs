@@ -1,6 +1,6 @@
 //! A host of the simulated world. Times of the world are nanoseconds.
 
-use super::super::*;
+use super::{super::*, watch::replays};
 
 /// A daemon and the data plane of its host.
 #[derive(Debug)]
@@ -63,6 +63,11 @@ impl Host {
             advert.counter = self.counter;
         }
         advert
+    }
+
+    /// Adverts that its daemon took for replays.
+    pub(super) fn replays(&self) -> u64 {
+        self.daemon.as_ref().map_or(0, replays)
     }
 
     pub(super) fn serves_at(&self, at: u64) -> bool {

@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::*,
     host::{Host, Packet},
-    rank::{Rank, is_farewell, own_rank, preference, rank},
+    rank::{Rank, is_farewell, is_owners, own_rank, preference, rank},
 };
 
 /// What became of a packet for one host.
@@ -70,7 +70,7 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Before {
     role: Role,
-    /// Who claims to be master in what it is about to hear.
+    /// Who claims to be master in what it is about to hear. Owners hear of none but owners.
     heard: Option<Rank>,
     rank: Rank,
     interval: Duration,
@@ -81,6 +81,13 @@ pub(super) struct Before {
 impl Before {
     pub(super) fn of(daemon: &Group, input: &Input) -> Self {
         let heard = match input {
+            Input::Advert(Received { advert, .. })
+                if daemon.role() == Role::Master
+                    && daemon.rules.is_owner()
+                    && !is_owners(advert) =>
+            {
+                None
+            }
             Input::Advert(received) if !is_farewell(&received.advert) => {
                 Some(rank(&received.advert, received.source))
             }
@@ -308,7 +315,7 @@ impl Watch {
             // bids farewell has no lease: that is looked at where it happens.)
             let heard_farewell = why.ends_with("gave the group up");
             // Its successor may not have been heard by it either.
-            let preempts = why.ends_with("is weaker");
+            let preempts = why.ends_with("is weaker") || why == "owns the addresses";
             let is_excused = preempts
                 || heard_farewell
                 || match self.fates.get(&(other, number)) {
