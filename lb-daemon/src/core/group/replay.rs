@@ -15,7 +15,9 @@ const STARTS: usize = 8;
 /// The counters seen.
 ///
 /// The HMAC covers neither the sender's address nor its interval. An advert that is replayed from
-/// another address is not found here; nor can it say anything that its real sender did not.
+/// another address is not found here, and may say what its real sender did not: that it is the
+/// fastest. The counter alone gives no such advert away, for two honest hosts that count on from each
+/// other have the same ones while both are masters.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     senders: VecDeque<(IpAddr, VecDeque<u64>)>,

@@ -166,7 +166,8 @@ fn forged_and_replayed_adverts_of_carp_move_nothing() -> Result<()> {
     contest.only_master(0)?;
     let forger = Forger::on(contest.pair().client())?;
     let genuine = advert_of(&contest, 0)?;
-    // As one that is preferred: but it would take the password to say so.
+    // Nobody makes a digest for a new counter without the password. (One that was heard is good from
+    // another address, too, which it does not cover. That is CARP's weakness, and in the manual.)
     let stranger = genuine.from(client(&contest)).with(|advert| advert[35] ^= 1).summed();
     for _ in 0..5 {
         forger.send(&stranger)?;
