@@ -95,7 +95,9 @@ impl Group {
         (self.config.preempt || self.rules.is_owner()) && !self.has_handed_over
     }
 
-    /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`, unless it ends before that.
+    /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`. Unless it ends before that, which the RFC
+    /// does not say: who is about to take over from a weaker master has no reason to wait longer for
+    /// one that leaves.
     pub(super) fn backup_hears_farewell(&mut self, sender: IpAddr, now: Instant) {
         let why = format!("{sender} gave the group up");
         self.wait_for_nobody(why, now);

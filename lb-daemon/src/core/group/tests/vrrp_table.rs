@@ -172,6 +172,22 @@ fn the_table_has_every_role_and_everything_that_happens() {
     assert!(rows.eq(table));
 }
 
+/// A departure from RFC 3768 and RFC 9568, 6.4.2, which set the timer to the skew whatever is left.
+#[test]
+fn a_farewell_prolongs_no_wait() {
+    for version in [VrrpVersion::V2, VrrpVersion::V3] {
+        let mut bench = Bench::started(group(vrrp(version, OURS, seconds(1))));
+        bench.pass(millis(3_400));
+        assert_eq!(bench.hear(20, advert(version, OURS - 1)), []);
+        let left = bench.waits();
+        assert!(left < seconds(1) * 156 / 256, "{version:?}: less than the skew, but {left:?}");
+        assert_eq!(bench.hear(20, advert(version, 0)), []);
+        assert_eq!(bench.waits(), left, "{version:?}");
+        assert_eq!(line(&bench.until_due()), "send 100, lease, hold, announce, MASTER");
+        assert_eq!(bench.group.why(), "10.0.0.20 is weaker");
+    }
+}
+
 /// What an advert does to a backup's wait: in seconds from when it came in.
 #[test]
 fn a_backup_waits_as_each_advert_says() {
