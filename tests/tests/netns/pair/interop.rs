@@ -13,7 +13,7 @@ use tests::lab::{
     member::{KeepalivedMember, System, UcarpMember},
 };
 
-use super::{MS, PRIORITIES, SLACK, carp_on, election};
+use super::{MS, PRIORITIES, SLACK, carp_with, election};
 
 #[test]
 fn keepalived_and_tandem_agree_in_version_2_with_a_password() -> Result<()> {
@@ -36,6 +36,16 @@ fn keepalived_and_tandem_agree_in_version_3_over_ipv6() -> Result<()> {
 }
 
 #[test]
+fn keepalived_and_tandem_agree_in_version_3_by_unicast() -> Result<()> {
+    with_keepalived(&Election { unicast: true, ..election() })
+}
+
+#[test]
+fn keepalived_and_tandem_agree_in_version_3_over_ipv6_by_unicast() -> Result<()> {
+    with_keepalived(&Election { unicast: true, family: Family::V6, ..election() })
+}
+
+#[test]
 fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
     let mut contest = Contest::new(election(), 1)?;
     // Each host sends the other form than its peer.
@@ -50,20 +60,8 @@ fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
 
 #[test]
 fn ucarp_and_tandem_agree() -> Result<()> {
-    // The times of CARP with these settings are those of VRRP's second version, and less.
-    let carp =
-        |advskew| Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
     let story = |ucarp: usize| -> Result<()> {
-        let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
-        for (host, advskew) in [(0, 1), (1, 100)] {
-            if host == ucarp {
-                let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
-                contest.enter_as(host, Box::new(member))?;
-            } else {
-                let member = carp_on(&contest, host, advskew)?;
-                contest.enter_as(host, Box::new(member))?;
-            }
-        }
+        let mut contest = beside_ucarp(ucarp, false)?;
         let mut limits = Limits::of(contest.election());
         // It takes longer than CARP's arithmetic says, and goes without a word.
         limits.silence[ucarp] = 6_000 * MS;
@@ -76,23 +74,47 @@ fn ucarp_and_tandem_agree() -> Result<()> {
 /// Has each of the two be the master while the other is the backup, in two places at a time.
 fn with_keepalived(election: &Election) -> Result<()> {
     let story = |first: System| -> Result<()> {
-        let mut contest = Contest::new(election.clone(), 1)?;
-        for (host, priority) in PRIORITIES.into_iter().enumerate() {
-            if (first == System::Keepalived) == (host == 0) {
-                let member = KeepalivedMember::start(contest.pair(), host, election, priority)?;
-                contest.enter_as(host, Box::new(member))?;
-            } else {
-                contest.enter(host, System::Tandem, priority)?;
-            }
-        }
+        let mut contest = beside_keepalived(election, first)?;
         let limits = Limits::of(election);
         one_then_the_other(&mut contest, &limits).with_context(|| format!("{first:?} first"))
     };
     at_once(|| story(System::Tandem), || story(System::Keepalived))
 }
 
+/// A Tandem and a keepalived, of which `first` is on the first host.
+pub(super) fn beside_keepalived(election: &Election, first: System) -> Result<Contest> {
+    let mut contest = Contest::new(election.clone(), 1)?;
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        if (first == System::Keepalived) == (host == 0) {
+            let member = KeepalivedMember::start(contest.pair(), host, election, priority)?;
+            contest.enter_as(host, Box::new(member))?;
+        } else {
+            contest.enter(host, System::Tandem, priority)?;
+        }
+    }
+    Ok(contest)
+}
+
+/// A ucarp on this host and a Tandem on the other. The first host is the preferred one.
+pub(super) fn beside_ucarp(ucarp: usize, preempt: bool) -> Result<Contest> {
+    // The times of CARP with these settings are those of VRRP's second version, and less.
+    let mut contest = Contest::new(Election { preempt, ..Election::new(2, 1_000 * MS) }, 0)?;
+    for (host, advskew) in [(0, 1), (1, 100)] {
+        if host == ucarp {
+            let pass = "secret".to_owned();
+            let carp = Carp { vhid: 7, pass, pass_file: None, advbase: 1, advskew };
+            let member = UcarpMember::start(contest.pair(), host, carp, preempt)?;
+            contest.enter_as(host, Box::new(member))?;
+        } else {
+            let member = carp_with(&contest, host, advskew, &format!("preempt = {preempt}\n"))?;
+            contest.enter_as(host, Box::new(member))?;
+        }
+    }
+    Ok(contest)
+}
+
 /// Two stories in places of their own, to spare time.
-fn at_once(
+pub(super) fn at_once(
     one: impl FnOnce() -> Result<()>,
     other: impl FnOnce() -> Result<()> + Send,
 ) -> Result<()> {
