@@ -5,6 +5,7 @@ mod adverts;
 mod announcements;
 mod attachment;
 mod balance;
+mod checksums;
 mod connections;
 mod flows;
 mod health;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use lb_daemon::config::Carp;
 use nix::sys::signal::Signal;
 use tests::lab::{
-    Contest, Election, Family, Settings, Tandem,
+    Contest, Election, Family, Frame, Settings, Tandem,
     member::{KeepalivedMember, System, UcarpMember},
 };
 
@@ -55,7 +55,19 @@ fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
         let tandem = Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))?;
         contest.enter_as(host, Box::new(tandem))?;
     }
-    one_then_the_other(&mut contest, &Limits::of(&election()))
+    has_plain_checksums(&contest, 0, true)?;
+    one_then_the_other(&mut contest, &Limits::of(&election()))?;
+    has_plain_checksums(&contest, 1, false)
+}
+
+/// Fails unless all adverts of a host so far have this form of the checksum, and there are some.
+fn has_plain_checksums(contest: &Contest, host: usize, plain: bool) -> Result<()> {
+    let port = contest.twin(host).front.port.name();
+    let frames = contest.capture().frames();
+    let ours = frames.iter().filter(|frame| &*frame.port == port);
+    let forms: Vec<_> = ours.filter_map(Frame::has_plain_checksum).collect();
+    ensure!(!forms.is_empty() && forms.iter().all(|one| *one == plain), "{forms:?}");
+    Ok(())
 }
 
 #[test]
