@@ -37,12 +37,8 @@ fn keepalived_and_tandem_agree_in_version_3_over_ipv6() -> Result<()> {
 
 #[test]
 fn keepalived_and_tandem_agree_in_version_3_by_unicast() -> Result<()> {
-    with_keepalived(&Election { unicast: true, ..election() })
-}
-
-#[test]
-fn keepalived_and_tandem_agree_in_version_3_over_ipv6_by_unicast() -> Result<()> {
-    with_keepalived(&Election { unicast: true, family: Family::V6, ..election() })
+    let of = |family| with_keepalived(&Election { unicast: true, family, ..election() });
+    at_once(|| of(Family::V4), || of(Family::V6))
 }
 
 #[test]

@@ -10,18 +10,18 @@ use anyhow::{Context as _, Result, ensure};
 use tests::lab::{Contest, Election, Family, member::System, wait::until};
 
 use super::{
-    MS, election,
+    MS,
     interop::{at_once, beside_keepalived, beside_ucarp},
 };
 
+/// All of these at once: in the times of version 2 and of CARP each would take half a minute.
 #[test]
-fn keepalived_and_tandem_take_back_from_each_other_in_version_2() -> Result<()> {
-    with_keepalived(&Election::new(2, 1_000 * MS))
-}
-
-#[test]
-fn keepalived_and_tandem_take_back_from_each_other_in_version_3() -> Result<()> {
-    with_keepalived(&election())
+fn the_preferred_host_takes_back_from_another_system_and_wins_after_a_partition() -> Result<()> {
+    let versions = || {
+        let of = |version, interval| with_keepalived(&Election::new(version, interval));
+        at_once(|| of(2, 1_000 * MS), || of(3, 100 * MS))
+    };
+    at_once(versions, with_ucarp)
 }
 
 fn with_keepalived(election: &Election) -> Result<()> {
@@ -32,12 +32,13 @@ fn with_keepalived(election: &Election) -> Result<()> {
         parted_and_united(&contest)?;
         (0..2).try_for_each(|host| contest.has_addresses(host, host == 0))
     };
-    let story = |first: System| story(first).with_context(|| format!("{first:?} first"));
+    let version = election.version;
+    let story =
+        |first: System| story(first).with_context(|| format!("{first:?} first, version {version}"));
     at_once(|| story(System::Tandem), || story(System::Keepalived))
 }
 
-#[test]
-fn ucarp_and_tandem_take_back_from_each_other() -> Result<()> {
+fn with_ucarp() -> Result<()> {
     let story = |ucarp: usize| -> Result<()> {
         let mut contest = beside_ucarp(ucarp, true)?;
         taken_back(&mut contest)?;
