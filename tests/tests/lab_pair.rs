@@ -141,7 +141,7 @@ fn an_ucarp_is_succeeded_by_the_other() -> Result<()> {
     for (host, advskew) in [(0, 1), (1, 100)] {
         let carp =
             Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
-        let ucarp = UcarpMember::start(contest.pair(), host, carp)?;
+        let ucarp = UcarpMember::start(contest.pair(), host, carp, false)?;
         contest.enter_as(host, Box::new(ucarp))?;
     }
     contest.only_master(0)?;

@@ -25,7 +25,7 @@ use nix::{
     },
 };
 
-use super::{Namespace, Seen, tap};
+use super::{Namespace, Seen, half_open::checksum, tap};
 
 /// Takes down all frames that come into a switch by its ports, until it is dropped.
 #[derive(Debug)]
@@ -150,6 +150,16 @@ impl Frame {
         };
         let [kind, id, priority] = *advert.first_chunk()?;
         Some(AdvertSeen { source, version: kind >> 4, id, priority })
+    }
+
+    /// Whether the advert over IPv4 in it has a checksum over the message alone, as version 2 has,
+    /// or else over a pseudo-header too.
+    pub fn has_plain_checksum(&self) -> Option<bool> {
+        self.advert()?;
+        let (kind, packet) = self.payload()?;
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+        (kind == IPV4).then(|| Some(checksum(packet.get(header..length)?) == 0))?
     }
 
     /// The address that it says is at its sender's: by an ARP reply, a gratuitous ARP request, or

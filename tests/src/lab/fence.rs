@@ -21,13 +21,21 @@ use super::{
 /// a second after the last: replies, advertisements, segments to the client, and SYNs forwarded to
 /// a server.
 pub fn answers_of(pair: &Pair, twin: &Twin, port: u16, rounds: u16) -> Result<usize> {
+    answers_to(twin.mac(), pair, twin, port, rounds)
+}
+
+/// The same for frames to another MAC address that the host may have: the virtual one, which the
+/// switch would take to the master.
+pub fn answers_to(mac: [u8; 6], pair: &Pair, twin: &Twin, port: u16, rounds: u16) -> Result<usize> {
     let capture = Capture::on(pair.switch())?;
-    let (socket, client) = pair.client().enter(open).context("cannot send frames")?;
-    let mut mac = [0; 6];
-    mac.copy_from_slice(&client.addr().context("an interface without an address")?);
+    let (_, client) = pair.client().enter(|| open("eth0"))?;
+    let client = client.addr().context("an interface without an address")?;
+    // By the switch's port, whatever the switch has learned of who has that address.
+    let cable = || open(twin.front.port.name());
+    let (socket, cable) = pair.switch().enter(cable).context("cannot send frames")?;
     for round in 0..rounds {
-        for frame in questions(pair, twin, mac, (port, 40_000 + round))? {
-            sendto(socket.as_raw_fd(), &frame, &client, MsgFlags::empty())?;
+        for frame in questions(pair, mac, client, (port, 40_000 + round))? {
+            sendto(socket.as_raw_fd(), &frame, &cable, MsgFlags::empty())?;
         }
         thread::sleep(Duration::from_millis(2));
     }
@@ -41,24 +49,24 @@ pub fn answers_of(pair: &Pair, twin: &Twin, port: u16, rounds: u16) -> Result<us
     Ok(capture.frames().iter().filter(answers).count())
 }
 
-/// A socket that sends frames by the interface `eth0`, and that interface as an address.
-pub(super) fn open() -> Result<(OwnedFd, LinkAddr)> {
+/// A socket that sends frames by an interface, and that interface as an address.
+pub(super) fn open(interface: &str) -> Result<(OwnedFd, LinkAddr)> {
     // Without a protocol it receives nothing.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    let addresses = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == "eth0");
+    let addresses = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == interface);
     let link = addresses.filter_map(|one| one.address).find_map(|one| one.as_link_addr().copied());
-    Ok((socket, link.context("no link-layer address of eth0")?))
+    Ok((socket, link.with_context(|| format!("no link-layer address of {interface}"))?))
 }
 
-/// The frames of a round, from a port of the client to one of the service.
+/// The frames of a round to a MAC address, from a port of the client to one of the service.
 fn questions(
     pair: &Pair,
-    twin: &Twin,
+    mac: [u8; 6],
     client: [u8; 6],
     (to, from): (u16, u16),
 ) -> Result<Vec<Vec<u8>>> {
     let frame = |kind: u16, payload: Vec<u8>| -> Vec<u8> {
-        [&twin.mac()[..], &client, &kind.to_be_bytes(), &payload].concat()
+        [&mac[..], &client, &kind.to_be_bytes(), &payload].concat()
     };
     let own = |family| pair.client().address(family);
     let (IpAddr::V4(own4), IpAddr::V4(vip4)) = (own(Family::V4), pair.vip(Family::V4)) else {

@@ -27,7 +27,7 @@ pub struct Forged {
 impl Forger {
     /// Begins on a host.
     pub fn on(host: &Namespace) -> Result<Self> {
-        let (socket, link) = host.enter(fence::open).context("cannot send frames")?;
+        let (socket, link) = host.enter(|| fence::open("eth0")).context("cannot send frames")?;
         Ok(Self { socket, link })
     }
 

@@ -172,18 +172,19 @@ impl Member for KeepalivedMember {
     }
 }
 
-/// ucarp on a host of its own, with what it was told; it does not preempt.
+/// ucarp on a host of its own, with what it was told.
 pub struct UcarpMember {
     host: Namespace,
     source: Ipv4Addr,
     carp: Carp,
     address: Ipv4Addr,
+    preempt: bool,
     ucarp: Ucarp,
 }
 
 impl UcarpMember {
     /// Starts it for the virtual IPv4 address on the client's side.
-    pub fn start(pair: &Pair, host: usize, carp: Carp) -> Result<Self> {
+    pub fn start(pair: &Pair, host: usize, carp: Carp, preempt: bool) -> Result<Self> {
         let twin = &pair.twins()[host];
         let (IpAddr::V4(source), IpAddr::V4(address)) =
             (twin.address(Family::V4), pair.vip(Family::V4))
@@ -191,8 +192,8 @@ impl UcarpMember {
             unreachable!("they are of IPv4")
         };
         let host: Namespace = (**twin).clone();
-        let ucarp = Ucarp::start(&host, "front", source, &carp, address, false)?;
-        Ok(Self { host, source, carp, address, ucarp })
+        let ucarp = Ucarp::start(&host, "front", source, &carp, address, preempt)?;
+        Ok(Self { host, source, carp, address, preempt, ucarp })
     }
 }
 
@@ -203,8 +204,8 @@ impl Member for UcarpMember {
 
     fn start_again(&mut self) -> Result<()> {
         ensure!(!self.elector().is_running(), "ucarp is still running");
-        let Self { host, source, carp, address, .. } = self;
-        self.ucarp = Ucarp::start(host, "front", *source, carp, *address, false)?;
+        let Self { host, source, carp, address, preempt, .. } = self;
+        self.ucarp = Ucarp::start(host, "front", *source, carp, *address, *preempt)?;
         Ok(())
     }
 }

@@ -27,17 +27,17 @@ use tests::lab::{Dir, Keepalived, Namespace, Ucarp, veth, wait::until};
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 100);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two hosts on a cable, `wire` at both ends.
-struct Pair {
+pub(super) struct Pair {
     ours: Namespace,
-    theirs: Namespace,
+    pub(super) theirs: Namespace,
     dir: Dir,
 }
 
 impl Pair {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let dir = Dir::new()?;
         let (ours, theirs) = (Namespace::new("ours", &dir)?, Namespace::new("theirs", &dir)?);
         let pair = Self { ours, theirs, dir };
@@ -47,16 +47,17 @@ impl Pair {
 
     fn lay_cable(&self) -> Result<()> {
         let ends = veth((&self.ours, "wire"), (&self.theirs, "wire"))?;
-        for (end, v4, v6) in [(ends.0, OURS, "fe80::1"), (ends.1, THEIRS, "fe80::2")] {
+        for (end, v4, host) in [(ends.0, OURS, 1), (ends.1, THEIRS, 2)] {
             end.address(&format!("{v4}/24"))?;
             // Not the one that the kernel makes of the MAC: tests know this one.
             end.namespace().ip("address flush dev wire scope link")?;
-            end.address(&format!("{v6}/64"))?;
+            end.address(&format!("fe80::{host}/64"))?;
+            end.address(&format!("fd01::{host}/64"))?;
         }
         Ok(())
     }
 
-    fn channel(&self, group: &Group) -> Result<Channel> {
+    pub(super) fn channel(&self, group: &Group) -> Result<Channel> {
         open(&self.ours, group)
     }
 }
@@ -122,40 +123,69 @@ fn carp() -> Carp {
 }
 
 /// A way to share addresses: our group, and keepalived's configuration of the same.
-struct Way {
+pub(super) struct Way {
     name: &'static str,
-    group: Group,
-    keepalived: String,
+    pub(super) group: Group,
+    pub(super) keepalived: String,
     /// Centiseconds.
-    interval: u16,
+    pub(super) interval: u16,
     sender: IpAddr,
 }
 
-fn ways() -> Vec<Way> {
+impl Way {
+    fn new(name: &'static str, config: Vrrp, addresses: &[&str], more: &str) -> Self {
+        let (version, interval) =
+            if config.version == VrrpVersion::V2 { (2, 100) } else { (3, 10) };
+        let sender = match (config.family, config.unicast_peers.first()) {
+            (_, Some(peer)) => *peer,
+            (Family::V4, None) => THEIRS.into(),
+            (Family::V6, None) => "fe80::2".parse().expect("an address"),
+        };
+        Self {
+            name,
+            keepalived: keepalived(version, interval, more, addresses),
+            group: group(Protocol::Vrrp(config), addresses),
+            interval,
+            sender,
+        }
+    }
+}
+
+pub(super) fn ways() -> Vec<Way> {
     let v2 = Vrrp { auth_pass: Some("secret12".to_owned()), ..vrrp(VrrpVersion::V2) };
     let unicast = Vrrp { unicast_peers: vec![THEIRS.into()], ..v2.clone() };
     let v3 = vrrp(VrrpVersion::V3);
     let v6 = Vrrp { family: Family::V6, ..v3.clone() };
     let pass = "authentication {\n auth_type PASS\n auth_pass secret12\n }\n";
-    let peer = format!("unicast_src_ip {THEIRS}\n unicast_peer {{\n {OURS}\n }}\n");
+    let peer = keepalived_peer(THEIRS.into(), OURS.into());
     let (one, two) = (["10.1.0.100"], ["fe80::100", "fd01::100"]);
-    let way = |name, config: Vrrp, addresses: &[&str], more: &str, interval: u16| {
-        let version = if config.version == VrrpVersion::V2 { 2 } else { 3 };
-        let v6 = config.family == Family::V6;
-        Way {
-            name,
-            keepalived: keepalived(version, interval, more, addresses),
-            group: group(Protocol::Vrrp(config), addresses),
-            interval,
-            sender: if v6 { "fe80::2".parse().expect("an address") } else { THEIRS.into() },
-        }
-    };
     vec![
-        way("version 2 with a password", v2, &one, pass, 100),
-        way("version 2 by unicast", unicast, &one, &format!("{pass}{peer}"), 100),
-        way("version 3", v3, &one, "", 10),
-        way("version 3 over IPv6", v6, &two, "", 10),
+        Way::new("version 2 with a password", v2, &one, pass),
+        Way::new("version 2 by unicast", unicast, &one, &format!("{pass}{peer}")),
+        Way::new("version 3", v3, &one, ""),
+        Way::new("version 3 over IPv6", v6, &two, ""),
     ]
+}
+
+/// Those of version 3 from host to host, in the checksum of which are the addresses of both.
+pub(super) fn unicast_ways() -> [Way; 2] {
+    let to = |family, [ours, theirs]: [IpAddr; 2]| {
+        let (source, unicast_peers) = (Some(ours), vec![theirs]);
+        let config = Vrrp { family, source, unicast_peers, ..vrrp(VrrpVersion::V3) };
+        (config, keepalived_peer(theirs, ours))
+    };
+    let global = ["fd01::1", "fd01::2"].map(|ip| ip.parse().expect("an address"));
+    let (v4, v4_peer) = to(Family::V4, [OURS.into(), THEIRS.into()]);
+    let (v6, v6_peer) = to(Family::V6, global);
+    [
+        Way::new("version 3 by unicast", v4, &["10.1.0.100"], &v4_peer),
+        Way::new("version 3 over IPv6 by unicast", v6, &["fe80::100", "fd01::100"], &v6_peer),
+    ]
+}
+
+/// Has keepalived on the host `from` speak to the host `to` alone.
+fn keepalived_peer(from: IpAddr, to: IpAddr) -> String {
+    format!("unicast_src_ip {from}\n unicast_peer {{\n {to}\n }}\n")
 }
 
 fn keepalived(version: u8, interval: u16, more: &str, addresses: &[&str]) -> String {
@@ -216,13 +246,13 @@ fn advert(group: &Group, interval: u16, counter: u64) -> Advert {
 }
 
 /// The least of a master: sends adverts, on time, until it is stopped.
-struct Master {
+pub(super) struct Master {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<Result<()>>,
 }
 
 impl Master {
-    fn start(mut channel: Channel, group: Group, interval: u16) -> Self {
+    pub(super) fn start(mut channel: Channel, group: Group, interval: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -237,7 +267,7 @@ impl Master {
         Self { stop, thread }
     }
 
-    fn stop(self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("sending does not panic")
     }
@@ -245,7 +275,7 @@ impl Master {
 
 #[test]
 fn keepalived_is_heard_in_every_version() -> Result<()> {
-    for way in ways() {
+    for way in ways().into_iter().chain(unicast_ways()) {
         let pair = Pair::new()?;
         let mut channel = pair.channel(&way.group)?;
         let mut keepalived = Keepalived::start(&pair.theirs, &way.keepalived)?;
@@ -269,7 +299,7 @@ fn keepalived_is_heard_in_every_version() -> Result<()> {
 
 #[test]
 fn keepalived_stays_backup_while_we_advertise() -> Result<()> {
-    for way in ways() {
+    for way in ways().into_iter().chain(unicast_ways()) {
         let pair = Pair::new()?;
         let channel = pair.channel(&way.group)?;
         let master = Master::start(channel, way.group.clone(), way.interval);
@@ -511,6 +541,7 @@ fn packet_analysers_have_no_complaint() -> Result<()> {
     let mut groups: Vec<_> = ways().into_iter().map(|way| (way.group, way.interval)).collect();
     groups.push((group(Protocol::Vrrp(plain), &["10.1.0.100"]), 10));
     groups.push((group(Protocol::Carp(carp()), &["10.1.0.100"]), 100));
+    groups.extend(unicast_ways().map(|way| (way.group, way.interval)));
 
     let file = pair.dir.join("adverts.pcap");
     let capture = pair.theirs.command("tcpdump");
@@ -535,15 +566,20 @@ fn packet_analysers_have_no_complaint() -> Result<()> {
         "10.1.0.1 > 10.1.0.2: VRRPv2, Advertisement, vrid 51, prio 200",
         "10.1.0.1 > 224.0.0.18: VRRPv3, Advertisement, vrid 51, prio 200, intvl 10cs, length 12, \
          addrs: 10.1.0.100",
+        "10.1.0.1 > 10.1.0.2: VRRPv3, Advertisement, vrid 51, prio 200, intvl 10cs, length 12",
+        "fd01::1 > fd01::2: VRRPv3, Advertisement, vrid 51, prio 200, intvl 10cs, length 40",
         "fe80::1 > ff02::12: VRRPv3, Advertisement, vrid 51, prio 200, intvl 10cs, length 40, \
          addrs(2): fe80::100,fd01::100",
-        "tos 0xc0, ttl 255",
         "flags [none]",
-        "class 0xc0,",
-        "hlim 255",
     ];
     for part in expected {
         ensure!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    // All of them, by unicast too (RFC 9568, sections 5.1.1.3 and 5.1.2.3).
+    for (part, times) in
+        [("tos 0xc0, ttl 255,", 6), ("class 0xc0,", 2), ("hlim 255,", 2), ("IP6", 2)]
+    {
+        assert_eq!(text.matches(part).count(), times, "{part:?} in:\n{text}");
     }
     // Both analysers expect the pseudo-header that RFC 9568 leaves out, and say so of the one
     // advert without.
@@ -557,15 +593,15 @@ fn packet_analysers_have_no_complaint() -> Result<()> {
     let tshark = |more: &[&str]| {
         pair.theirs.command("tshark").args(["-n", "-V"]).args(more).arg("-r").arg(&file).run()
     };
-    let vrrp = tshark(&["-Y", "frame.number <= 4"])?;
+    let vrrp = tshark(&["-Y", "frame.number <= 4 or frame.number >= 7"])?;
     let carp = tshark(&["-Y", "frame.number == 6", "--disable-protocol", "vrrp"])?;
     for text in [&vrrp, &carp] {
         for complaint in ["alformed", "ncorrect", "Expert Info", "should be"] {
             ensure!(!text.contains(complaint), "{complaint:?} in:\n{text}");
         }
     }
-    assert_eq!(vrrp.matches("Virtual Router Redundancy Protocol").count(), 4, "{vrrp}");
-    assert_eq!(vrrp.matches("Checksum Status: Good").count(), 4, "{vrrp}");
+    assert_eq!(vrrp.matches("Virtual Router Redundancy Protocol").count(), 6, "{vrrp}");
+    assert_eq!(vrrp.matches("Checksum Status: Good").count(), 6, "{vrrp}");
     for part in ["Common Address Redundancy Protocol", "Virtual Host ID: 51", "Counter: 1"] {
         ensure!(carp.contains(part), "no {part:?} in:\n{carp}");
     }

@@ -6,6 +6,7 @@ mod adverts;
 mod announcements;
 mod attachment;
 mod balance;
+mod checksums;
 mod connections;
 mod flows;
 mod health;

@@ -29,7 +29,7 @@ pub(super) fn format() -> Tally {
     tally
 }
 
-/// clippy in both workspaces, and rustdoc.
+/// clippy in the workspaces of what is shipped, rustdoc, and whether the fuzz targets compile.
 pub(super) fn lints() -> Tally {
     let mut tally = Tally::default();
     check(
@@ -59,6 +59,14 @@ pub(super) fn lints() -> Tally {
         workspace::cargo()
             .args(["doc", "--locked", "--workspace", "--no-deps"])
             .env("RUSTDOCFLAGS", "-D warnings"),
+    );
+    check(
+        &mut tally,
+        "check of fuzz",
+        workspace::cargo()
+            .args(["check", "--locked", "--manifest-path", FUZZ, "--target-dir"])
+            // What both workspaces need is compiled once.
+            .arg(workspace::target_directory()),
     );
     tally
 }

@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
 enum Group {
     /// The source is formatted as rustfmt does it.
     Format,
-    /// No warning by clippy, neither in the workspace nor in the XDP program, nor by rustdoc.
+    /// No warning by clippy, neither in the workspace nor in the XDP program, nor by rustdoc; and
+    /// the fuzz targets compile.
     Lints,
     /// Dependencies have licences and sources that deny.toml allows.
     Licences,

@@ -6,7 +6,9 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use tests::lab::{Contest, Election, Leg, Twin};
 
-use super::{MS, PERIOD, PRIORITIES, election, goes_on, says_nothing, tandems};
+use super::{
+    MS, PERIOD, PRIORITIES, election, forwards_nothing_after, goes_on, says_nothing, tandems,
+};
 
 #[test]
 fn a_killed_master_is_succeeded_and_says_nothing_more() -> Result<()> {
@@ -14,8 +16,10 @@ fn a_killed_master_is_succeeded_and_says_nothing_more() -> Result<()> {
     let knocks = contest.knocks(PERIOD)?;
     let (at, start) = (SystemTime::now(), Instant::now());
     contest.member(0).elector().kill();
-    contest.advert_since(at, 1)?;
+    let taken = contest.advert_since(at, 1)?;
     goes_on(&knocks, start, election().down_after(PRIORITIES[1]))?;
+    // The client goes on asking the first host until it hears of the second.
+    forwards_nothing_after(&contest, 0, at + taken)?;
     contest.has_addresses(1, true)?;
     // Nobody takes them off there: only the lease, which has ended, keeps that host silent.
     contest.has_addresses(0, true)?;

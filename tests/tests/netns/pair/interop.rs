@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use lb_daemon::config::Carp;
 use nix::sys::signal::Signal;
 use tests::lab::{
-    Contest, Election, Family, Settings, Tandem,
+    Contest, Election, Family, Frame, Settings, Tandem,
     member::{KeepalivedMember, System, UcarpMember},
 };
 
-use super::{MS, PRIORITIES, SLACK, carp_on, election};
+use super::{MS, PRIORITIES, SLACK, carp_with, election};
 
 #[test]
 fn keepalived_and_tandem_agree_in_version_2_with_a_password() -> Result<()> {
@@ -36,6 +36,12 @@ fn keepalived_and_tandem_agree_in_version_3_over_ipv6() -> Result<()> {
 }
 
 #[test]
+fn keepalived_and_tandem_agree_in_version_3_by_unicast() -> Result<()> {
+    let of = |family| with_keepalived(&Election { unicast: true, family, ..election() });
+    at_once(|| of(Family::V4), || of(Family::V6))
+}
+
+#[test]
 fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
     let mut contest = Contest::new(election(), 1)?;
     // Each host sends the other form than its peer.
@@ -45,25 +51,25 @@ fn tandem_understands_both_checksums_of_version_3() -> Result<()> {
         let tandem = Tandem::start_on(contest.twin(host), &Settings::of_pair(&group))?;
         contest.enter_as(host, Box::new(tandem))?;
     }
-    one_then_the_other(&mut contest, &Limits::of(&election()))
+    has_plain_checksums(&contest, 0, true)?;
+    one_then_the_other(&mut contest, &Limits::of(&election()))?;
+    has_plain_checksums(&contest, 1, false)
+}
+
+/// Fails unless all adverts of a host so far have this form of the checksum, and there are some.
+fn has_plain_checksums(contest: &Contest, host: usize, plain: bool) -> Result<()> {
+    let port = contest.twin(host).front.port.name();
+    let frames = contest.capture().frames();
+    let ours = frames.iter().filter(|frame| &*frame.port == port);
+    let forms: Vec<_> = ours.filter_map(Frame::has_plain_checksum).collect();
+    ensure!(!forms.is_empty() && forms.iter().all(|one| *one == plain), "{forms:?}");
+    Ok(())
 }
 
 #[test]
 fn ucarp_and_tandem_agree() -> Result<()> {
-    // The times of CARP with these settings are those of VRRP's second version, and less.
-    let carp =
-        |advskew| Carp { vhid: 7, pass: "secret".to_owned(), pass_file: None, advbase: 1, advskew };
     let story = |ucarp: usize| -> Result<()> {
-        let mut contest = Contest::new(Election::new(2, 1_000 * MS), 0)?;
-        for (host, advskew) in [(0, 1), (1, 100)] {
-            if host == ucarp {
-                let member = UcarpMember::start(contest.pair(), host, carp(advskew))?;
-                contest.enter_as(host, Box::new(member))?;
-            } else {
-                let member = carp_on(&contest, host, advskew)?;
-                contest.enter_as(host, Box::new(member))?;
-            }
-        }
+        let mut contest = beside_ucarp(ucarp, false)?;
         let mut limits = Limits::of(contest.election());
         // It takes longer than CARP's arithmetic says, and goes without a word.
         limits.silence[ucarp] = 6_000 * MS;
@@ -76,23 +82,47 @@ fn ucarp_and_tandem_agree() -> Result<()> {
 /// Has each of the two be the master while the other is the backup, in two places at a time.
 fn with_keepalived(election: &Election) -> Result<()> {
     let story = |first: System| -> Result<()> {
-        let mut contest = Contest::new(election.clone(), 1)?;
-        for (host, priority) in PRIORITIES.into_iter().enumerate() {
-            if (first == System::Keepalived) == (host == 0) {
-                let member = KeepalivedMember::start(contest.pair(), host, election, priority)?;
-                contest.enter_as(host, Box::new(member))?;
-            } else {
-                contest.enter(host, System::Tandem, priority)?;
-            }
-        }
+        let mut contest = beside_keepalived(election, first)?;
         let limits = Limits::of(election);
         one_then_the_other(&mut contest, &limits).with_context(|| format!("{first:?} first"))
     };
     at_once(|| story(System::Tandem), || story(System::Keepalived))
 }
 
+/// A Tandem and a keepalived, of which `first` is on the first host.
+pub(super) fn beside_keepalived(election: &Election, first: System) -> Result<Contest> {
+    let mut contest = Contest::new(election.clone(), 1)?;
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        if (first == System::Keepalived) == (host == 0) {
+            let member = KeepalivedMember::start(contest.pair(), host, election, priority)?;
+            contest.enter_as(host, Box::new(member))?;
+        } else {
+            contest.enter(host, System::Tandem, priority)?;
+        }
+    }
+    Ok(contest)
+}
+
+/// A ucarp on this host and a Tandem on the other. The first host is the preferred one.
+pub(super) fn beside_ucarp(ucarp: usize, preempt: bool) -> Result<Contest> {
+    // The times of CARP with these settings are those of VRRP's second version, and less.
+    let mut contest = Contest::new(Election { preempt, ..Election::new(2, 1_000 * MS) }, 0)?;
+    for (host, advskew) in [(0, 1), (1, 100)] {
+        if host == ucarp {
+            let pass = "secret".to_owned();
+            let carp = Carp { vhid: 7, pass, pass_file: None, advbase: 1, advskew };
+            let member = UcarpMember::start(contest.pair(), host, carp, preempt)?;
+            contest.enter_as(host, Box::new(member))?;
+        } else {
+            let member = carp_with(&contest, host, advskew, &format!("preempt = {preempt}\n"))?;
+            contest.enter_as(host, Box::new(member))?;
+        }
+    }
+    Ok(contest)
+}
+
 /// Two stories in places of their own, to spare time.
-fn at_once(
+pub(super) fn at_once(
     one: impl FnOnce() -> Result<()>,
     other: impl FnOnce() -> Result<()> + Send,
 ) -> Result<()> {

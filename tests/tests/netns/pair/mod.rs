@@ -1,5 +1,6 @@
 //! Two hosts that share addresses: who holds them, and what the other one does meanwhile.
 
+mod announcements;
 mod busy;
 mod clock;
 mod dispute;
@@ -10,6 +11,7 @@ mod interface;
 mod interop;
 mod operation;
 mod partition;
+mod preemption;
 mod renumbering;
 mod replication;
 mod restart;
@@ -23,7 +25,7 @@ mod upkeep;
 mod vmac;
 mod window;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use tests::lab::{
@@ -62,10 +64,28 @@ fn goes_on(knocks: &Knocks, start: Instant, most: Duration) -> Result<()> {
 }
 
 /// Fails if a host answers for the virtual addresses, by ARP, neighbour discovery or TCP, or
-/// forwards anything for them.
+/// forwards anything for them, whichever of its MAC addresses it is asked at.
 fn says_nothing(contest: &Contest, host: usize) -> Result<()> {
-    let count = fence::answers_of(contest.pair(), contest.twin(host), PORT, 20)?;
-    ensure!(count == 0, "{} answers {count} times", contest.twin(host).name());
+    let (pair, twin) = (contest.pair(), contest.twin(host));
+    let virtual_mac = contest.election().vmac.then(|| contest.election().virtual_mac());
+    for mac in [twin.mac()].into_iter().chain(virtual_mac) {
+        let count = fence::answers_to(mac, pair, twin, PORT, 20)?;
+        ensure!(count == 0, "{} answers {count} times at {mac:x?}", twin.name());
+    }
+    Ok(())
+}
+
+/// Fails if a host has forwarded a connection to a server after this time. Only what the client
+/// asked for can show it.
+fn forwards_nothing_after(contest: &Contest, host: usize, at: SystemTime) -> Result<()> {
+    let port = contest.twin(host).back.port.name();
+    let frames = contest.capture().frames();
+    let late = frames.iter().filter(|frame| {
+        let opens = frame.segment().is_some_and(|segment| segment.opens);
+        &*frame.port == port && opens && frame.at > at
+    });
+    let late = late.count();
+    ensure!(late == 0, "{late} connections were forwarded after the other had taken over");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use lb_daemon::core::group::Role;
 use tests::lab::{Ask, Contest};
 
-use super::{PERIOD, election, says_nothing, tandems};
+use super::{PERIOD, election, forwards_nothing_after, says_nothing, tandems};
 
 /// Has the first host's kernel refuse to send adverts, or no longer.
 fn set_firewall(contest: &Contest, refuses: bool) -> Result<()> {
@@ -28,14 +28,7 @@ fn a_master_that_cannot_advertise_serves_no_longer_than_its_peer_waits() -> Resu
     let taken = contest.advert_since(at, 1)?;
     knocks.wait_for(20, PATIENCE)?;
     // The client goes on asking the first host until it hears of the second.
-    let port = contest.twin(0).back.port.name();
-    let frames = contest.capture().frames();
-    let late = frames.iter().filter(|frame| {
-        let opens = frame.segment().is_some_and(|segment| segment.opens);
-        &*frame.port == port && opens && frame.at > at + taken
-    });
-    let late = late.count();
-    ensure!(late == 0, "{late} connections were forwarded after the other had taken over");
+    forwards_nothing_after(&contest, 0, at + taken)?;
     contest.has_addresses(0, false)?;
     contest.has_addresses(1, true)?;
     says_nothing(&contest, 0)

@@ -4,7 +4,11 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use tests::lab::{Ask, Contest, Election, Family, member::System, wait::until};
+use tests::lab::{
+    Ask, Contest, Election, Family, fence,
+    member::{PORT, System},
+    wait::until,
+};
 
 use super::{MS, PERIOD, PRIORITIES, election, goes_on, says_nothing, tandems};
 
@@ -45,6 +49,9 @@ fn neighbours_know_the_same_mac_address_before_and_after_a_takeover() -> Result<
     let knocks = contest.knocks(PERIOD)?;
     assert_eq!(known_to_client(&contest)?, virtual_mac);
     advertises_from_it(&contest, 0)?;
+    // Else it would say little that there is no answer later.
+    let (mac, twin) = (contest.election().virtual_mac(), contest.twin(0));
+    ensure!(fence::answers_to(mac, contest.pair(), twin, PORT, 20)? >= 20);
 
     let (at, start) = (SystemTime::now(), Instant::now());
     contest.member(0).elector().kill();
