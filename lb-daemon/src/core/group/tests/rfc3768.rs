@@ -1,4 +1,5 @@
-//! What RFC 3768 (VRRP version 2) demands otherwise than RFC 9568.
+//! What RFC 3768 (VRRP version 2) demands otherwise than RFC 9568, or in sections of its own. Its
+//! states (6.4) are in `vrrp_table`.
 
 use super::{bench::*, *};
 
@@ -18,6 +19,23 @@ fn config(priority: u8, interval: u64) -> config::Group {
 }
 
 #[test]
+fn section_5_3_4_no_weight_makes_a_priority_that_means_something_else() {
+    for (priority, adjustment, expected) in
+        [(100, -100, 1), (100, 155, 254), (1, i32::MIN, 1), (254, i32::MAX, 254), (255, -200, 255)]
+    {
+        let mut bench = Bench::started(config(priority, 1));
+        bench.tell(Input::Standing(Standing { adjustment, ..well() }));
+        assert_eq!(bench.group.priority(), expected, "{priority} and {adjustment}");
+    }
+}
+
+#[test]
+fn section_5_3_4_a_master_that_stops_sends_priority_zero() {
+    let mut bench = Bench::in_role(Role::Master, config(100, 1));
+    assert_eq!(line(&bench.tell(Input::Stop)), "unlease, send 0, release, INIT");
+}
+
+#[test]
 fn section_6_1_the_skew_is_in_256ths_of_a_second_whatever_the_interval() {
     for (priority, interval, expected) in
         [(100, 1, 3_609_375), (103, 2, 6_597_656), (1, 1, 3_996_093), (254, 255, 765_007_812)]
@@ -25,6 +43,14 @@ fn section_6_1_the_skew_is_in_256ths_of_a_second_whatever_the_interval() {
         let bench = Bench::started(config(priority, interval));
         assert_eq!(bench.waits().as_micros(), expected, "{priority}, {interval} s");
     }
+}
+
+#[test]
+fn section_6_4_1_the_owner_is_master_from_the_start_and_others_are_backups() {
+    let outputs = Bench::new(config(255, 1)).tell(Input::Standing(well()));
+    assert_eq!(line(&outputs), "unlease, release, send 255, lease, hold, announce, MASTER");
+    let outputs = Bench::new(config(254, 1)).tell(Input::Standing(well()));
+    assert_eq!(line(&outputs), "unlease, release, BACKUP");
 }
 
 #[test]
