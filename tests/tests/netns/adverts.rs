@@ -470,6 +470,8 @@ fn a_channel_of_a_lost_interface_says_so_and_can_be_opened_anew() -> Result<()> 
     Ok(())
 }
 
+/// RFC 3768 and RFC 9568, 7.2: the source is the interface's primary address, over IPv6 the link-local
+/// one.
 #[test]
 fn the_source_is_never_an_address_of_the_group() -> Result<()> {
     let pair = Pair::new()?;
@@ -575,7 +577,7 @@ fn packet_analysers_have_no_complaint() -> Result<()> {
     for part in expected {
         ensure!(text.contains(part), "no {part:?} in:\n{text}");
     }
-    // All of them, by unicast too (RFC 9568, sections 5.1.1.3 and 5.1.2.3).
+    // All of them, by unicast too (RFC 3768, 5.2.3; RFC 9568, 5.1.1.3 and 5.1.2.3).
     for (part, times) in
         [("tos 0xc0, ttl 255,", 6), ("class 0xc0,", 2), ("hlim 255,", 2), ("IP6", 2)]
     {

@@ -125,6 +125,7 @@ fn an_interface_that_is_gone_has_no_addresses_to_take_off() -> Result<()> {
     })
 }
 
+/// RFC 3768 and RFC 9568, 6.4.2: what a host broadcasts once it is master.
 #[test]
 fn neighbours_believe_an_announcement() -> Result<()> {
     let [ours, theirs] = pair()?;

@@ -1,6 +1,7 @@
 //! What a backup does: it waits.
 
 use std::{
+    cmp::Ordering,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -41,6 +42,22 @@ pub(super) enum Until {
     Relieved,
 }
 
+/// A master that was heard and heeded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) sender: IpAddr,
+    /// The time it takes between its adverts.
+    pub(super) interval: Duration,
+    /// Whether it says that it owns the addresses.
+    pub(super) is_owner: bool,
+}
+
+impl Heard {
+    pub(super) const fn new(sender: IpAddr, claim: &Claim) -> Self {
+        Self { sender, interval: claim.interval, is_owner: claim.is_owner }
+    }
+}
+
 impl Wait {
     pub(super) fn deadline(&self, rules: &dyn Rules) -> Instant {
         self.from
@@ -62,7 +79,7 @@ impl Group {
         out: &mut Vec<Output>,
     ) {
         let own = self.rules.patience();
-        let interval = self.heard.map_or(own, |(_, theirs)| own.max(theirs));
+        let interval = self.heard.map_or(own, |heard| own.max(heard.interval));
         let wait = Wait { from: now, interval, until, why: NOBODY.to_owned() };
         self.change(State::Backup(wait), why, now, out);
     }
@@ -78,7 +95,9 @@ impl Group {
         (self.config.preempt || self.rules.is_owner()) && !self.has_handed_over
     }
 
-    /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`, unless it ends before that.
+    /// RFC 9568, 6.4.2: the timer is set to `Skew_Time`. Unless it ends before that, which the RFC
+    /// does not say: who is about to take over from a weaker master has no reason to wait longer for
+    /// one that leaves.
     pub(super) fn backup_hears_farewell(&mut self, sender: IpAddr, now: Instant) {
         let why = format!("{sender} gave the group up");
         self.wait_for_nobody(why, now);
@@ -125,7 +144,7 @@ impl Group {
             self.wait_for_nobody(format!("{sender} advertises too seldom"), now);
             return;
         }
-        if !(claim.is_weaker && self.is_to_preempt()) {
+        if !(claim.strength == Ordering::Less && self.is_to_preempt()) {
             self.preempt_at = None;
         } else if self.may_preempt() && self.has_delayed(now) {
             self.record.discard(Discard::Weaker);
@@ -133,7 +152,7 @@ impl Group {
             return;
         }
 
-        self.heard = Some((sender, claim.interval));
+        self.heard = Some(Heard::new(sender, claim));
         let why = format!("nothing more was heard of {sender}");
         self.state =
             State::Backup(Wait { from: now, interval: claim.interval, until: Until::Down, why });

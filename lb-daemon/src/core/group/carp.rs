@@ -11,7 +11,7 @@ use std::{cmp::Ordering, net::IpAddr, time::Duration};
 use super::{
     Advert, CarpAdvert, Received, lease,
     record::Discard,
-    replay::Replay,
+    replay::{self, Replay},
     rules::{Claim, Rules, Verdict},
 };
 use crate::config;
@@ -28,7 +28,7 @@ pub(super) struct Carp {
     config: config::Carp,
     /// Amount of the demotion, in units of `advskew`.
     demotion: u32,
-    /// Of the last advert that was sent.
+    /// Of the last advert that was sent or, if that is a little higher, of the last that was heeded.
     counter: u64,
     replay: Replay,
 }
@@ -53,6 +53,15 @@ impl Carp {
     fn next_counter(&mut self) -> u64 {
         self.counter = self.counter.wrapping_add(1);
         self.counter
+    }
+
+    /// Counts on from a counter that was heeded, as FreeBSD, OpenBSD and ucarp do. A host of theirs
+    /// that hears one below its own goes back to that, so ours must not fall behind: what it sends
+    /// next would be taken for a replay. One that is far away comes here once it hears this host.
+    fn keep_up_with(&mut self, heeded: u64) {
+        if heeded.wrapping_sub(self.counter) < replay::WINDOW {
+            self.counter = heeded;
+        }
     }
 }
 
@@ -142,6 +151,7 @@ impl Rules for Carp {
             let what = format!("was sent before: its counter is {}", advert.counter);
             return Verdict::Discard(Discard::Replay, what);
         }
+        self.keep_up_with(advert.counter);
         if (advert.advbase, advert.advskew) == FAREWELL {
             return Verdict::Farewell;
         }
@@ -152,7 +162,8 @@ impl Rules for Carp {
         let time = Duration::from_secs(advert.advbase.into()) + fraction(advert.advskew);
         Verdict::Claim(Claim {
             wins: slower.then(received.source.cmp(&source)) == Ordering::Less,
-            is_weaker: slower == Ordering::Greater,
+            strength: slower.reverse(),
+            is_owner: false,
             is_too_slow: time > 3 * self.patience() + fraction(skew),
             interval: Duration::from_secs(advert.advbase.into()).max(self.patience()),
             complaint: None,

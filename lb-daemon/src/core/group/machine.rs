@@ -1,17 +1,13 @@
 //! The election of one group: what VRRP and CARP have in common.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use super::{
     Counts, Discard, Input, Output, Past, Received, Role, Standing, Transition,
-    backup::{Until, Wait},
+    backup::{Heard, Until, Wait},
     master::{Bid, Mastery},
     record::Record,
-    rules::{self, Rules, Verdict},
+    rules::{self, Claim, Rules, Verdict},
 };
 use crate::config;
 
@@ -66,8 +62,8 @@ pub struct Group {
     pub(super) unsent: Option<String>,
     /// When the host may take over from the weaker master that it hears.
     pub(super) preempt_at: Option<Instant>,
-    /// The last master that was heard and heeded, and the time it takes between its adverts.
-    pub(super) heard: Option<(IpAddr, Duration)>,
+    /// The last master that was heard and heeded.
+    pub(super) heard: Option<Heard>,
     since: Instant,
     why: String,
     pub(super) record: Record,
@@ -244,7 +240,7 @@ impl Group {
     pub fn master(&self) -> Option<IpAddr> {
         match self.state {
             State::Master(_) => Some(self.source),
-            State::Backup(_) | State::Fault => self.heard.map(|(source, _)| source),
+            State::Backup(_) | State::Fault => self.heard.map(|heard| heard.sender),
             State::Init | State::Stopped => None,
         }
     }
@@ -283,14 +279,7 @@ impl Group {
         } else {
             self.rules.judge(received, self.source)
         };
-        // RFC 9568, 7.1: the owner of the addresses MUST discard what others say about them.
-        let verdict = match (verdict, &self.state) {
-            (Verdict::Claim(_) | Verdict::Farewell, State::Master(_)) if self.rules.is_owner() => {
-                let what = "claims addresses that this host owns (priority 255)".to_owned();
-                Verdict::Discard(Discard::Owner, what)
-            }
-            (verdict, _) => verdict,
-        };
+        let verdict = self.defend_ownership(verdict);
 
         let complaint = match verdict {
             Verdict::Discard(reason, what) => Some((reason, what)),
@@ -309,7 +298,7 @@ impl Group {
                     State::Backup(_) => self.backup_hears(sender, &claim, now, out),
                     State::Master(_) => self.master_hears(sender, &claim, now, out),
                     State::Init | State::Fault | State::Stopped => {
-                        self.heard = Some((sender, claim.interval));
+                        self.heard = Some(Heard::new(sender, &claim));
                     }
                 }
                 complaint
@@ -319,6 +308,23 @@ impl Group {
             self.record.discard(reason);
         }
         self.record.problem = complaint.map(|(_, what)| format!("an advert of {sender} {what}"));
+    }
+
+    /// RFC 9568, 7.1: the owner of the addresses MUST discard what others say about them. Two that
+    /// take themselves for the owner would both be masters for good, so that rule is not for what
+    /// another one says (erratum 8298): the address decides, as at any other priority.
+    fn defend_ownership(&self, verdict: Verdict) -> Verdict {
+        if !(self.rules.is_owner() && matches!(self.state, State::Master(_))) {
+            return verdict;
+        }
+        let what = "claims addresses that this host owns (priority 255)".to_owned();
+        match verdict {
+            Verdict::Discard(..) => verdict,
+            Verdict::Claim(claim) if claim.is_owner => {
+                Verdict::Claim(Claim { complaint: Some((Discard::Owner, what)), ..claim })
+            }
+            Verdict::Claim(_) | Verdict::Farewell => Verdict::Discard(Discard::Owner, what),
+        }
     }
 
     /// Goes on as the master that a process before this one was. If this host must not be master,
@@ -353,6 +359,8 @@ impl Group {
             (State::Fault, true) => self.begin("all that is tracked is well again", now, out),
             (State::Fault, false) => self.why = self.standing.faults.join("; "),
             (State::Backup(_) | State::Master(_), false) => self.fail(now, out),
+            // It has given way to another owner, and waits for that one to be gone.
+            (State::Backup(_), true) if self.heard.is_some_and(|heard| heard.is_owner) => {}
             (State::Backup(_), true) => self.claim_ownership(now, out),
             (State::Master(_), true) => {
                 if self.rules.priority() != priority {

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Output, Role, Transition,
     announcements::Announcements,
-    backup::Until,
+    backup::{Heard, Until},
     machine::{Group, State},
     rules::Claim,
 };
@@ -176,7 +176,7 @@ impl Group {
             let last = self.rules.last_word(claim.interval);
             out.extend([Output::Lease(None), Output::Send(last), Output::Hold(false)]);
             self.record.counts.sent += 1;
-            self.heard = Some((rival, claim.interval));
+            self.heard = Some(Heard::new(rival, claim));
             self.become_backup(Until::Down, format!("{rival} is preferred"), now, out);
             return;
         }

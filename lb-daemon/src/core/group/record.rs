@@ -22,9 +22,9 @@ pub enum Discard {
     Protocol,
     /// Its interval is not ours (VRRP version 2), or zero (version 3).
     Interval,
-    /// It lists other addresses. It is heeded all the same.
+    /// It lists other addresses. If some of ours are among them, it is heeded all the same.
     Addresses,
-    /// We own the addresses, so nobody else can.
+    /// We own the addresses, so nobody else can. One that says so too is heeded all the same.
     Owner,
     /// It was sent before (CARP only).
     Replay,

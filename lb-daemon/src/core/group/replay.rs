@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::IpAddr};
 
 /// A counter lower than one already seen by up to this much is an old one. What is lower by more
 /// belongs to a sender that has started anew, with a random counter, as FreeBSD's does.
-const WINDOW: u64 = 1 << 20;
+pub(super) const WINDOW: u64 = 1 << 20;
 
 /// Senders remembered; the one first seen makes room for one too many.
 const SENDERS: usize = 16;
@@ -15,7 +15,9 @@ const STARTS: usize = 8;
 /// The counters seen.
 ///
 /// The HMAC covers neither the sender's address nor its interval. An advert that is replayed from
-/// another address is not found here; nor can it say anything that its real sender did not.
+/// another address is not found here, and may say what its real sender did not: that it is the
+/// fastest. The counter alone gives no such advert away, for two honest hosts that count on from each
+/// other have the same ones while both are masters.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     senders: VecDeque<(IpAddr, VecDeque<u64>)>,

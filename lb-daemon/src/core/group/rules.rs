@@ -1,6 +1,6 @@
 //! What the protocols of election differ in. All that they have in common is in `machine`.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{cmp::Ordering, fmt, net::IpAddr, time::Duration};
 
 use super::{Advert, Received, carp, record::Discard, vrrp};
 use crate::config;
@@ -73,8 +73,11 @@ pub(super) enum Verdict {
 pub(super) struct Claim {
     /// Whether a master gives way to it. Of two hosts that claim, exactly one has to.
     pub(super) wins: bool,
-    /// Whether a backup that preempts may take over from it.
-    pub(super) is_weaker: bool,
+    /// How it compares with this host, addresses aside: a backup that preempts may take over from
+    /// one that is less.
+    pub(super) strength: Ordering,
+    /// Whether its sender says that it owns the addresses.
+    pub(super) is_owner: bool,
     /// Whether its adverts come so seldom that it would be taken for dead between them.
     pub(super) is_too_slow: bool,
     /// Unit of waiting for its next advert.

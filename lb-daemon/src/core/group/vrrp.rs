@@ -54,9 +54,19 @@ impl Vrrp {
         }
     }
 
-    /// Whether an advert lists our addresses. Neither RFC demands that one that does not is
-    /// discarded, and two hosts that ignored each other would both be masters.
-    fn complaint(&self, advert: &VrrpAdvert) -> Option<(Discard, String)> {
+    /// Whether an advert is of other hosts that happen to have our identifier: it lists none of our
+    /// addresses. Nobody would serve those if it were heeded.
+    ///
+    /// RFC 3768, 7.1 drops any other list, unless its sender owns the addresses; RFC 9568, 7.1 only
+    /// has it told. Here one that has some of ours is heeded: the peer is about to be reloaded, or
+    /// has just been, and two hosts that ignored each other would both be masters.
+    fn is_of_strangers(&self, advert: &VrrpAdvert) -> bool {
+        let is_ours = |address| self.addresses.contains(address);
+        !self.addresses.is_empty() && !advert.addresses.iter().any(is_ours)
+    }
+
+    /// What is wrong with the addresses that an advert lists.
+    fn wrong_addresses(&self, advert: &VrrpAdvert) -> Option<String> {
         let set = |list: &[IpAddr]| list.iter().copied().collect::<BTreeSet<_>>();
         (set(&advert.addresses) != set(&self.addresses)).then(|| {
             let list = |list: &[IpAddr]| {
@@ -64,8 +74,7 @@ impl Vrrp {
                 if texts.is_empty() { "no address".to_owned() } else { texts.join(", ") }
             };
             let (theirs, ours) = (list(&advert.addresses), list(&self.addresses));
-            let what = format!("lists {theirs} rather than {ours}");
-            (Discard::Addresses, what)
+            format!("lists {theirs} rather than {ours}")
         })
     }
 }
@@ -152,6 +161,10 @@ impl Rules for Vrrp {
         if let Some(what) = self.wrong_interval(advert) {
             return Verdict::Discard(Discard::Interval, what);
         }
+        let complaint = self.wrong_addresses(advert).map(|what| (Discard::Addresses, what));
+        if let (Some((reason, what)), true) = (&complaint, self.is_of_strangers(advert)) {
+            return Verdict::Discard(*reason, what.clone());
+        }
         if advert.priority == FAREWELL {
             return Verdict::Farewell;
         }
@@ -159,10 +172,11 @@ impl Rules for Vrrp {
         let priority = advert.priority.cmp(&self.priority());
         Verdict::Claim(Claim {
             wins: priority.then(compare(received.source, source)) == Ordering::Greater,
-            is_weaker: priority == Ordering::Less,
+            strength: priority,
+            is_owner: advert.priority == OWNER,
             is_too_slow: false,
             interval: Duration::from_millis(10) * u32::from(advert.interval),
-            complaint: self.complaint(advert),
+            complaint,
         })
     }
 }

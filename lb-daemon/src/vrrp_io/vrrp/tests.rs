@@ -77,6 +77,8 @@ fn advert(config: &Vrrp, priority: u8, interval: u16, addresses: &[&str]) -> Vrr
     VrrpAdvert { version, virtual_router_id, priority, interval, addresses }
 }
 
+/// RFC 3768, 5.3.8: the checksum is of the whole message, from the version on. 7.2: all fields are
+/// filled in, and the checksum is computed, before it is sent.
 #[test]
 fn adverts_of_keepalived_are_read_and_written_byte_for_byte() {
     let cases: [(_, &[u8], _); 3] = [

@@ -29,6 +29,8 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// RFC 3768 and RFC 9568, 7.2: the source is the virtual MAC address.
+///
 /// Fails unless all adverts of a host so far came from the virtual Ethernet address, and there are
 /// some.
 fn advertises_from_it(contest: &Contest, host: usize) -> Result<()> {
@@ -40,6 +42,8 @@ fn advertises_from_it(contest: &Contest, host: usize) -> Result<()> {
     Ok(())
 }
 
+/// RFC 3768, 8.2, and RFC 9568, 8.1.2: ARP is answered with the virtual MAC address, and never with
+/// the physical one.
 #[test]
 fn neighbours_know_the_same_mac_address_before_and_after_a_takeover() -> Result<()> {
     let mut contest = tandems(with_vmac())?;
@@ -77,6 +81,7 @@ fn neighbours_know_the_same_mac_address_before_and_after_a_takeover() -> Result<
     })
 }
 
+/// RFC 9568, 8.2.2.
 #[test]
 fn of_ipv6_too() -> Result<()> {
     let contest = tandems(Election { family: Family::V6, ..with_vmac() })?;

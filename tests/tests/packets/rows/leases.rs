@@ -32,6 +32,8 @@ const UDP: u8 = 17;
 const VRRP: u8 = 112;
 const LEASES: [Lease; 3] = [Lease::Held, Lease::Ended, Lease::None];
 
+/// RFC 3768 and RFC 9568, 6.4.2: a backup MUST NOT answer ARP or neighbour solicitations for the
+/// addresses, and MUST NOT accept packets to them; 6.4.3: a master MUST answer, and MUST forward.
 #[test]
 fn nothing_is_done_for_a_group_without_a_lease() -> Result<()> {
     each(&[(Family::V4, GUARDED), (Family::V6, GUARDED)], Row::guarded)?;
@@ -245,6 +247,8 @@ pub(super) const GUARDED_V6: &[Named] = &[
 ];
 
 pub(super) const FREE: &[Named] = &[
+    // RFC 3768, 5.2.2, and RFC 9568, 5.1.1.2 and 5.1.2.2: they MUST NOT be forwarded; the kernel gets
+    // them.
     ("adverts pass without a lease", |n| n.when(advert(n)).passes(PassNotTcp)),
     ("adverts in a VLAN pass without a lease", |n| {
         n.when(advert(n).tagged(VLAN, 7)).passes(PassNotTcp)

@@ -268,6 +268,41 @@ fn every_advert_has_a_counter_of_its_own() {
     assert_eq!(counters, [1002, 1003, 1004]);
 }
 
+/// Hosts of FreeBSD and ucarp count on from whatever they hear.
+#[test]
+fn a_peer_that_adopts_our_counter_is_heeded_after_a_partition() {
+    let mut bench = Bench::in_role(Role::Master, group(carp(1, SKEW)));
+    let faster = |counter| {
+        Advert::Carp(CarpAdvert { vhid: 1, advbase: 1, advskew: 0, demotion: 0, counter })
+    };
+    // It has heard our first advert.
+    for counter in 1002..=1050 {
+        bench.hear(20, faster(counter));
+        bench.pass(seconds(1));
+    }
+    assert_eq!(bench.group.role(), Role::Backup);
+
+    let ours = bench.until_due().into_iter().find_map(|output| match output {
+        Output::Send(Advert::Carp(advert)) => Some(advert.counter),
+        _ => None,
+    });
+    assert_eq!(ours, Some(1051), "it goes on above what it has heeded");
+    bench.hear(20, faster(1052));
+    assert_eq!(bench.group.role(), Role::Backup);
+    assert_eq!(bench.group.counts().discarded.get(&Discard::Replay), None);
+}
+
+#[test]
+fn a_counter_that_is_far_from_ours_is_left_to_its_sender() {
+    for far in [1, 1000, 1001 + (1 << 20), u64::MAX] {
+        let mut bench = Bench::in_role(Role::Master, group(carp(1, SKEW)));
+        bench.pass(millis(100));
+        let slow = CarpAdvert { vhid: 1, advbase: 1, advskew: 200, demotion: 0, counter: far };
+        bench.hear(20, Advert::Carp(slow));
+        assert_eq!(bench.group.counter(), 1002, "having answered one with {far}");
+    }
+}
+
 #[test]
 fn what_was_sent_before_is_not_heeded_again_not_even_after_its_sender_began_anew() {
     let mut bench = Bench::in_role(Role::Backup, group(carp(1, SKEW)));

@@ -201,7 +201,7 @@ fn section_6_4_3_a_lower_priority_is_discarded_and_answered_at_once() {
 fn section_7_1_the_owner_discards_what_others_say_of_its_addresses() {
     let mut bench = Bench::in_role(Role::Master, config(255));
     bench.pass(millis(700));
-    for priority in [0, 100, 255] {
+    for priority in [0, 100, 254] {
         assert_eq!(bench.hear(20, advert(priority, 100)), [], "priority {priority}");
     }
     assert_eq!(bench.group.counts().discarded[&Discard::Owner], 3);
@@ -209,6 +209,35 @@ fn section_7_1_the_owner_discards_what_others_say_of_its_addresses() {
         bench.group.problem(),
         Some("an advert of 10.0.0.20 claims addresses that this host owns (priority 255)"),
     );
+}
+
+/// Else two of them would be masters for good.
+#[test]
+fn section_7_1_erratum_8298_of_two_owners_the_greater_address_wins() {
+    for (rival, then, done) in [
+        (9, Role::Master, "send 255, lease"),
+        (11, Role::Backup, "unlease, send 255, release, BACKUP"),
+    ] {
+        let mut bench = Bench::in_role(Role::Master, config(255));
+        bench.pass(millis(700));
+        assert_eq!(line(&bench.hear(rival, advert(255, 100))), done);
+        assert_eq!(bench.group.role(), then, "against {rival}");
+        assert_eq!(bench.group.counts().discarded[&Discard::Owner], 1, "it is told all the same");
+        let what = "claims addresses that this host owns (priority 255)";
+        let problem = format!("an advert of {} {what}", host(rival));
+        assert_eq!(bench.group.problem(), Some(problem.as_str()));
+    }
+}
+
+#[test]
+fn section_7_1_erratum_8298_who_gave_way_to_another_owner_takes_over_when_that_is_gone() {
+    let mut bench = Bench::in_role(Role::Master, config(255));
+    bench.hear(11, advert(255, 100));
+    for adjustment in [-10, 0] {
+        assert_eq!(bench.tell(Input::Standing(Standing { adjustment, ..well() })), []);
+    }
+    assert_eq!(bench.waits().as_micros(), 3_003_906, "three intervals and its skew");
+    assert_eq!(line(&bench.until_due()), "send 255, lease, hold, announce, MASTER");
 }
 
 #[test]
@@ -220,8 +249,29 @@ fn section_7_1_erratum_8301_an_interval_of_zero_is_discarded() {
     assert_eq!(bench.group.counts().discarded[&Discard::Interval], 1);
 }
 
+/// It is one of a pair with our number and other addresses, which we would leave to nobody.
 #[test]
-fn section_7_1_another_address_list_is_told_and_heeded() {
+fn section_7_1_a_list_without_our_addresses_is_told_and_discarded() {
+    for role in [Role::Backup, Role::Master] {
+        let mut bench = Bench::in_role(role, config(100));
+        let due = bench.group.next_deadline();
+        for priority in [0, 99, 200, 255] {
+            let Advert::Vrrp(usual) = advert(priority, 100) else { unreachable!("it is VRRP") };
+            let other = VrrpAdvert { addresses: vec![host(101), host(102)], ..usual };
+            assert_eq!(bench.hear(20, Advert::Vrrp(other)), [], "{role}, priority {priority}");
+        }
+        assert_eq!(bench.group.next_deadline(), due);
+        assert_eq!(bench.group.counts().discarded[&Discard::Addresses], 4);
+        assert_eq!(
+            bench.group.problem(),
+            Some("an advert of 10.0.0.20 lists 10.0.0.101, 10.0.0.102 rather than 10.0.0.100"),
+        );
+    }
+}
+
+/// As while the two hosts are reloaded, one after the other.
+#[test]
+fn section_7_1_a_list_with_some_of_our_addresses_is_told_and_heeded() {
     let mut bench = Bench::in_role(Role::Master, config(100));
     let Advert::Vrrp(usual) = advert(200, 100) else { unreachable!("it is VRRP") };
     let other = VrrpAdvert { addresses: vec![host(101), host(100)], ..usual };

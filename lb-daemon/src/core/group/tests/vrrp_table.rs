@@ -1,4 +1,8 @@
 //! Every role of a VRRP group, and everything that can happen to it: what follows.
+//!
+//! The rows are the state machines of RFC 3768 and of RFC 9568, whose sections have the same numbers:
+//! 6.4.1 is of [`Role::Init`], 6.4.2 of [`Role::Backup`], 6.4.3 of [`Role::Master`]. Neither has a
+//! fault.
 
 use super::{bench::*, *};
 
@@ -89,6 +93,7 @@ fn happen(bench: &mut Bench, version: VrrpVersion, kind: Kind) -> String {
 type Row = (Role, Kind, Role, &'static str);
 
 const TABLE: [Row; 60] = [
+    // 6.4.1, Initialize.
     (Role::Init, Farewell, Role::Init, ""),
     (Role::Init, Weaker, Role::Init, ""),
     (Role::Init, EqualBelow, Role::Init, ""),
@@ -104,6 +109,7 @@ const TABLE: [Row; 60] = [
     (Role::Init, Stop, Role::Init, ""),
     (Role::Init, Due, Role::Init, ""),
     (Role::Init, Early, Role::Init, ""),
+    // 6.4.2, Backup.
     (Role::Backup, Farewell, Role::Backup, ""),
     (Role::Backup, Weaker, Role::Backup, ""),
     (Role::Backup, EqualBelow, Role::Backup, ""),
@@ -119,6 +125,7 @@ const TABLE: [Row; 60] = [
     (Role::Backup, Stop, Role::Init, "INIT"),
     (Role::Backup, Due, Role::Master, "send 100, lease, hold, announce, MASTER"),
     (Role::Backup, Early, Role::Backup, ""),
+    // 6.4.3, Master (RFC 9568: Active).
     (Role::Master, Farewell, Role::Master, "send 100, lease"),
     (Role::Master, Weaker, Role::Master, "send 100, lease"),
     (Role::Master, EqualBelow, Role::Master, "send 100, lease"),
@@ -134,6 +141,7 @@ const TABLE: [Row; 60] = [
     (Role::Master, Stop, Role::Init, "unlease, send 0, release, INIT"),
     (Role::Master, Due, Role::Master, "send 100, lease"),
     (Role::Master, Early, Role::Master, ""),
+    // Tandem's own, as keepalived's.
     (Role::Fault, Farewell, Role::Fault, ""),
     (Role::Fault, Weaker, Role::Fault, ""),
     (Role::Fault, EqualBelow, Role::Fault, ""),
@@ -170,6 +178,22 @@ fn the_table_has_every_role_and_everything_that_happens() {
     let rows = roles.iter().flat_map(|role| KINDS.iter().map(move |kind| (*role, *kind)));
     let table = TABLE.iter().map(|(role, kind, ..)| (*role, *kind));
     assert!(rows.eq(table));
+}
+
+/// A departure from RFC 3768 and RFC 9568, 6.4.2, which set the timer to the skew whatever is left.
+#[test]
+fn a_farewell_prolongs_no_wait() {
+    for version in [VrrpVersion::V2, VrrpVersion::V3] {
+        let mut bench = Bench::started(group(vrrp(version, OURS, seconds(1))));
+        bench.pass(millis(3_400));
+        assert_eq!(bench.hear(20, advert(version, OURS - 1)), []);
+        let left = bench.waits();
+        assert!(left < seconds(1) * 156 / 256, "{version:?}: less than the skew, but {left:?}");
+        assert_eq!(bench.hear(20, advert(version, 0)), []);
+        assert_eq!(bench.waits(), left, "{version:?}");
+        assert_eq!(line(&bench.until_due()), "send 100, lease, hold, announce, MASTER");
+        assert_eq!(bench.group.why(), "10.0.0.20 is weaker");
+    }
 }
 
 /// What an advert does to a backup's wait: in seconds from when it came in.

@@ -1,6 +1,6 @@
 //! A host of the simulated world. Times of the world are nanoseconds.
 
-use super::super::*;
+use super::{super::*, watch::replays};
 
 /// A daemon and the data plane of its host.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ pub(super) struct Host {
     pub(super) lease: Option<Instant>,
     /// By how many millionths its clock is fast.
     pub(super) fast: i128,
+    /// Whether it counts its adverts as FreeBSD's and ucarp's CARP does.
+    pub(super) adopts: bool,
+    /// The last counter that it sent or heeded, if it does.
+    pub(super) counter: u64,
     /// When its clock began.
     pub(super) epoch: Instant,
 }
@@ -42,6 +46,28 @@ impl Host {
         let shown = i128::try_from(shown).expect("worlds are short");
         let rate = 1_000_000 + self.fast;
         u64::try_from((shown * 1_000_000 + rate - 1) / rate).expect("time goes on")
+    }
+
+    /// Takes over the counter of an advert that it heeds, be it below its own.
+    pub(super) const fn adopt(&mut self, advert: &Advert) {
+        if let Advert::Carp(advert) = advert {
+            self.counter = advert.counter;
+        }
+    }
+
+    /// An advert of its daemon with the counter that goes out.
+    pub(super) fn counted(&mut self, advert: &Advert) -> Advert {
+        let mut advert = advert.clone();
+        if let (Advert::Carp(advert), true) = (&mut advert, self.adopts) {
+            self.counter = self.counter.wrapping_add(1);
+            advert.counter = self.counter;
+        }
+        advert
+    }
+
+    /// Adverts that its daemon took for replays.
+    pub(super) fn replays(&self) -> u64 {
+        self.daemon.as_ref().map_or(0, replays)
     }
 
     pub(super) fn serves_at(&self, at: u64) -> bool {

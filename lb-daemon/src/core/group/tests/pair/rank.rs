@@ -14,6 +14,11 @@ pub(super) fn is_farewell(advert: &Advert) -> bool {
     }
 }
 
+/// Whether its sender takes the addresses for its own.
+pub(super) const fn is_owners(advert: &Advert) -> bool {
+    matches!(advert, Advert::Vrrp(VrrpAdvert { priority: 255, .. }))
+}
+
 pub(super) fn rank(advert: &Advert, source: IpAddr) -> Rank {
     let IpAddr::V4(address) = source else { unreachable!("the hosts have IPv4 addresses") };
     let address = i64::from(u32::from(address));

@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::*,
     host::{Host, Packet},
-    rank::{Rank, is_farewell, own_rank, preference, rank},
+    rank::{Rank, is_farewell, is_owners, own_rank, preference, rank},
 };
 
 /// What became of a packet for one host.
@@ -70,17 +70,24 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Before {
     role: Role,
-    /// Who claims to be master in what it is about to hear.
+    /// Who claims to be master in what it is about to hear. Owners hear of none but owners.
     heard: Option<Rank>,
     rank: Rank,
     interval: Duration,
     /// Adverts it did not heed because they came again, or after later ones.
-    replays: u64,
+    pub(super) replays: u64,
 }
 
 impl Before {
     pub(super) fn of(daemon: &Group, input: &Input) -> Self {
         let heard = match input {
+            Input::Advert(Received { advert, .. })
+                if daemon.role() == Role::Master
+                    && daemon.rules.is_owner()
+                    && !is_owners(advert) =>
+            {
+                None
+            }
             Input::Advert(received) if !is_farewell(&received.advert) => {
                 Some(rank(&received.advert, received.source))
             }
@@ -308,7 +315,7 @@ impl Watch {
             // bids farewell has no lease: that is looked at where it happens.)
             let heard_farewell = why.ends_with("gave the group up");
             // Its successor may not have been heard by it either.
-            let preempts = why.ends_with("is weaker");
+            let preempts = why.ends_with("is weaker") || why == "owns the addresses";
             let is_excused = preempts
                 || heard_farewell
                 || match self.fates.get(&(other, number)) {
@@ -414,7 +421,7 @@ impl Drop for Watch {
     }
 }
 
-fn replays(daemon: &Group) -> u64 {
+pub(super) fn replays(daemon: &Group) -> u64 {
     daemon.counts().discarded.get(&Discard::Replay).copied().unwrap_or_default()
 }
 

@@ -7,6 +7,9 @@ use super::{
     watch::{Before, Fate, Watch},
 };
 
+/// Priorities that hosts have, an owner's among them; CARP's `advskew` is what they lack of 255.
+const RANKS: [u8; 7] = [1, 50, 100, 101, 200, 254, 255];
+
 /// All there is. Times are nanoseconds.
 #[derive(Debug)]
 pub(super) struct World {
@@ -45,13 +48,13 @@ impl World {
         let epoch = Instant::now();
         let mut hosts = Vec::new();
         for number in 0..count {
-            let rank: u8 = if alike { 100 } else { random.pick(&[1, 50, 100, 101, 200, 254]) };
+            let rank: u8 = if alike { 100 } else { random.pick(&RANKS) };
             let protocol = match kind {
                 0 => vrrp(VrrpVersion::V2, rank, seconds(1)),
                 1 => vrrp(VrrpVersion::V3, rank, millis(10)),
                 2 if alike => vrrp(VrrpVersion::V3, rank, millis(100)),
                 2 => vrrp(VrrpVersion::V3, rank, millis(random.pick(&[100, 50, 250]))),
-                _ => carp(1, if alike { 100 } else { 254 - rank }),
+                _ => carp(1, if alike { 100 } else { advskew(rank) }),
             };
             let mut config = group(protocol);
             config.preempt = preempt;
@@ -69,6 +72,9 @@ impl World {
                 queue: Vec::new(),
                 lease: None,
                 fast: random.pick(&[-500, 0, 500]),
+                // Among three, a host that goes back for one is a replay to the other.
+                adopts: count == 2 && number == 1 && random.chance(80),
+                counter: 0,
                 epoch,
             });
         }
@@ -189,9 +195,12 @@ impl World {
     }
 
     fn deliver(&mut self, number: usize, packet: Packet, received: Received) {
-        self.watch.settle(packet, number, Fate::Heard);
         self.watch.say(self.now, format_args!("{number} hears {:?}", received.advert));
+        let discarded = self.hosts[number].replays();
         self.tell(number, Input::Advert(received));
+        // Its sender may have gone back for what it heard while one that went before was under way.
+        let is_behind = self.hosts[packet.0].adopts && self.hosts[number].replays() > discarded;
+        self.watch.settle(packet, number, if is_behind { Fate::Lost } else { Fate::Heard });
     }
 
     /// Has a daemon handle something and does what it says.
@@ -200,7 +209,16 @@ impl World {
         let local = host.local(self.now);
         let Some(daemon) = &mut host.daemon else { return };
         let before = Before::of(daemon, &input);
+        let heard = match &input {
+            Input::Advert(received) => Some(received.advert.clone()),
+            _ => None,
+        };
         let outputs = daemon.handle(input, local);
+        if let Some(advert) = heard
+            && host.replays() == before.replays
+        {
+            host.adopt(&advert);
+        }
         self.perform(number, before, outputs);
     }
 
@@ -244,7 +262,8 @@ impl World {
         if self.hosts[sender].mute {
             return Err("not permitted".to_owned());
         }
-        let packet = self.watch.number(sender, advert);
+        let advert = self.hosts[sender].counted(advert);
+        let packet = self.watch.number(sender, &advert);
         let source = self.hosts[sender].source;
         for number in (0..self.hosts.len()).filter(|&number| number != sender) {
             if !self.hosts[sender].link || self.random.chance(self.loss) {
@@ -264,6 +283,7 @@ impl World {
         let host = &mut self.hosts[number];
         let local = host.local(self.now);
         let counter = self.now;
+        host.counter = self.random.below(u64::MAX);
         host.daemon = Some(Group::new(Arc::clone(&host.config), host.source, counter, local));
         host.stalled = None;
         self.watch.say(self.now, format_args!("{number} starts"));
@@ -420,13 +440,13 @@ impl World {
 
     /// Another priority, by a reload.
     fn reload(&mut self, number: usize) {
-        let rank = self.random.pick(&[1, 50, 100, 101, 200, 254]);
+        let rank = self.random.pick(&RANKS);
         let host = &mut self.hosts[number];
         let local = host.local(self.now);
         let mut config = (*host.config).clone();
         match &mut config.protocol {
             Protocol::Vrrp(vrrp) => vrrp.priority = rank,
-            Protocol::Carp(carp) => carp.advskew = 254 - rank,
+            Protocol::Carp(carp) => carp.advskew = advskew(rank),
         }
         host.config = Arc::new(config);
         self.watch.say(self.now, format_args!("{number} reloads: {rank}"));
@@ -436,4 +456,8 @@ impl World {
             self.perform(number, before, outputs);
         }
     }
+}
+
+const fn advskew(rank: u8) -> u8 {
+    255 - rank
 }
