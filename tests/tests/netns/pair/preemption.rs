@@ -42,7 +42,14 @@ fn with_ucarp() -> Result<()> {
     let story = |ucarp: usize| -> Result<()> {
         let mut contest = beside_ucarp(ucarp, true)?;
         taken_back(&mut contest)?;
-        contest.only_master(0)
+        // By now ucarp has sent more than Tandem does while they are parted. It goes back to Tandem's
+        // counter when it hears that again.
+        contest.only_master(0)?;
+        parted_and_united(&contest)?;
+        let status = contest.tandem(1 - ucarp).status()?;
+        let discarded = &status.groups[0].adverts.discarded;
+        ensure!(discarded.get("replay").is_none_or(|&count| count == 0), "{discarded:?}");
+        Ok(())
     };
     let story = |ucarp: usize| story(ucarp).with_context(|| format!("ucarp on host {ucarp}"));
     at_once(|| story(0), || story(1))

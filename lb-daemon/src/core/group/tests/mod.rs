@@ -13,6 +13,7 @@ mod announcements;
 mod bench;
 mod carp_table;
 mod lease;
+mod one_way;
 mod pair;
 mod resume;
 mod rfc3768;

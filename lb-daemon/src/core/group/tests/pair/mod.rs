@@ -1,4 +1,5 @@
-//! Two and three hosts on a network that loses, delays, doubles, reorders and parts, with daemons
+//! Two and three hosts on a network that loses, delays, doubles, reorders and parts (also in one
+//! direction alone), with daemons
 //! that stall, die and start again, whose clocks don't run alike, and whose standing changes: under
 //! random schedules, in virtual time.
 //!

@@ -319,10 +319,11 @@ impl Watch {
             let is_excused = preempts
                 || heard_farewell
                 || match self.fates.get(&(other, number)) {
+                    // For another, or (having handed over beside one that is deaf) for nobody.
                     Some((_, Some(Fate::Heard | Fate::Waiting))) => {
-                        let waited_for_another =
-                            why.starts_with("nothing more") && !why.ends_with(&sender);
-                        !are_alike && waited_for_another
+                        let waited_for_it =
+                            why.starts_with("nothing more") && why.ends_with(&sender);
+                        !are_alike && !waited_for_it
                     }
                     // With unequal intervals it may have begun with a shorter one.
                     Some((_, Some(Fate::NobodyThere))) => !are_alike,

@@ -20,6 +20,8 @@ pub(super) struct World {
     flying: Vec<(u64, usize, Packet, Received)>,
     /// Whether each host is on the other side.
     parted: Vec<bool>,
+    /// Whether nothing reaches each host, though the others hear it.
+    deaf: Vec<bool>,
     loss: u64,
     delay: u64,
     doubling: u64,
@@ -88,6 +90,7 @@ impl World {
             now: interval,
             watch: Watch::new(seed, hosts.len()),
             parted: vec![false; hosts.len()],
+            deaf: vec![false; hosts.len()],
             hosts,
             random,
             flying: Vec::new(),
@@ -182,7 +185,7 @@ impl World {
         let next = (0..self.flying.len()).min_by_key(|&index| self.flying[index].0);
         let (_, number, packet, received) = self.flying.swap_remove(next.expect("one arrives"));
         let (host, sender) = (&mut self.hosts[number], packet.0);
-        if !host.link || self.parted[number] != self.parted[sender] {
+        if !host.link || self.deaf[number] || self.parted[number] != self.parted[sender] {
             self.watch.settle(packet, number, Fate::Lost);
         } else if host.stalled.is_some() && host.daemon.is_some() {
             host.queue.push((packet, received));
@@ -333,6 +336,7 @@ impl World {
         self.doubling = 0;
         self.delay = self.shortest / 1000;
         self.parted.fill(false);
+        self.deaf.fill(false);
         self.watch.say(self.now, format_args!("quiet"));
         let spared = self.random.below(self.hosts.len() as u64);
         for number in 0..self.hosts.len() {
@@ -388,7 +392,7 @@ impl World {
         let number = self.random.below(self.hosts.len() as u64);
         let number = usize::try_from(number).expect("hosts are few");
         let is_running = self.hosts[number].is_running();
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 => {
                 self.parted[number] = !self.parted[number];
                 self.watch.say(self.now, format_args!("{number} changes sides"));
@@ -425,6 +429,11 @@ impl World {
                 self.hosts[number].mute = !self.hosts[number].mute;
                 let mute = self.hosts[number].mute;
                 self.watch.say(self.now, format_args!("{number} is mute: {mute}"));
+            }
+            11 => {
+                self.deaf[number] = !self.deaf[number];
+                let deaf = self.deaf[number];
+                self.watch.say(self.now, format_args!("{number} is deaf: {deaf}"));
             }
             _ => {}
         }
