@@ -50,7 +50,6 @@ impl Held {
     /// The conversation has ended: nobody will acknowledge those that wait.
     pub(super) fn lapse(&mut self) {
         self.lapsed = self.end();
-        self.is_on = false;
     }
 
     /// Takes those that wait in vain, that have waited for as long as one may, or for which there is no
@@ -102,6 +101,7 @@ impl Held {
 
     /// When the oldest has waited for as long as it may.
     pub(super) fn next_deadline(&self, limits: Limits) -> Option<Instant> {
-        self.waiting.front().map(|&since| since + limits.hold)
+        let patience = if self.lapsed > self.first { Duration::ZERO } else { limits.hold };
+        self.waiting.front().map(|&since| since + patience)
     }
 }
