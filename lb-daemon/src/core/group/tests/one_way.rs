@@ -5,8 +5,11 @@ use super::{bench::*, *};
 /// How long it lasts.
 const SECONDS: u64 = 60;
 
+/// The peer's advert of a second.
+type Peer = fn(u64) -> Advert;
+
 /// Both protocols, with adverts of a peer that is preferred, and of one that is not.
-fn protocols() -> [(Protocol, fn(u64) -> Advert, fn(u64) -> Advert); 2] {
+fn protocols() -> [(Protocol, Peer, Peer); 2] {
     fn by_vrrp(priority: u8) -> Advert {
         Advert::Vrrp(VrrpAdvert {
             version: VrrpVersion::V3,
