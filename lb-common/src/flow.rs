@@ -350,10 +350,10 @@ pub const fn is_shared(state: u8) -> bool {
 }
 
 /// Whether the peer was told of a connection in this state, and is to be told of its end: one that is
-/// shared, or whose SYN-ACK was held back for the peer.
+/// shared, or whose SYN-ACK was held back for the peer and that nobody has refused since.
 #[inline(always)]
 pub const fn is_told(state: u8) -> bool {
-    state & (ESTABLISHED | HELD) != 0 && !is_over(state)
+    is_shared(state) || state & (ESTABLISHED | HELD) == HELD && !is_closed(state)
 }
 
 /// The connection was taken over from the peer while its SYN-ACK was held back there, and nothing was
@@ -615,10 +615,11 @@ mod tests {
 
     #[test]
     fn the_peer_is_told_of_the_end_of_what_it_was_told_of() {
-        for state in [0, SYN_ACK | RELEASED, RESET, ESTABLISHED | CLIENT_FIN | SERVER_FIN] {
+        let closed = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
+        for state in [0, SYN_ACK | RELEASED, RESET, HELD | RESET, closed, HELD | closed] {
             assert!(!is_told(state), "{state:x}");
         }
-        for state in [ESTABLISHED, HELD, SYN_ACK | HELD, HELD | RESET, ESTABLISHED | CLIENT_FIN] {
+        for state in [ESTABLISHED, HELD, SYN_ACK | HELD, ESTABLISHED | HELD | CLIENT_FIN] {
             assert!(is_told(state), "{state:x}");
         }
     }

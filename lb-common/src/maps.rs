@@ -131,6 +131,8 @@ pub struct Lease {
     /// One if the peer that is told of connections has said that it does not have the group: then
     /// nobody there hears its clients and backends while this host does not. Else zero.
     pub alone: u64,
+    /// Zero: for what later releases may want to know of a group.
+    pub reserved: [u64; 3],
 }
 
 /// An address that a service is bound to, or that a group has.
@@ -370,7 +372,7 @@ const _: () = {
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
-    assert!(size_of::<Lease>() == 40);
+    assert!(size_of::<Lease>() == 64);
     assert!(size_of::<Hold>() == 24);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);

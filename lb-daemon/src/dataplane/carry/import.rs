@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::{Ebpf, maps::Array};
 use lb_common::{
     addr::{V4, V6},
-    flow::{ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER, Adoption},
+    flow::{ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER, Adoption, is_half_open},
     maps::{BackendState, Settings},
 };
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ use crate::{
         mapped::{Access, Mapped},
         pins::Pins,
         reconcile::Reconciler,
-        replica::{Keys, Numbers, Replica, Ways, carry_out, enter, established},
+        replica::{ANSWERED, Keys, Numbers, Replica, Ways, carry_out, enter, established},
         set_up,
     },
 };
@@ -166,7 +166,7 @@ impl Import {
                 Some(way) => self.ways.number((*way).into())?,
                 None => None,
             };
-            let state = established(connection.state);
+            let state = entered(connection.state);
             if let Some(keys) = Keys::<V4>::split(&connection.tuple) {
                 v4.push(enter(&keys, &connection, state, numbers, hop, ADOPT_OVER));
             } else if let Some(keys) = Keys::<V6>::split(&connection.tuple) {
@@ -207,6 +207,12 @@ impl fmt::Display for Count {
         write!(f, "{carried} connections")?;
         if failed == 0 { Ok(()) } else { write!(f, "; there was no room for {failed}") }
     }
+}
+
+/// The state bits that a connection begins with here. Of one that is not established nobody knows whether
+/// its client has the answer, as of one that a peer held back: it lives on for as long as those do.
+const fn entered(state: u8) -> u8 {
+    if is_half_open(state) { ANSWERED } else { established(state) }
 }
 
 /// Writes everything but connections.

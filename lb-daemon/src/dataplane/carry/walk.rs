@@ -78,7 +78,7 @@ fn is_worth_telling<A: Address>(flow: &Flow<A>, pair: Option<&Flow<A>>, is_last:
     let now = ticks(monotonic_now());
     let is_recent =
         |then| age(now, then) <= ticks(u64::try_from(ON_ITS_WAY.as_nanos()).unwrap_or(u64::MAX));
-    if state & RESET != 0 {
+    if state & (RESET | ESTABLISHED) == RESET {
         false
     } else if is_closed(state) {
         is_recent(flow.last_seen) || pair.is_some_and(|pair| is_recent(pair.last_seen))
@@ -129,7 +129,8 @@ mod tests {
         assert!(!is_told(old, closed, true));
         let pair = flow(young, 0);
         assert!(is_worth_telling(&flow(old, closed), Some(&pair), false), "the backend's side");
-        assert!(!is_told(young, OPEN | RESET, true));
+        assert!(is_told(young, OPEN | RESET, true), "nobody may have believed it");
+        assert!(!is_told(old, OPEN | RESET, true));
     }
 
     #[test]

@@ -45,7 +45,7 @@ use self::{
 };
 pub(super) use self::{
     names::{Names, SharedNames},
-    orders::{Numbers, carry_out, enter, established},
+    orders::{ANSWERED, Numbers, carry_out, enter, established},
     tuple::{Keys, connection},
     ways::Ways,
 };

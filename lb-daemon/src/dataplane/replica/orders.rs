@@ -33,7 +33,7 @@ pub(in crate::dataplane) const fn established(state: u8) -> u8 {
 }
 
 /// The state bits of a connection whose SYN-ACK the peer holds back.
-pub(super) const ANSWERED: u8 = SYN_ACK | RELEASED;
+pub(in crate::dataplane) const ANSWERED: u8 = SYN_ACK | RELEASED;
 
 /// An order to enter a connection with these state bits: `order` is one of the kinds of [`lb_common::flow`].
 pub(in crate::dataplane) fn enter<A: Family>(

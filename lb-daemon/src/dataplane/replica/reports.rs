@@ -10,8 +10,8 @@ use aya::maps::{MapData, RingBuf};
 use lb_common::{
     addr::{V4, V6},
     flow::{
-        self, CHANGE_ANSWERED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, born,
-        is_shared, state,
+        self, CHANGE_ANSWERED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED,
+        ESTABLISHED, born, is_shared, state,
     },
     hold::Held,
     maps::TableState,
@@ -137,6 +137,10 @@ fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<C
         Some(flow) if report.what == CHANGE_ANSWERED => Some(Change::Answered(connection(&flow))),
         // Both sides close within a moment, as a rule, and that is reported next.
         Some(flow) if report.what == CHANGE_HALF_CLOSED && !is_shared(state(flow.life)) => None,
+        // It was refused before it was established.
+        Some(flow) if report.what == CHANGE_CLOSED && state(flow.life) & ESTABLISHED == 0 => {
+            Some(Change::Gone(keys.tuple()))
+        }
         // It may have come further meanwhile. That is reported too, and does no harm twice.
         Some(flow) => Some(Change::Is(connection(&flow))),
         // Its end is reported next.

@@ -10,7 +10,7 @@ use aya::Ebpf;
 use lb_common::{
     flow::{
         ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER,
-        ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, state,
+        ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, is_handed_over, state,
     },
     maps::Settings,
 };
@@ -282,7 +282,7 @@ impl<A: Family> Side<A> {
     fn is_astray(&self, flow: &Flow<A>) -> bool {
         flow.flags & ADOPTED != 0
             && !is_closed(state(flow.life))
-            && established(flow).is_some()
+            && (established(flow).is_some() || is_handed_over(state(flow.life)))
             && self
                 .flows
                 .entry(flow.pair)

@@ -38,7 +38,7 @@ use archive::Archive;
 pub(crate) use guest::run as guest;
 
 /// After this time the machine is taken to hang; a busy host needs several minutes.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_secs(1800);
 const MEMORY: &str = "2G";
 
 /// A test program of the workspace.

@@ -5,46 +5,32 @@ use super::{bench::*, *};
 /// How long it lasts.
 const SECONDS: u64 = 60;
 
-/// A protocol, and what the peer says in it after so many seconds: as one that is preferred to this
-/// host, or as one that is not.
-struct Case {
-    protocol: Protocol,
-    preferred: fn(u64) -> Advert,
-    weaker: fn(u64) -> Advert,
-}
+/// The peer's advert of a second.
+type Peer = fn(u64) -> Advert;
 
-fn cases() -> [Case; 2] {
+/// Both protocols, with adverts of a peer that is preferred, and of one that is not.
+fn protocols() -> [(Protocol, Peer, Peer); 2] {
+    fn by_vrrp(priority: u8) -> Advert {
+        Advert::Vrrp(VrrpAdvert {
+            version: VrrpVersion::V3,
+            virtual_router_id: 51,
+            priority,
+            interval: 100,
+            addresses: vec![host(100)],
+        })
+    }
+    fn by_carp(advskew: u8, counter: u64) -> Advert {
+        Advert::Carp(CarpAdvert { vhid: 1, advbase: 1, advskew, demotion: 0, counter })
+    }
     [
-        Case {
-            protocol: vrrp(VrrpVersion::V3, 100, seconds(1)),
-            preferred: |_| by_vrrp(101),
-            weaker: |_| by_vrrp(99),
-        },
-        Case {
-            protocol: carp(1, 100),
-            preferred: |counter| by_carp(99, counter),
-            weaker: |counter| by_carp(101, counter),
-        },
+        (vrrp(VrrpVersion::V3, 100, seconds(1)), |_| by_vrrp(101), |_| by_vrrp(99)),
+        (carp(1, 100), |second| by_carp(99, second), |second| by_carp(101, second)),
     ]
-}
-
-fn by_vrrp(priority: u8) -> Advert {
-    Advert::Vrrp(VrrpAdvert {
-        version: VrrpVersion::V3,
-        virtual_router_id: 51,
-        priority,
-        interval: 100,
-        addresses: vec![host(100)],
-    })
-}
-
-fn by_carp(advskew: u8, counter: u64) -> Advert {
-    Advert::Carp(CarpAdvert { vhid: 1, advbase: 1, advskew, demotion: 0, counter })
 }
 
 #[test]
 fn a_host_never_serves_beside_a_preferred_one_that_does_not_hear_it() {
-    for Case { protocol, preferred, .. } in cases() {
+    for (protocol, preferred, _) in protocols() {
         let mut bench = Bench::in_role(Role::Master, group(protocol));
         for second in 1..=SECONDS {
             bench.hear(20, preferred(second));
@@ -58,7 +44,7 @@ fn a_host_never_serves_beside_a_preferred_one_that_does_not_hear_it() {
 /// Both serve: neither protocol has a remedy. The preferred one knows, and says so.
 #[test]
 fn a_host_that_a_weaker_one_does_not_hear_serves_on_and_knows_of_it() {
-    for Case { protocol, weaker, .. } in cases() {
+    for (protocol, _, weaker) in protocols() {
         let mut bench = Bench::in_role(Role::Master, group(protocol));
         for second in 1..=SECONDS {
             for _ in 0..2 {

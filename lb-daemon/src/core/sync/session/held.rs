@@ -20,6 +20,8 @@ pub(super) struct Held {
     waiting: VecDeque<Instant>,
     /// Number of the oldest.
     first: u64,
+    /// Nobody will acknowledge those before this number.
+    lapsed: u64,
     /// When the last one was read.
     last: Option<Instant>,
     /// Whether the program is to hold any.
@@ -45,11 +47,18 @@ impl Held {
         self.take(count)
     }
 
-    /// Takes those that have waited for as long as one may, or for which there is no room.
+    /// The conversation has ended: nobody will acknowledge those that wait.
+    pub(super) fn lapse(&mut self) {
+        self.lapsed = self.end();
+    }
+
+    /// Takes those that wait in vain, that have waited for as long as one may, or for which there is no
+    /// room.
     pub(super) fn take_late(&mut self, limits: Limits, now: Instant) -> usize {
         let is_late = |since: &&Instant| now.saturating_duration_since(**since) >= limits.hold;
         let late = self.waiting.iter().take_while(is_late).count();
-        self.take(late.max(self.waiting.len().saturating_sub(limits.held)))
+        let lapsed = usize::try_from(self.lapsed.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.take(late.max(lapsed).max(self.waiting.len().saturating_sub(limits.held)))
     }
 
     /// Takes all.
@@ -92,6 +101,7 @@ impl Held {
 
     /// When the oldest has waited for as long as it may.
     pub(super) fn next_deadline(&self, limits: Limits) -> Option<Instant> {
-        self.waiting.front().map(|&since| since + limits.hold)
+        let patience = if self.lapsed > self.first { Duration::ZERO } else { limits.hold };
+        self.waiting.front().map(|&since| since + patience)
     }
 }

@@ -165,6 +165,7 @@ impl Session {
             for name in talk.sender.untold_ends() {
                 self.ended.end(name, self.limits.ended);
             }
+            self.held.lapse();
         }
         self.link = Link::Down { refused };
         self.since = now;

@@ -118,6 +118,20 @@ fn nobody_waits_for_a_peer_that_is_gone() {
 }
 
 #[test]
+fn nobody_waits_in_a_new_conversation_for_what_the_old_one_was_to_acknowledge() {
+    let mut pair = in_sync();
+    answer(&mut pair, tuple(1, 1, 1000));
+    pair.poll(0, 10);
+    pair.disconnect();
+    // Before anything was polled in between.
+    pair.connect();
+    assert!(pair.sessions[0].next_deadline() <= pair.now);
+    pair.poll(0, 10);
+    assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
+    assert_eq!(pair.view(0).totals.unacknowledged, 1);
+}
+
+#[test]
 fn there_is_a_bound_to_how_many_wait() {
     let mut pair = in_sync();
     let many = u16::try_from(limits().held).unwrap() + 3;
