@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `packet/forward/N`, `packet/reverse/N` | from a client, from a backend, on N established connections in turn, in an order that has nothing to do with where they lie in memory |
 //! | `packet/lookup/N` | no figure of the product's: what finding one of N connections in a table of the kernel's costs, with one entry for each |
+//! | `packet/floor/N` | no figure of the product's: what a program costs that swaps the addresses and changes one line of memory for each of N connections, in a table as large as the product's, without looking for it |
 //! | `packet/new-flow` | a SYN that opens a connection: both directions are inserted |
 //! | `packet/growth` | a client's packet on 1M connections beside one on 10k |
+//! | `packet/growth/vs-floor` | how many times as much that is, beside the same of `packet/floor` |
 //! | `packet/net/...` | the same, without the cost of measuring |
 //!
 //! The time is the kernel's own, of a run of the program, and so is that of the peer, a program
@@ -63,6 +65,7 @@ pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> 
         rows.add(&format!("forward/{name}"), rounds.iter().map(|r| r.with([r.runs[0]])));
         rows.add(&format!("reverse/{name}"), rounds.iter().map(|r| r.with([r.runs[1]])));
         rows.add(&format!("lookup/{name}"), rounds.iter().map(|r| r.with([r.runs[2]])));
+        rows.add(&format!("floor/{name}"), rounds.iter().map(|r| r.with([r.runs[3]])));
         forward.push(rounds);
     }
     rows.add("new-flow", opened.into_iter());
@@ -71,8 +74,17 @@ pub(super) fn measure(namespace: &Namespace, object: &[u8]) -> Result<Vec<Row>> 
     let growth: Vec<_> =
         pairs.map(|(many, few)| (many.runs[0].cost(), few.runs[0].cost())).collect();
     rows.gross.push(Row::against(GROUP, "growth", "ns", "10k", &growth));
+    let pairs = many.iter().zip(few);
+    let growths: Vec<_> =
+        pairs.map(|(many, few)| (growth_of(many, few, 0), growth_of(many, few, 3))).collect();
+    rows.gross.push(Row::against(GROUP, "growth/vs-floor", "times", "floor", &growths));
     rows.gross.append(&mut rows.net);
     Ok(rows.gross)
+}
+
+/// How many times as much a figure is on many connections.
+fn growth_of(many: &Round<4>, few: &Round<4>, figure: usize) -> f64 {
+    many.runs[figure].cost() / few.runs[figure].cost()
 }
 
 /// Client side and server side on `size` connections; the first round only warms up.
@@ -81,14 +93,15 @@ fn established(
     balancer: &Balancer,
     peers: &Peers,
     size: u32,
-) -> Result<Vec<Round<3>>> {
+) -> Result<Vec<Round<4>>> {
     let frames = size.max(FRAMES);
     let mut rounds = Vec::new();
     for _ in 0..=ROUNDS {
         let client = balancer.measure(range, (0, size), frames, "forward_client")?;
         let server = balancer.measure(range, (SERVER_SIDE, size), frames, "forward_server")?;
         let lookup = Peers::measure(&peers.lookup, range, (0, size), frames)?;
-        rounds.push(peers.round(range, (0, size), frames, [client, server, lookup])?);
+        let floor = Peers::measure(&peers.floor, range, (0, size), frames)?;
+        rounds.push(peers.round(range, (0, size), frames, [client, server, lookup, floor])?);
     }
     rounds.remove(0);
     Ok(rounds)
@@ -98,6 +111,7 @@ fn established(
 struct Peers {
     swap: (Lane, Gauge),
     lookup: (Lane, Gauge),
+    floor: (Lane, Gauge),
     empty: (Lane, Gauge),
 }
 
@@ -108,7 +122,12 @@ impl Peers {
             let gauge = range.occupy(&lane, name)?;
             Ok((lane, gauge))
         };
-        Ok(Self { swap: put("swap")?, lookup: put("lookup")?, empty: put("empty")? })
+        Ok(Self {
+            swap: put("swap")?,
+            lookup: put("lookup")?,
+            floor: put("touch")?,
+            empty: put("empty")?,
+        })
     }
 
     /// Completes a round in which the product did `runs`.

@@ -3,7 +3,7 @@
 //! ```text
 //!             ┌─ bench-a0 ═══ bench-b0  the product
 //!  generator ─┤
-//!             └─ ...                    swap, lookup, empty
+//!             └─ ...                    swap, lookup, touch, empty
 //! ```
 //!
 //! The kernel runs the generator on live frames and sends them through a veth, at whose other end
