@@ -13,28 +13,38 @@ const WRONG: &[Step] = &[Step::Say("not today\n")];
 /// What checks find one after the other, a plus for each that passes and a minus for each that fails;
 /// the last goes on for ever.
 struct Case {
-    rise: u32,
-    fall: u32,
+    /// `rise` and `fall`; both are left to their defaults if there are none: 2 and 3 for either.
+    counts: Option<(u32, u32)>,
     checks: &'static str,
     downs: u64,
     state: &'static str,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     // Never enough in a row.
-    Case { rise: 2, fall: 3, checks: "--+--+-+--+", downs: 0, state: "UP" },
+    case(Some((2, 3)), "--+--+-+--+", 0, "UP"),
     // Just enough.
-    Case { rise: 2, fall: 3, checks: "--+---", downs: 1, state: "DOWN" },
+    case(Some((2, 3)), "--+---", 1, "DOWN"),
     // Down, and never enough in a row to come back; then it does.
-    Case { rise: 2, fall: 3, checks: "---+-+-+-", downs: 1, state: "DOWN" },
-    Case { rise: 2, fall: 3, checks: "---+-+-++", downs: 1, state: "UP" },
+    case(Some((2, 3)), "---+-+-+-", 1, "DOWN"),
+    case(Some((2, 3)), "---+-+-++", 1, "UP"),
     // What it is again, it is anew: as many failures as ever take it down.
-    Case { rise: 2, fall: 3, checks: "---++--+---++", downs: 2, state: "UP" },
-    Case { rise: 3, fall: 2, checks: "--++-++-+++-+--+++", downs: 2, state: "UP" },
+    case(Some((2, 3)), "---++--+---++", 2, "UP"),
+    case(Some((3, 2)), "--++-++-+++-+--+++", 2, "UP"),
+    case(None, "--+---+-+--++", 1, "UP"),
     // Everything counts.
-    Case { rise: 1, fall: 1, checks: "-+-+-+", downs: 3, state: "UP" },
-    Case { rise: 1, fall: 1, checks: "-+-+--", downs: 3, state: "DOWN" },
+    case(Some((1, 1)), "-+-+-+", 3, "UP"),
+    case(Some((1, 1)), "-+-+--", 3, "DOWN"),
 ];
+
+const fn case(
+    counts: Option<(u32, u32)>,
+    checks: &'static str,
+    downs: u64,
+    state: &'static str,
+) -> Case {
+    Case { counts, checks, downs, state }
+}
 
 #[test]
 fn haproxy_and_tandem_count_the_same_transitions_of_a_flapping_backend() -> Result<()> {
@@ -100,14 +110,20 @@ fn path(nth: usize) -> String {
 fn settings(lab: &Lab) -> Result<(String, String)> {
     let host = &lab.backends()[0];
     let (mut services, mut sections) = (String::new(), String::new());
-    for (nth, Case { rise, fall, .. }) in CASES.iter().enumerate() {
+    for (nth, case) in CASES.iter().enumerate() {
+        let [of_ours, of_theirs] = match case.counts {
+            Some((rise, fall)) => {
+                [format!("rise = {rise}\nfall = {fall}"), format!("rise {rise} fall {fall}")]
+            }
+            None => [String::new(), String::new()],
+        };
         let place = u16::try_from(nth)?;
         let [ours, theirs] = [OURS, THEIRS].map(|first| host.at(Family::V4, first + place));
         write!(
             services,
             "[[service]]\nname = \"case{nth}\"\nbind = \"{}:{}\"\n\
              [[service.backend]]\nname = \"b\"\naddress = \"{ours}\"\n\
-             [service.backend.check]\ninter = \"200ms\"\nrise = {rise}\nfall = {fall}\n\
+             [service.backend.check]\ninter = \"300ms\"\n{of_ours}\n\
              timeout = \"5s\"\ntcp_check = [{{ expect_string = \"ready\" }}]\n",
             lab.vip4(),
             ours.port(),
@@ -116,7 +132,7 @@ fn settings(lab: &Lab) -> Result<(String, String)> {
             sections,
             "backend case{nth}\n  timeout check 5s\n  option tcp-check\n  \
              tcp-check expect string ready\n  \
-             server b {theirs} check inter 200ms rise {rise} fall {fall}\n"
+             server b {theirs} check inter 300ms {of_theirs}\n"
         )?;
     }
     Ok((services, sections))

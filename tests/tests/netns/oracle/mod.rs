@@ -3,7 +3,7 @@
 //! clients come to the same backends.
 //!
 //! Neither is measured by the clock. A fault is there until both have said what they think of it.
-//! Where they differ, the tests know both answers:
+//! Where they differ, the tests know both answers, and `docs/configuration.md` tells of them:
 //!
 //! | what | HAProxy | here |
 //! |---|---|---|
