@@ -50,7 +50,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Scripts {
-    scripts: Vec<Vec<Step>>,
+    all: Vec<Vec<Step>>,
     turn: usize,
     /// Whether the first follows the last; else the last is played again and again.
     is_endless: bool,
@@ -110,14 +110,14 @@ impl Drop for ScriptedServer {
 impl Scripts {
     fn new(scripts: &[&[Step]]) -> Self {
         assert!(!scripts.is_empty(), "a server without a script does not know what to do");
-        let scripts = scripts.iter().map(|script| script.to_vec()).collect();
-        Self { scripts, turn: 0, is_endless: true }
+        let all = scripts.iter().map(|script| script.to_vec()).collect();
+        Self { all, turn: 0, is_endless: true }
     }
 
     fn next(&mut self) -> Vec<Step> {
-        let script = self.scripts[self.turn].clone();
+        let script = self.all[self.turn].clone();
         self.turn += 1;
-        if self.turn == self.scripts.len() {
+        if self.turn == self.all.len() {
             self.turn = if self.is_endless { 0 } else { self.turn - 1 };
         }
         script

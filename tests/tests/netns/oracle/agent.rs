@@ -82,7 +82,9 @@ fn haproxy_and_tandem_understand_an_agent_alike() -> Result<()> {
     for (nth, line) in LINES.iter().enumerate() {
         let what = format!("line {nth}, {:?}", line.says);
         let before = agents.each_ref().map(ScriptedServer::played);
-        agents.iter().for_each(|agent| agent.play(&[line.says]));
+        for agent in &agents {
+            agent.play(&[line.says]);
+        }
         // One more may have been under way.
         until(&format!("{what} is heard"), PATIENCE, || {
             let heard = agents.iter().zip(before).all(|(agent, count)| agent.played() > count + 2);

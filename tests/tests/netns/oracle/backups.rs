@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tests::lab::{Ask, Close, Family, Held, Host, IdentServer, Lab, Service, Settings, Tandem};
+use tests::lab::{
+    Ask, Close, Family, Held, Host, IdentServer, Lab, Service, Settings, Tandem, wait::until,
+};
 
 use super::{Oracle, PATIENCE, agree, expect};
-use tests::lab::wait::until;
 
 /// Ports of the product, with one backup at a time and with all, and of HAProxy.
 const OURS: [u16; 2] = [80, 81];
@@ -52,12 +53,11 @@ fn haproxy_and_tandem_send_clients_to_the_same_backups_and_back() -> Result<()> 
 
     let mut old = Vec::new();
     for (nth, (name, what, who)) in ACTS.into_iter().enumerate() {
-        match what {
-            Dies => drop(servers.remove(name).context("it runs")?),
-            ComesBack => {
-                drop(servers.insert(name.to_owned(), IdentServer::start(host(name)?, 80)?))
-            }
-        }
+        let server = match what {
+            Dies => servers.remove(name),
+            ComesBack => servers.insert(name.to_owned(), IdentServer::start(host(name)?, 80)?),
+        };
+        drop(server);
         let state = if servers.contains_key(name) { "UP" } else { "DOWN" };
         agree((&tandem, &haproxy), &format!("act {nth}"), |ours, theirs| {
             for service in ["first", "all"] {
@@ -94,8 +94,7 @@ fn haproxy_and_tandem_send_clients_to_the_same_backups_and_back() -> Result<()> 
     })
 }
 
-/// Waits until these serve, and nobody else, whomever a client asks. What it has come to does not
-/// change by itself: so much may be late that was under way when a check ended.
+/// Waits until these serve, and nobody else, whomever of the two a client asks.
 fn serve(lab: &Lab, who: [&[&str]; 2]) -> Result<()> {
     until("they serve", PATIENCE, || {
         for ports in [OURS, THEIRS] {

@@ -11,14 +11,33 @@ use tests::lab::{Family, Lab, Tandem};
 
 use super::{Oracle, agree, expect};
 
-/// Name, what the command does at first and later, and what that comes to. It is given the name of a
-/// file that is not there at first, and HAProxy's arguments.
-const CASES: [(&str, &str, [&str; 2]); 4] = [
-    ("well", "exit 0", ["PROCOK", "PROCOK"]),
-    ("follows", "[ ! -e $FLAG ]", ["PROCOK", "PROCERR"]),
-    ("hangs", "[ ! -e $FLAG ] || exec /bin/sleep 60", ["PROCOK", "PROCTOUT"]),
-    // What both tell of the backend, wherever the check would connect.
-    ("told", "[ \"$3 $4 $HAPROXY_SERVER_NAME\" = '10.2.0.11 80 b1' ]", ["PROCOK", "PROCOK"]),
+/// A command, and what comes of it.
+struct Case {
+    name: &'static str,
+    /// What it does, in the words of a shell; it is not there if it does nothing. `FLAG` is a file that
+    /// is there later, but not at first.
+    does: Option<&'static str>,
+    first: &'static str,
+    later: &'static str,
+}
+
+const CASES: [Case; 5] = [
+    Case { name: "well", does: Some("exit 0"), first: "PROCOK", later: "PROCOK" },
+    Case { name: "follows", does: Some("[ ! -e $FLAG ]"), first: "PROCOK", later: "PROCERR" },
+    Case {
+        name: "hangs",
+        does: Some("[ ! -e $FLAG ] || exec /bin/sleep 60"),
+        first: "PROCOK",
+        later: "PROCTOUT",
+    },
+    // Both tell it of the backend, by arguments and by variables.
+    Case {
+        name: "told",
+        does: Some("[ \"$3 $4 $HAPROXY_SERVER_NAME\" = '10.2.0.11 80 b1' ]"),
+        first: "PROCOK",
+        later: "PROCOK",
+    },
+    Case { name: "absent", does: None, first: "PROCERR", later: "PROCERR" },
 ];
 
 #[test]
@@ -26,18 +45,20 @@ fn haproxy_and_tandem_heed_the_exit_status_of_a_command() -> Result<()> {
     let lab = Lab::two_arm(1)?;
     let address = lab.backends()[0].at(Family::V4, 80);
     let flag = lab.dir().join("flag");
-    let check = "inter = \"1s\", rise = 1, fall = 1";
     let (mut services, mut sections) = (String::new(), String::new());
-    for (port, (name, script, _)) in (80..).zip(CASES) {
+    for (port, Case { name, does, .. }) in (80..).zip(&CASES) {
         let command = lab.dir().join(format!("{name}.sh"));
-        fs::write(&command, format!("#!/bin/sh\nFLAG={}\n{script}\n", flag.display()))?;
-        fs::set_permissions(&command, Permissions::from_mode(0o755))?;
+        if let Some(does) = does {
+            fs::write(&command, format!("#!/bin/sh\nFLAG={}\n{does}\n", flag.display()))?;
+            fs::set_permissions(&command, Permissions::from_mode(0o755))?;
+        }
         let command = command.display();
         write!(
             services,
             "[[service]]\nname = \"{name}\"\nbind = \"{}:{port}\"\n\
              [[service.backend]]\nname = \"b1\"\naddress = \"{address}\"\n\
-             check = {{ {check}, external_check = {{ command = \"{command}\" }} }}\n",
+             check = {{ inter = \"1s\", rise = 1, fall = 1, \
+             external_check = {{ command = \"{command}\" }} }}\n",
             lab.vip4()
         )?;
         write!(
@@ -46,36 +67,23 @@ fn haproxy_and_tandem_heed_the_exit_status_of_a_command() -> Result<()> {
              server b1 {address} check inter 1s rise 1 fall 1\n"
         )?;
     }
-    // A command that is not there.
-    write!(
-        services,
-        "[[service]]\nname = \"absent\"\nbind = \"{}:99\"\n\
-         [[service.backend]]\nname = \"b1\"\naddress = \"{address}\"\n\
-         check = {{ {check}, external_check = {{ command = \"/nowhere/is-well\" }} }}\n",
-        lab.vip4()
-    )?;
-    sections += &format!(
-        "backend absent\n  option external-check\n  external-check command /nowhere/is-well\n  \
-         server b1 {address} check inter 1s rise 1 fall 1\n"
-    );
     let tandem = Tandem::start(&lab, &services)?;
     let haproxy = Oracle::start(&lab, &sections)?;
-    for turn in 0..2 {
-        if turn == 1 {
-            fs::write(&flag, "")?;
-        }
-        agree((&tandem, &haproxy), "both heed the commands", |ours, theirs| {
+    let agreed = |what: &str, found: &dyn Fn(&Case) -> &'static str| {
+        agree((&tandem, &haproxy), what, |ours, theirs| {
             for (account, who) in [(ours, "Tandem"), (theirs, "HAProxy")] {
-                let cases = CASES.iter().map(|(name, _, reasons)| (*name, reasons[turn]));
-                for (name, reason) in cases.chain([("absent", "PROCERR")]) {
+                for case in &CASES {
+                    let reason = found(case);
                     let state = if reason == "PROCOK" { "UP" } else { "DOWN" };
-                    expect(who, account, &format!("{name}/b1"), |said| {
+                    expect(who, account, &format!("{}/b1", case.name), |said| {
                         said.state == state && said.reason == reason
                     })?;
                 }
             }
             Ok(())
-        })?;
-    }
-    Ok(())
+        })
+    };
+    agreed("both run the commands", &|case| case.first)?;
+    fs::write(&flag, "")?;
+    agreed("both see what has changed", &|case| case.later)
 }

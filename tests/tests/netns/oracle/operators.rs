@@ -103,13 +103,8 @@ fn haproxy_and_tandem_obey_their_operators_alike() -> Result<()> {
     story.say("b1", "maint", "state maint")?;
     story.agree("it is in maintenance", |said, _| said.is("MAINT", 10.0))?;
     drop(server);
-    let mut downs = [0, 0];
-    story.agree("it is still in maintenance", |said, _| said.is("MAINT", 10.0))?;
-    for (count, account) in
-        downs.iter_mut().zip([super::account(&story.tandem)?, story.haproxy.account()?])
-    {
-        *count = account["web/b1"].downs;
-    }
+    let accounts = [super::account(&story.tandem)?, story.haproxy.account()?];
+    let downs = accounts.map(|account| account["web/b1"].downs);
     story.say("b1", "ready", "state ready")?;
     story.agree("it is found down", |said, is_ours| {
         said.is("DOWN", 10.0) && said.downs == downs[usize::from(!is_ours)] + 1
