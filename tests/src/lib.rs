@@ -68,7 +68,8 @@
 //!
 //! **Who watches.** [`Tap`](lab::Tap) shows the headers of the segments that a host sees,
 //! [`Capture`](lab::Capture) what comes into a switch and when, and [`Knocks`](lab::Knocks) for how
-//! long a client had no answer.
+//! long a client had no answer. [`deviation`](lab::deviation) says how evenly held connections are
+//! spread.
 //!
 //! **Who shares addresses.** [`Keepalived`](lab::Keepalived) and [`Ucarp`](lab::Ucarp) are the real
 //! ones. A [`Contest`](lab::Contest) is a pair with one [member](lab::member::Member) on each host,

@@ -4,7 +4,7 @@
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
 //! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`,
-//! `window`, `sync`, `checks`.
+//! `window`, `sync`, `checks`, `leastconn`, `death`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
@@ -13,8 +13,10 @@
 mod balancer;
 mod blackout;
 mod checks;
+mod death;
 mod fence;
 mod gauge;
+mod leastconn;
 mod machine;
 mod memory;
 mod packet;
@@ -69,6 +71,10 @@ pub enum Group {
     Sync,
     /// What health checks cost, and whether they are in time.
     Checks,
+    /// How evenly connections that stay are spread.
+    Leastconn,
+    /// How long a backend that has died gets connections, beside HAProxy.
+    Death,
 }
 
 impl Group {
@@ -93,6 +99,8 @@ impl Group {
             Self::Window => on_all_processors(window::measure),
             Self::Sync => on_all_processors(|| sync::measure(&object()?)),
             Self::Checks => on_all_processors(checks::measure),
+            Self::Leastconn => on_all_processors(leastconn::measure),
+            Self::Death => on_all_processors(death::measure),
         }
     }
 }

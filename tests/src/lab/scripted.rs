@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::Namespace;
+use super::{Namespace, socket::cut};
 
 /// A step of a [`ScriptedServer`] on a connection. After its last step it hangs up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Step {
     Rest(Duration),
     /// Says nothing more, and waits until the other side has had enough.
     Hang,
+    /// Ends the connection by a RST.
+    Cut,
 }
 
 /// A TCP server that plays scripts, one a connection, in turn. Dropping it cuts its connections
@@ -48,8 +50,10 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Scripts {
-    scripts: Vec<Vec<Step>>,
+    all: Vec<Vec<Step>>,
     turn: usize,
+    /// Whether the first follows the last; else the last is played again and again.
+    is_endless: bool,
 }
 
 impl ScriptedServer {
@@ -70,6 +74,12 @@ impl ScriptedServer {
     /// Plays other scripts from the next connection on, beginning with the first.
     pub fn play(&self, scripts: &[&[Step]]) {
         *self.shared.scripts.lock().expect("no server thread panics") = Scripts::new(scripts);
+    }
+
+    /// Plays each of other scripts once, from the next connection on, and goes on with the last.
+    pub fn play_once(&self, scripts: &[&[Step]]) {
+        let scripts = Scripts { is_endless: false, ..Scripts::new(scripts) };
+        *self.shared.scripts.lock().expect("no server thread panics") = scripts;
     }
 
     /// Connections accepted since the start.
@@ -100,12 +110,16 @@ impl Drop for ScriptedServer {
 impl Scripts {
     fn new(scripts: &[&[Step]]) -> Self {
         assert!(!scripts.is_empty(), "a server without a script does not know what to do");
-        Self { scripts: scripts.iter().map(|script| script.to_vec()).collect(), turn: 0 }
+        let all = scripts.iter().map(|script| script.to_vec()).collect();
+        Self { all, turn: 0, is_endless: true }
     }
 
     fn next(&mut self) -> Vec<Step> {
-        let script = self.scripts[self.turn].clone();
-        self.turn = (self.turn + 1) % self.scripts.len();
+        let script = self.all[self.turn].clone();
+        self.turn += 1;
+        if self.turn == self.all.len() {
+            self.turn = if self.is_endless { 0 } else { self.turn - 1 };
+        }
         script
     }
 }
@@ -151,6 +165,7 @@ fn play(mut stream: &TcpStream, script: &[Step]) -> io::Result<()> {
             }
             Step::Rest(pause) => thread::sleep(*pause),
             Step::Hang => drop(io::copy(&mut stream, &mut io::sink())?),
+            Step::Cut => cut(stream)?,
         }
     }
     Ok(())

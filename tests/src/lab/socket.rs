@@ -70,6 +70,17 @@ pub(super) fn vanish(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends a connection by a RST now, whoever else has a descriptor of its socket.
+pub(super) fn cut(stream: &TcpStream) -> io::Result<()> {
+    // A connect to an address of no family undoes the connection that there is.
+    // SAFETY: all bits zero are a valid value of this structure of integers.
+    let nowhere: libc::sockaddr = unsafe { mem::zeroed() };
+    let length = libc::socklen_t::try_from(size_of_val(&nowhere)).expect("it is small");
+    // SAFETY: the kernel reads `length` bytes of a structure as long as that.
+    let result = unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// How many segments were sent again so far; right after the connect, how many SYNs.
 pub(super) fn retransmitted(stream: &TcpStream) -> io::Result<u32> {
     // SAFETY: all bits zero are a valid value of this structure of integers.
