@@ -95,6 +95,25 @@ fn what_is_released_is_sent_to_the_client_as_if_it_had_not_waited() -> Result<()
 }
 
 #[test]
+fn a_host_that_loses_its_lease_at_the_last_moment_sends_nothing() -> Result<()> {
+    holding(|one, _, n| {
+        let wire = Wire::open()?;
+        one.tell(&n.opened())?;
+        let answer = n.server().syn_ack().frame();
+        ensure!(verdict(one, answer.clone())? == DropHeld);
+        let mut injector = one.world.injector()?;
+        injector.load()?;
+        let is_served = || one.replica.serving().contains(GROUP);
+        // The program has let it through by then.
+        let loses = || one.world.lease(one.group, None).is_ok() && is_served();
+        ensure!(!injector.inject(&answer.bytes, answer.ifindex, loses)?, "it was sent");
+        one.serve()?;
+        ensure!(injector.inject(&answer.bytes, answer.ifindex, is_served)?, "it was not sent");
+        wire.wait_for(&n.to_client().syn_ack().frame())
+    })
+}
+
+#[test]
 fn a_connection_goes_on_by_the_host_that_was_told_before_its_client_was() -> Result<()> {
     holding(|one, two, n| {
         one.tell(&n.opened())?;

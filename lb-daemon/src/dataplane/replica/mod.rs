@@ -147,7 +147,10 @@ impl Tables for Replica {
     }
 
     fn release(&mut self, count: usize) {
-        self.held.release(count, &self.v4.flows, &self.v6.flows);
+        let (names, leases) = (self.names.get(), &self.leases);
+        // What is no group's is served whatever happens.
+        let is_served = |service| names.group_of(service).is_none_or(|group| leases.is_held(group));
+        self.held.release(count, &self.v4.flows, &self.v6.flows, is_served);
     }
 
     fn scan(
