@@ -209,6 +209,8 @@ pub struct Terms {
 pub struct Change<A> {
     /// The connection's life word after the change.
     pub life: u64,
+    /// When it was reported (monotonic clock, nanoseconds).
+    pub at: u64,
     /// Number of the place of its forward entry.
     pub place: u32,
     /// One of the `CHANGE_*` values.
@@ -223,13 +225,15 @@ pub struct Change<A> {
 pub const CHANGE_ESTABLISHED: u32 = 1;
 /// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// A connection that the peer was told of was ended that not both sides had closed: by expiry, by the
-/// daemon, or by a RST after which nothing more came.
+/// A connection that the peer was told of was ended that not both sides had closed: by the daemon, or by
+/// a RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
 /// One side has closed: from now on, other timeouts apply.
 pub const CHANGE_HALF_CLOSED: u32 = 4;
 /// The backend has answered the SYN, and the answer is held back.
 pub const CHANGE_ANSWERED: u32 = 5;
+/// As [`CHANGE_GONE`], but nobody has ended it: it was silent here for too long.
+pub const CHANGE_SILENT: u32 = 6;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.

@@ -14,7 +14,7 @@ mod message;
 mod session;
 mod tables;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 pub use self::{
     message::{Ends, Hello, Message, Scope},
@@ -59,4 +59,16 @@ pub enum Change {
     Answered(Connection),
     /// It was ended without having been closed.
     Gone(Tuple),
+}
+
+/// A change that this host's program has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// What happened.
+    pub change: Change,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it is the end of a connection that was silent here for too long, which nobody has closed.
+    /// While both hosts serve its group, what is silent here may go on by the other one.
+    pub is_silence: bool,
 }

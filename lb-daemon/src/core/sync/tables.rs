@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Result;
 
-use super::{Change, Connection, Scope, Tuple};
+use super::{Change, Connection, Reported, Scope, Tuple};
 
 /// How many connections were entered, and what became of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub trait Tables {
     /// # Errors
     ///
     /// If the reports cannot be read.
-    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()>;
+    fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()>;
 
     /// Has SYN-ACKs held back of services that wish it, or not: said anew at every poll. For each that is
     /// held, [`changes`](Self::changes) has a [`Change::Answered`].

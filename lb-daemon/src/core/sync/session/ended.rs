@@ -3,6 +3,9 @@
 //! A peer that comes back has connections open that were ended meanwhile by the host that serves them.
 //! It is asked for all it has, for some of that may be known to nobody else; without this, what is over
 //! would come back with it, and stay until it has been silent for long enough.
+//!
+//! What was only silent here is not remembered. If the two were parted for longer than that takes, its
+//! packets may have gone to the other host, which alone knows then that it lives.
 
 use std::{
     collections::HashSet,
@@ -11,7 +14,7 @@ use std::{
 
 use lb_common::flow::{CLIENT_FIN, SERVER_FIN, is_closed};
 
-use super::super::{Change, Connection, Tuple};
+use super::super::{Change, Connection, Reported, Tuple};
 
 /// A connection, for as little memory as possible: there may be a million. Two of the same name are so
 /// unlikely that nobody will ever miss the one that was taken for the other.
@@ -33,8 +36,12 @@ impl Name {
         Self(hasher.finish())
     }
 
-    /// What a change has ended, if it has.
-    pub(super) fn ended_by(change: &Change) -> Option<Self> {
+    /// What a change has ended for certain, if it has: what was silent here may go on by the peer.
+    pub(super) fn ended_by(reported: &Reported) -> Option<Self> {
+        if reported.is_silence { None } else { Self::closed_by(&reported.change) }
+    }
+
+    fn closed_by(change: &Change) -> Option<Self> {
         match change {
             Change::Is(connection) | Change::Answered(connection)
                 if !is_closed(connection.state) =>
@@ -49,9 +56,13 @@ impl Name {
 impl Ended {
     /// Takes changes into account that the peer is not told of in time. At most `limit` connections of
     /// a kind are remembered.
-    pub(super) fn note(&mut self, changes: &[Change], limit: usize) {
-        for change in changes {
-            self.note_one(change, limit);
+    pub(super) fn note(&mut self, changes: &[Reported], limit: usize) {
+        for Reported { change, is_silence, .. } in changes {
+            if *is_silence {
+                self.opened.remove(&Name::of(change.tuple()));
+            } else {
+                self.note_one(change, limit);
+            }
         }
     }
 
@@ -64,7 +75,7 @@ impl Ended {
                 }
             }
             change => {
-                if let Some(name) = Name::ended_by(change) {
+                if let Some(name) = Name::closed_by(change) {
                     self.end(name, limit);
                 }
             }
