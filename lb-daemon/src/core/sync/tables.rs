@@ -32,7 +32,7 @@ pub enum Conflict {
     TakeTheirs,
 }
 
-/// A digest of a group's established connections that are not closed: the sum of hashes (wrapping)
+/// A digest of a group's connections that both hosts are to have: the sum of hashes (wrapping)
 /// of those in each of 256 buckets. Both hosts come to the same for equal tables, in whatever order
 /// and places.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub trait Tables {
     /// room to report them.
     fn has_lost_changes(&mut self) -> bool;
 
-    /// Established connections of a scope, closed ones not among them: looks at up to `places` places
+    /// Connections of a scope that both hosts are to have, closed ones not among them: looks at up to `places` places
     /// from `cursor` on. Returns where to go on, or nothing at the end.
     fn scan(
         &mut self,

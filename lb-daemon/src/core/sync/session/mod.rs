@@ -162,8 +162,8 @@ impl Session {
             self.readiness.ends(talk.is_whole(), now);
             self.owed.append(&mut self.recent);
             self.owed.extend(self.serving.iter().cloned());
-            for name in talk.sender.untold_ends() {
-                self.ended.end(name, self.limits.ended);
+            for end in talk.sender.untold_ends() {
+                self.ended.end(end, self.limits.ended);
             }
             self.held.lapse();
         }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{
     super::{Change, Reported},
-    ended::Name,
+    ended::End,
     held::Held,
     limits::Limits,
 };
@@ -17,7 +17,7 @@ pub(super) struct Batch {
     /// The changes, in their order.
     pub(super) changes: Vec<Change>,
     /// What they have ended.
-    pub(super) ended: Vec<Name>,
+    pub(super) ended: Vec<End>,
     /// [End](Held::end) of the SYN-ACKs that wait for these changes or earlier ones.
     pub(super) held: u64,
 }
@@ -49,7 +49,7 @@ impl Queue {
             }
             let batch = self.last(limits, now.checked_sub(reported.age).unwrap_or(now));
             batch.changes.push(reported.change);
-            batch.ended.extend(Name::ended_by(reported));
+            batch.ended.extend(End::of(reported));
             batch.held = held.end();
         }
         if self.changes > limits.queue {
@@ -77,7 +77,7 @@ impl Queue {
     }
 
     /// What all of them have ended.
-    pub(super) fn ended(&self) -> impl Iterator<Item = Name> + '_ {
+    pub(super) fn ended(&self) -> impl Iterator<Item = End> + '_ {
         self.batches.iter().flat_map(|batch| batch.ended.iter().copied())
     }
 

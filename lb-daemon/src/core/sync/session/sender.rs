@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::Message,
     Refusal, Waiting,
-    ended::Name,
+    ended::End,
     lag::Lag,
     queue::{Batch, Queue},
     transfers::Transfers,
@@ -45,7 +45,7 @@ struct Unacked {
     /// ... how many these are, ...
     changes: usize,
     /// ... what they have ended, ...
-    ended: Vec<Name>,
+    ended: Vec<End>,
     /// ... and the [end](super::held::Held::end) of the SYN-ACKs that wait until it is acknowledged.
     held: u64,
 }
@@ -87,7 +87,7 @@ impl Sender {
     }
 
     /// What has ended that the peer may not have heard of.
-    pub(super) fn untold_ends(&self) -> impl Iterator<Item = Name> + '_ {
+    pub(super) fn untold_ends(&self) -> impl Iterator<Item = End> + '_ {
         let sent = self.unacked.iter().flat_map(|message| message.ended.iter().copied());
         sent.chain(self.queue.ended())
     }

@@ -207,8 +207,8 @@ impl World {
         }
     }
 
-    /// Half-open connections come to nothing: those that were made here, which is reported, and those of
-    /// the other host's that this has no longer.
+    /// Half-open connections come to nothing: those that were made here, and those that this host has taken
+    /// over.
     fn expire_half_open(&mut self, number: usize) {
         for tuple in self.hosts[number].tables.half_open() {
             let live = self.live.get(&key(&tuple));
@@ -216,10 +216,9 @@ impl World {
                 continue;
             }
             let is_ours = usize::from(tuple.source.port() / 1000) == number + 1;
-            if is_ours {
-                self.hosts[number].tables.expire(&tuple);
-            } else if !self.hosts[1 - number].tables.has(&tuple) {
-                self.hosts[number].tables.remove(key(&tuple));
+            let tables = &mut self.hosts[number].tables;
+            if is_ours || tables.serving.contains(group_of(tuple.bind)) {
+                tables.expire(&tuple);
             }
         }
     }

@@ -281,7 +281,7 @@ impl Tables for Model {
         let from = usize::try_from(cursor.position).unwrap();
         let end = (from + places).min(self.places.len());
         let found = self.places[from..end].iter().flatten();
-        let meant = found.filter(|found| is_shared(found.state) && is_in(&found.tuple, scope));
+        let meant = found.filter(|found| is_kept(found) && is_in(&found.tuple, scope));
         into.extend(meant.map(|found| Connection { state: found.state & !RESET, ..*found }));
         (end < self.places.len()).then_some(Cursor { position: end as u64 })
     }
@@ -289,7 +289,7 @@ impl Tables for Model {
     fn digest(&mut self, group: &str) -> Digest {
         let mut digest = Digest([0; 256]);
         for found in self.places.iter().flatten() {
-            if is_shared(found.state) && group_of(found.tuple.bind) == group {
+            if is_kept(found) && group_of(found.tuple.bind) == group {
                 let hash = hash(&found.tuple);
                 let bucket = &mut digest.0[usize::from(bucket(&found.tuple))];
                 *bucket = bucket.wrapping_add(hash);
@@ -328,7 +328,8 @@ impl Tables for Model {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64> {
         let mut count = 0;
         for tuple in std::mem::take(&mut self.unmarked) {
-            if is_in(&tuple, scope) && self.has(&tuple) && !self.is_half_open(&tuple) {
+            let found = self.get(key(&tuple)).filter(|found| found.tuple == tuple);
+            if is_in(&tuple, scope) && found.is_some_and(is_kept) {
                 self.remove(key(&tuple));
                 count += 1;
             }
@@ -363,6 +364,11 @@ pub(super) fn group_of(bind: SocketAddr) -> &'static str {
 
 const fn is_open(connection: &Connection) -> bool {
     !is_closed(connection.state)
+}
+
+/// Whether both hosts are to have it: one whose SYN-ACK was held back, too.
+const fn is_kept(connection: &Connection) -> bool {
+    is_shared(connection.state) || is_open(connection)
 }
 
 const fn is_established(connection: &Connection) -> bool {
