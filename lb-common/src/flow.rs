@@ -178,10 +178,6 @@ pub const CLOSED_LINGER: u32 = ticks(5_000_000_000);
 /// side that were under way.
 pub const RESET_LINGER: u32 = ticks(1_000_000_000);
 
-/// For how much longer than the connect timeout a connection that was [handed over](is_handed_over) is
-/// kept, in ticks, while this host does not serve it: longer than a takeover takes.
-pub const UNHEARD: u32 = ticks(60_000_000_000);
-
 /// What a service's connections live by; times are in ticks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -209,6 +205,8 @@ pub struct Terms {
 pub struct Change<A> {
     /// The connection's life word after the change.
     pub life: u64,
+    /// When it was reported (monotonic clock, nanoseconds).
+    pub at: u64,
     /// Number of the place of its forward entry.
     pub place: u32,
     /// One of the `CHANGE_*` values.
@@ -223,13 +221,15 @@ pub struct Change<A> {
 pub const CHANGE_ESTABLISHED: u32 = 1;
 /// Both sides have closed.
 pub const CHANGE_CLOSED: u32 = 2;
-/// A connection that the peer was told of was ended that not both sides had closed: by expiry, by the
-/// daemon, or by a RST after which nothing more came.
+/// A connection that the peer was told of was ended that not both sides had closed: by the daemon, or by
+/// a RST after which nothing more came.
 pub const CHANGE_GONE: u32 = 3;
 /// One side has closed: from now on, other timeouts apply.
 pub const CHANGE_HALF_CLOSED: u32 = 4;
 /// The backend has answered the SYN, and the answer is held back.
 pub const CHANGE_ANSWERED: u32 = 5;
+/// As [`CHANGE_GONE`], but nobody has ended it: it was silent here for too long.
+pub const CHANGE_SILENT: u32 = 6;
 
 /// A connection of the peer's for an `adopt_*` program, which writes what became of it into
 /// [`order`](Self::order): one of the `ADOPT_*` outcomes.
@@ -349,11 +349,12 @@ pub const fn is_shared(state: u8) -> bool {
     state & ESTABLISHED != 0 && !is_over(state)
 }
 
-/// Whether the peer was told of a connection in this state, and is to be told of its end: one that is
-/// shared, or whose SYN-ACK was held back for the peer and that nobody has refused since.
+/// Whether both hosts are to have a connection in this state, and the peer is to be told of its end: one
+/// that is shared, or whose SYN-ACK was held back, here or there, and that nobody has refused since.
 #[inline(always)]
 pub const fn is_told(state: u8) -> bool {
-    is_shared(state) || state & (ESTABLISHED | HELD) == HELD && !is_closed(state)
+    let is_answered = state & ESTABLISHED == 0 && state & (HELD | RELEASED) != 0;
+    is_shared(state) || is_answered && !is_closed(state)
 }
 
 /// The connection was taken over from the peer while its SYN-ACK was held back there, and nothing was
@@ -431,10 +432,7 @@ pub const fn is_expired(
         idle > linger
     } else if is_handed_over(state) {
         let heard = if heard < age { heard } else { age };
-        if age - heard > terms.connect.saturating_add(UNHEARD) {
-            // The peer has ended it long ago, and could not say so.
-            true
-        } else if server.idle < age {
+        if server.idle < age {
             // The backend has sent its SYN-ACK again: it has not heard of the client either.
             heard > terms.connect
         } else {
@@ -600,8 +598,7 @@ mod tests {
         const STATE: u8 = SYN_ACK | RELEASED;
         let quiet = |age, heard| is_expired(STATE, age, silent(age), silent(age), &TERMS, heard);
         assert!(!quiet(51, 0), "the other host hears it");
-        assert!(quiet(51 + UNHEARD, 0), "but not for good");
-        assert!(!quiet(50 + UNHEARD, 0));
+        assert!(!quiet(MAX_TICKS, 0), "and says when it is over");
         assert!(!quiet(550, 500), "taken over: both may be idle");
         assert!(quiet(551, 501), "for as long as an established one");
         let repeated = |age, heard| is_expired(STATE, age, silent(age), silent(1), &TERMS, heard);
@@ -616,10 +613,10 @@ mod tests {
     #[test]
     fn the_peer_is_told_of_the_end_of_what_it_was_told_of() {
         let closed = ESTABLISHED | CLIENT_FIN | SERVER_FIN;
-        for state in [0, SYN_ACK | RELEASED, RESET, HELD | RESET, closed, HELD | closed] {
+        for state in [0, SYN_ACK, RESET, HELD | RESET, RELEASED | RESET, closed, HELD | closed] {
             assert!(!is_told(state), "{state:x}");
         }
-        for state in [ESTABLISHED, HELD, SYN_ACK | HELD, ESTABLISHED | HELD | CLIENT_FIN] {
+        for state in [ESTABLISHED, HELD, SYN_ACK | RELEASED, ESTABLISHED | HELD | CLIENT_FIN] {
             assert!(is_told(state), "{state:x}");
         }
     }

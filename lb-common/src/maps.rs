@@ -366,8 +366,8 @@ const _: () = {
     assert!(size_of::<Flow<V4>>() == 64);
     assert!(size_of::<Flow<V6>>() == 128);
     assert!(size_of::<Group<V4>>() == GROUP * size_of::<Flow<V4>>());
-    assert!(size_of::<Change<V4>>() == 40);
-    assert!(size_of::<Change<V6>>() == 88);
+    assert!(size_of::<Change<V4>>() == 48);
+    assert!(size_of::<Change<V6>>() == 96);
     assert!(size_of::<Adoption<V4>>() == 40);
     assert!(size_of::<Adoption<V6>>() == 88);
     // The page, less the headroom and the tail that the kernel keeps in it.

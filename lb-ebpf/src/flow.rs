@@ -6,9 +6,9 @@
 use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, programs::XdpContext};
 use lb_common::{
     flow::{
-        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CLIENT_FIN, DEAD,
-        ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born, created, heard,
-        heard_group, is_closed, is_expired, is_half_open, is_told, state, ticks,
+        CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CHANGE_SILENT,
+        CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born,
+        created, heard, heard_group, is_closed, is_expired, is_half_open, is_told, state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
@@ -91,7 +91,7 @@ fn follow_client<F: Family>(entry: Entry<F>, life: u64, flags: u8) -> Follow {
             // take for established: the backend's challenge tells the client what to do.
             return Follow::Forward;
         }
-        return if end::<F>(entry, life) { Follow::Reopen } else { Follow::Dying };
+        return if end::<F>(entry, life, CHANGE_GONE) { Follow::Reopen } else { Follow::Dying };
     }
     let mut seen = 0;
     if flags & RST != 0 {
@@ -191,9 +191,11 @@ pub fn reap<F: Family>(number: u32) -> bool {
         let Some(lease) = maps::LEASES.get(group) else { return false };
         let age = age(now_ticks, created(life));
         let heard = heard(group, lease, now);
-        let is_over =
-            number & REAP_ANYWAY != 0 || is_expired(state(life), age, client, server, terms, heard);
-        is_over && end::<F>(this, life)
+        let is_wished = number & REAP_ANYWAY != 0;
+        let is_closed = is_closed(state(life));
+        let what = if is_wished || is_closed { CHANGE_GONE } else { CHANGE_SILENT };
+        let is_over = is_wished || is_expired(state(life), age, client, server, terms, heard);
+        is_over && end::<F>(this, life, what)
     }
 }
 
@@ -280,15 +282,15 @@ fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
 }
 
 /// Takes a connection and removes it: true for exactly one caller, and only if its life word still
-/// is `before`. Reported if the connection is one that the peer has open. A function of its own, to have
-/// a stack of its own.
+/// is `before`. Reported as `what` if the connection is one that the peer has open. A function of its own,
+/// to have a stack of its own.
 #[inline(never)]
-pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64) -> bool {
+pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64, what: u32) -> bool {
     let after = before | u64::from(DEAD);
     replace::<F>(owner, before, after) && {
         if is_told(state(before)) {
             // While the entries still are there.
-            report::<F>(owner, after, CHANGE_GONE);
+            report::<F>(owner, after, what);
         }
         remove::<F>(owner, after);
         true

@@ -198,7 +198,7 @@ fn segment<'a, F: Family, const INJECTED: bool>(
 
     let (found, verdict) = match known::<F, INJECTED>(packet, &key, segment.tcp.flags)? {
         Some(known) => known,
-        None => match miss(packet, &key, &mut segment)? {
+        None => match miss(packet, &key, &segment)? {
             Miss::Opened(found) => (found, Verdict::ForwardNew),
             Miss::Answered(outcome) => return Ok(outcome),
         },
@@ -256,7 +256,7 @@ enum Miss<F: Family> {
 fn miss<F: Family>(
     packet: &Packet<'_>,
     key: &FlowKey<F::Address>,
-    segment: &mut Segment<'_, F>,
+    segment: &Segment<'_, F>,
 ) -> Result<Miss<F>, Verdict> {
     let flags = segment.tcp.flags;
     let is_opening = flags & (SYN | ACK) == SYN;
@@ -284,7 +284,7 @@ fn miss<F: Family>(
         {
             return Err(Verdict::DropNoFlow);
         }
-        return reset::answer(packet, segment, Verdict::ResetNoFlow).map(Miss::Answered);
+        return Ok(Miss::Answered(reset::answer::<F>(packet.ctx, Verdict::ResetNoFlow)));
     }
     if flags & FIN != 0 {
         return Err(Verdict::DropBadFlags);
@@ -292,7 +292,7 @@ fn miss<F: Family>(
     let backend = match select::backend::<F>(service, key) {
         Ok(backend) => backend,
         Err(Verdict::ResetNoBackend) => {
-            return reset::answer(packet, segment, Verdict::ResetNoBackend).map(Miss::Answered);
+            return Ok(Miss::Answered(reset::answer::<F>(packet.ctx, Verdict::ResetNoBackend)));
         }
         Err(verdict) => return Err(verdict),
     };

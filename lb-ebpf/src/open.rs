@@ -10,8 +10,8 @@ use aya_ebpf::{
 use lb_common::{
     addr::{Address, Port},
     flow::{
-        DEAD, ESTABLISHED, FORWARD, FlowKey, REVERSE, Translation, born, created, is_closed,
-        is_half_open, renewal, state,
+        CHANGE_GONE, DEAD, ESTABLISHED, FORWARD, FlowKey, REVERSE, Translation, born, created,
+        is_closed, is_half_open, renewal, state,
     },
     maps::{HalfOpen, MAX_SOURCES, Service, Settings},
     verdict::Verdict,
@@ -149,7 +149,7 @@ fn make_room<F: Family>(settings: &Settings) -> Option<&'static mut HalfOpen> {
             // Also one that was reset before it came to anything: else a flood of SYNs, each
             // with a RST, would fill the table.
             && state(life) & (DEAD | ESTABLISHED) == 0
-            && end::<F>(entry, life)
+            && end::<F>(entry, life, CHANGE_GONE)
             && is_half_open(state(life))
         {
             evicted.add(1);
@@ -308,7 +308,7 @@ fn evict_closed<F: Family>() -> bool {
     born(life) == born(found.life)
         && state(life) & DEAD == 0
         && is_closed(state(life))
-        && end::<F>(owner, life)
+        && end::<F>(owner, life, CHANGE_GONE)
 }
 
 /// Adds to the counts that a new connection enters with these state bits; all ones take one away.

@@ -2,6 +2,7 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lb_common::flow::{Change, born};
 
 use crate::{
@@ -63,6 +64,7 @@ pub(crate) unsafe fn describe<F: Family>(
     // SAFETY: by this function's own contract.
     unsafe {
         (*change).life = life;
+        (*change).at = bpf_ktime_get_ns();
         (*change).place = (*pair).pair;
         (*change).what = what;
         (*change).key = (*owner).key;

@@ -1,13 +1,14 @@
 //! Answering a segment with a RST (RFC 9293, section 3.10.7.1).
 
-use aya_ebpf::{EbpfContext, helpers::bpf_xdp_adjust_tail};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 use lb_common::{addr::Address, checksum::fold, verdict::Verdict};
 
 use crate::{
     Outcome,
+    link::Link,
     maps::Family,
     packet::{ACK, FIN, Ipv4, Ipv6, Packet, RST, SYN, Tcp},
-    segment::{IpHeader, Segment},
+    segment::IpHeader,
 };
 
 /// Turning a header into one of a bare RST, back to where it came from.
@@ -46,18 +47,26 @@ impl Answer for Ipv6 {
     }
 }
 
-/// Makes the packet the RST that answers it, to go back by the way it came.
+/// Makes the packet, a segment, the RST that answers it, to go back by the way it came.
+///
+/// A function of its own, to have a stack of its own; it takes the packet apart again, because what is
+/// handed over by reference would have to lie on the caller's.
+#[inline(never)]
+pub fn answer<F: Family>(ctx: &XdpContext, verdict: Verdict) -> Outcome {
+    rebuild::<F>(ctx).map_or(Verdict::DropInternal, |()| verdict).into()
+}
+
 #[inline(always)]
-pub fn answer<F: Family>(
-    packet: &Packet<'_>,
-    segment: &mut Segment<'_, F>,
-    verdict: Verdict,
-) -> Result<Outcome, Verdict> {
-    let Segment { link, ip, tcp } = segment;
+fn rebuild<F: Family>(ctx: &XdpContext) -> Option<()> {
+    let packet = Packet::new(ctx);
+    let link = Link::parse(&packet).ok()?;
+    let start = link.length() + size_of::<F::Header>();
+    let ip = packet.at::<F::Header>(link.length())?;
+    let tcp = packet.at::<Tcp>(start)?;
     let payload = ip.payload().wrapping_sub(tcp.header_length()) as u32;
     let was = tcp.flags;
 
-    let ethernet = &mut link.ethernet;
+    let ethernet = link.ethernet;
     (ethernet.src, ethernet.dst) = (ethernet.dst, ethernet.src);
     ip.answer();
     (tcp.sport, tcp.dport) = (tcp.dport, tcp.sport);
@@ -83,13 +92,11 @@ pub fn answer<F: Family>(
         + u32::from(u16::from_ne_bytes([tcp.offset, tcp.flags]));
     tcp.checksum = !fold(pseudo + header + ip.src().sum() + ip.dst().sum());
 
-    let length = link.length() + size_of::<F::Header>() + size_of::<Tcp>();
-    let surplus = packet.length() as i32 - length as i32;
+    let surplus = packet.length() as i32 - (start + size_of::<Tcp>()) as i32;
     // SAFETY: a valid context; no pointer into the packet is used after this.
-    if surplus > 0 && unsafe { bpf_xdp_adjust_tail(packet.ctx.as_ptr().cast(), -surplus) } != 0 {
-        return Err(Verdict::DropInternal);
-    }
-    Ok(verdict.into())
+    let is_whole =
+        surplus <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), -surplus) } == 0;
+    is_whole.then_some(())
 }
 
 #[inline(always)]

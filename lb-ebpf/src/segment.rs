@@ -10,6 +10,7 @@ use crate::{
     link::Link,
     maps::Family,
     packet::{Half, Ipv4, Ipv6, Packet, Tcp},
+    service,
 };
 
 pub const TCP: u8 = 6;
@@ -183,16 +184,16 @@ impl<'a, F: Family> Segment<'a, F> {
         if let Err(odd) = ip.check(packet, offset) {
             return Err(match odd {
                 Odd::Pass(verdict) => verdict.into(),
-                Odd::Ours(verdict) => if_ours::<F>(ip, verdict).into(),
+                Odd::Ours(verdict) => service::if_ours::<F>(packet.ctx, verdict).into(),
                 Odd::Icmp => NoSegment::Icmp,
             });
         }
         let Some(tcp) = packet.at::<Tcp>(offset + size_of::<F::Header>()) else {
-            return Err(if_ours::<F>(ip, Verdict::DropTruncated).into());
+            return Err(service::if_ours::<F>(packet.ctx, Verdict::DropTruncated).into());
         };
         let header = tcp.header_length();
         if header < size_of::<Tcp>() || header > ip.payload() {
-            return Err(if_ours::<F>(ip, Verdict::DropMalformed).into());
+            return Err(service::if_ours::<F>(packet.ctx, Verdict::DropMalformed).into());
         }
         Ok(Self { link, ip, tcp })
     }
@@ -219,11 +220,6 @@ impl<'a, F: Family> Segment<'a, F> {
     pub fn length(&self) -> usize {
         size_of::<F::Header>() + self.ip.payload()
     }
-}
-
-#[inline(always)]
-fn if_ours<F: Family>(ip: &F::Header, verdict: Verdict) -> Verdict {
-    if crate::service::is_virtual::<F>(ip.dst()) { verdict } else { Verdict::PassNotOurs }
 }
 
 /// An address taken word by word: as a whole it would be copied by a loop over its bytes.

@@ -17,7 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::simulate::run_on_frame;
 
 /// The program that decides, and the socket. For use in the network namespace that it was opened in.
-pub(super) struct Injector {
+pub struct Injector {
     ebpf: Ebpf,
     socket: OwnedFd,
 }
@@ -36,21 +36,33 @@ impl Injector {
     }
 
     /// Loads the program.
-    pub(super) fn load(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not take it.
+    pub fn load(&mut self) -> Result<()> {
         super::load(&mut self.ebpf, Self::PROGRAM)
     }
 
     /// Has a frame that came in by this interface go on. Returns whether it did: its connection may be
     /// over.
     ///
+    /// Whether this host may serve it is the program's to ask, but this thread may be held up between its
+    /// answer and the sending. So it `is_served` only if that says so at the last moment.
+    ///
     /// # Errors
     ///
     /// If the program cannot be run, or the kernel does not take the frame.
-    pub(super) fn inject(&self, frame: &[u8], ifindex: u32) -> Result<bool> {
+    pub fn inject(
+        &self,
+        frame: &[u8],
+        ifindex: u32,
+        is_served: impl FnOnce() -> bool,
+    ) -> Result<bool> {
         let program: &Xdp =
             self.ebpf.program(Self::PROGRAM).context("no inject program")?.try_into()?;
         let (out, frame) = run_on_frame(program, frame, ifindex)?;
-        if out == 0 {
+        if out == 0 || !is_served() {
             return Ok(false);
         }
         self.send(&frame, out).context("cannot send a frame that was held back")?;

@@ -58,6 +58,7 @@ pub use self::{
     counters::CounterReader,
     end::Ender,
     flows::Flows,
+    inject::Injector,
     leases::Leases,
     lock::Lock,
     reap::{Reaper, Sweep},
@@ -66,10 +67,7 @@ pub use self::{
     simulate::{Program, Simulated, XdpAction},
     table::FlowTable,
 };
-use self::{
-    carry::Import, client_hops::Turn, inject::Injector, leases::Grace, pins::Pins,
-    reconcile::Reconciler,
-};
+use self::{carry::Import, client_hops::Turn, leases::Grace, pins::Pins, reconcile::Reconciler};
 use crate::{
     config::{Global, Peer, own_ports},
     core::{Desired, Inventory},
@@ -282,7 +280,11 @@ impl Dataplane {
     }
 
     /// What sends frames on that were held back, in the network namespace of the calling thread.
-    fn injector(&self, global: &Global) -> Result<Injector> {
+    ///
+    /// # Errors
+    ///
+    /// If the process may not open packet sockets, or the maps are gone.
+    pub fn injector(&self, global: &Global) -> Result<Injector> {
         Injector::open(create(&self.pins, global)?)
     }
 

@@ -58,7 +58,7 @@ use crate::{
     hooks::{self, Hooks},
 };
 
-/// How long the next daemon may take to come.
+/// How long the next daemon may take to come, and then from one question to the next.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Names another number of seconds in the environment: for tests, which have less.
 const PATIENCE_VARIABLE: &str = "TANDEM_STAND_IN_SECONDS";
@@ -115,7 +115,7 @@ pub async fn run(plan: Plan) -> Result<()> {
             since.get_or_insert_with(Instant::now);
         }
         let Some(since) = since else { continue };
-        if place.is_superfluous(since.elapsed() < patience()) {
+        if place.is_superfluous(place.silence().min(since.elapsed()) < patience()) {
             info!("no longer standing in for the daemon");
             break None;
         }
@@ -206,6 +206,11 @@ impl Place {
         let is_gone = || !self.plan.config.global.bpffs.exists();
         let is_asked = may_ask && self.exporter.as_ref().is_some_and(Exporter::is_wanted);
         !has_groups && !is_asked && (is_gone() || self.lock().is_ok_and(|lock| lock.is_none()))
+    }
+
+    /// For how long nobody has been told what the data plane holds.
+    fn silence(&self) -> Duration {
+        self.exporter.as_ref().map_or(Duration::MAX, Exporter::silence)
     }
 
     /// The data plane's lock, if no daemon has it.

@@ -2,18 +2,20 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     net,
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener},
+        unix::net::{SocketAddr, UnixListener, UnixStream},
     },
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use lb_daemon::dataplane;
 use tests::lab::{
     Ask, Family, Held, IdentServer, Lab, Load, Openings, Service, SessionServer, Sessions,
     Settings, Surroundings, Tally, Tandem, wait::until,
@@ -147,6 +149,46 @@ fn a_version_that_tells_of_its_connections_another_way_is_refused() -> Result<()
     begins_anew(&lab, &tandem, &mut held)
 }
 
+#[test]
+fn a_daemon_that_takes_long_is_told_for_as_long_as_it_asks() -> Result<()> {
+    /// Longer than who stands in waits for the next daemon.
+    const LONG: Duration = Duration::from_secs(6);
+    const BPFFS: &str = "/sys/fs/bpf/tandem";
+
+    let lab = Lab::two_arm(2)?;
+    let _servers = serve(&lab)?;
+    let mut tandem = start_with(&lab, 2)?;
+    let mut held = hold(&lab, Family::V4, 10);
+    tandem.suspend()?;
+    // A daemon has the lock before it asks.
+    let (lock, mut stream) = lab.balancer().enter(|| {
+        let lock = dataplane::lock(Path::new(BPFFS))?.context("a daemon has the data plane")?;
+        let links = fs::read_dir(BPFFS)?.map(|entry| Ok(entry?.path().join("exporter")));
+        let links: Vec<PathBuf> = links.collect::<Result<_>>()?;
+        let name = links.iter().find_map(|link| fs::read_link(link).ok()).context("no link")?;
+        let address = SocketAddr::from_abstract_name(name.as_os_str().as_encoded_bytes())?;
+        anyhow::Ok((lock, UnixStream::connect_addr(&address)?))
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let (begun, mut asked) = (Instant::now(), 0);
+    while begun.elapsed() < LONG {
+        stream.write_all(b"pass\n").with_context(|| format!("it is gone after {asked}"))?;
+        let mut told = lines.by_ref();
+        let end = told.find(|line| line.as_ref().map_or(true, |line| line.contains("cursors")));
+        ensure!(matches!(end, Some(Ok(_))), "it tells no more after {asked}: {end:?}");
+        asked += 1;
+        thread::sleep(Duration::from_millis(200));
+    }
+    // And not for ever.
+    ensure!(lines.next().is_none(), "it says something that it was not asked");
+    drop(lock);
+    tandem.start_again()?;
+    tandem.wait_until_all_serve()?;
+    ensure!(held.still_work(100) == held.len(), "connections were lost");
+    Ok(())
+}
+
 /// Fails unless a daemon says that connections ended, as they did, and new ones work.
 fn begins_anew(lab: &Lab, tandem: &Tandem, held: &mut Held) -> Result<()> {
     tandem.wait_until_all_serve()?;
@@ -159,6 +201,11 @@ fn begins_anew(lab: &Lab, tandem: &Tandem, held: &mut Held) -> Result<()> {
 
 /// A daemon with services of both families, which somebody may stand in for.
 fn start(lab: &Lab) -> Result<Tandem> {
+    start_with(lab, 20)
+}
+
+/// The same, with whoever stands in waiting for so many seconds.
+fn start_with(lab: &Lab, patience: u32) -> Result<Tandem> {
     let service = |name: &str, family, port| {
         let service = Service::new(name, (lab.vip(family), port));
         service.backends(lab.backends(), family, port).to_string()
@@ -166,7 +213,7 @@ fn start(lab: &Lab) -> Result<Tandem> {
     let mut sessions = Service::new("sessions", (lab.vip4(), SESSIONS));
     sessions = sessions.backends(&lab.backends()[..1], Family::V4, SESSIONS);
     let services = service("web4", Family::V4, 80) + &service("web6", Family::V6, 80);
-    let environment = vec![("TANDEM_STAND_IN_SECONDS", "20".into())];
+    let environment = vec![("TANDEM_STAND_IN_SECONDS", patience.to_string().into())];
     let surroundings = Surroundings { environment, sees_processes: true };
     let services = services + &sessions.to_string();
     let settings = Settings { surroundings, ..Settings::new(lab, &services) };

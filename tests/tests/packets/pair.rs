@@ -22,7 +22,10 @@ use lb_daemon::{
     config::Peer,
     core::{
         Desired, Slots,
-        sync::{Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables as _, Tuple},
+        sync::{
+            Adopted, Change, Conflict, Connection, Cursor, Digest, Reported, Scope, Tables as _,
+            Tuple,
+        },
     },
     dataplane::{FindWay, Replica},
 };
@@ -392,6 +395,25 @@ fn who_waits_for_changes_is_woken_and_only_then() -> Result<()> {
 }
 
 #[test]
+fn the_age_of_a_change_is_that_of_its_report() -> Result<()> {
+    const UNREAD: Duration = Duration::from_millis(50);
+    pair(|one, _, n| {
+        one.serve()?;
+        let before = Instant::now();
+        one.tell(&n.established())?;
+        let told = Instant::now();
+        thread::sleep(UNREAD);
+        let least = told.elapsed();
+        let reported = one.reported()?;
+        let most = before.elapsed();
+        ensure!(reported.len() == 1, "{reported:?}");
+        let age = reported[0].age;
+        ensure!((least..=most).contains(&age), "{age:?}, not {least:?} to {most:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_group_is_served_while_its_lease_runs_and_grace_ends_once() -> Result<()> {
     pair(|_, two, n| {
         ensure!(two.replica.serving().is_empty());
@@ -513,9 +535,13 @@ impl Host {
     }
 
     pub(crate) fn changes(&mut self) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
-        self.replica.changes(usize::MAX, &mut changes)?;
-        Ok(changes)
+        Ok(self.reported()?.into_iter().map(|reported| reported.change).collect())
+    }
+
+    fn reported(&mut self) -> Result<Vec<Reported>> {
+        let mut reported = Vec::new();
+        self.replica.changes(usize::MAX, &mut reported)?;
+        Ok(reported)
     }
 
     pub(crate) fn adopt(&mut self, changes: &[Change], conflict: Conflict) -> Result<Adopted> {

@@ -10,8 +10,8 @@ use lb_common::{
     flow::{
         ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_FAILED, ADOPT_FULL, ADOPT_KNOWN,
         ADOPT_NEW, ADOPT_OVER, ADOPTED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE,
-        CHANGE_HALF_CLOSED, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP, NO_PAIR, RESET,
-        SERVER_FIN, SYN_ACK,
+        CHANGE_HALF_CLOSED, CHANGE_SILENT, CLIENT_FIN, ESTABLISHED, FORGET, LEAD_BACK, NO_HOP,
+        NO_PAIR, RESET, SERVER_FIN, SYN_ACK,
     },
     maps::{ADOPT_BATCH, REAP_ANYWAY},
     verdict::{Action, Verdict},
@@ -569,7 +569,7 @@ fn nothing_expires_by_a_silence_that_was_not_heard() -> Result<()> {
             lease_times(GROUP, -1, 0)?;
             sweeps_away(world, 1)?;
             let told = replica.told()?;
-            ensure!(told.len() == 1 && told[0].what == CHANGE_GONE, "{told:?}");
+            ensure!(told.len() == 1 && told[0].what == CHANGE_SILENT, "{told:?}");
             counts(world, n, (0, 0, 0))
         })?;
     }
@@ -616,7 +616,7 @@ fn an_adopted_connection_expires_when_this_host_serves_it() -> Result<()> {
         lease_times(GROUP, -1, 0)?;
         sweeps_away(world, 1)?;
         let told = replica.told()?;
-        ensure!(told.len() == 1 && told[0].what == CHANGE_GONE, "{told:?}");
+        ensure!(told.len() == 1 && told[0].what == CHANGE_SILENT, "{told:?}");
         counts(world, n, (0, 0, 0))
     })
 }

@@ -11,8 +11,8 @@ use lb_daemon::{
     config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus, group::Leases as _},
     dataplane::{
-        CounterReader, Dataplane, Ender, FindWay, Leases, Program, Reaper, Replica, Simulated,
-        XdpAction,
+        CounterReader, Dataplane, Ender, FindWay, Injector, Leases, Program, Reaper, Replica,
+        Simulated, XdpAction,
     },
 };
 use nix::net::if_::if_nametoindex;
@@ -168,6 +168,11 @@ impl World {
     pub(crate) fn reaper(&self) -> Result<Reaper> {
         self.dataplane.reaper(&self.global)
     }
+
+    pub(crate) fn injector(&self) -> Result<Injector> {
+        self.dataplane.injector(&self.global)
+    }
+
     pub(crate) fn ender(&self) -> Result<Ender> {
         self.dataplane.ender(&self.global)
     }

@@ -188,6 +188,7 @@ fn the_peer_shows_in_the_metrics_if_there_is_one() {
     conversation.lag.last_seconds = Some(0.25);
     conversation.queue.changes = 3;
     conversation.totals.changes_sent = 5;
+    conversation.totals.mismatches = 4;
     let at = |text: &str| text.parse().expect("an address");
     let (listen, peer) = (at("10.4.4.1:5405"), at("10.4.4.2:5405"));
     status.sync = Some(SyncStatus { listen, peer, refused: 7, conversation });
@@ -195,10 +196,12 @@ fn the_peer_shows_in_the_metrics_if_there_is_one() {
     parse(&text);
     for line in [
         "tandem_sync_connected 1",
+        "tandem_sync_in_sync 1",
         "tandem_sync_ready 1",
         "tandem_sync_lag_seconds{of=\"last\"} 0.25",
         "tandem_sync_queue 3",
         "tandem_sync_changes_total{direction=\"sent\"} 5",
+        "tandem_sync_mismatches_total 4",
         "tandem_sync_refused_total 7",
     ] {
         assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");

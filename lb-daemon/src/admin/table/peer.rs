@@ -42,6 +42,9 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
         units::exact(transfers_sent),
         units::exact(transfers_received),
     ))]);
+    if let Some(differences) = differences(&view.totals) {
+        grid.free(differences);
+    }
     let Totals { held, unacknowledged, .. } = view.totals;
     let unheld = unacknowledged + status.unheld;
     if held + unheld > 0 {
@@ -70,6 +73,17 @@ pub(super) fn section(status: &Status) -> Option<Grid> {
         grid.free([Cell::new(format!("  └ {notice}"), Tone::Warn)]);
     }
     Some(grid)
+}
+
+/// What comparing the tables has shown, if they ever differed. Not at the end of the line above: that
+/// one may be as long as a line can be.
+fn differences(totals: &Totals) -> Option<[Cell; 1]> {
+    let Totals { mismatches, repaired, .. } = *totals;
+    let plural = if mismatches == 1 { "" } else { "s" };
+    (mismatches > 0).then(|| {
+        let (mismatches, repaired) = (units::exact(mismatches), units::exact(repaired));
+        [Cell::from(format!("  compared: {mismatches} difference{plural}, {repaired} repaired"))]
+    })
 }
 
 #[cfg(test)]
@@ -113,6 +127,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
+        assert!(!text.contains("difference"), "{text}");
 
         view.state = Stage::Disconnected;
         view.ready = false;
@@ -127,5 +142,17 @@ mod tests {
         assert!(text.contains("waits 42s more"), "{text}");
         let problem = "connections are on one host only, and would end with it, for 7s:";
         assert!(text.contains(&format!(" ! {problem}\n     {why}\n")), "{text}");
+    }
+    #[test]
+    fn what_differed_in_the_tables_is_shown_once_something_did() {
+        let mut view = View { state: Stage::InSync, ready: true, ..View::default() };
+        for (mismatches, repaired, expected) in [
+            (1, 0, "  compared: 1 difference, 0 repaired\n"),
+            (1_002, 2, "  compared: 1,002 differences, 2 repaired\n"),
+        ] {
+            (view.totals.mismatches, view.totals.repaired) = (mismatches, repaired);
+            let text = shown(view.clone());
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
     }
 }

@@ -61,7 +61,7 @@ pub enum Message {
     Digest {
         /// The group's name.
         group: String,
-        /// The digest of its established connections.
+        /// The digest of its connections.
         digest: Box<Digest>,
     },
     /// The sender has these groups now, or no longer.

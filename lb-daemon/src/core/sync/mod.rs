@@ -14,7 +14,9 @@ mod message;
 mod session;
 mod tables;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
+
+use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN};
 
 pub use self::{
     message::{Ends, Hello, Message, Scope},
@@ -38,7 +40,8 @@ pub struct Tuple {
     pub backend: SocketAddr,
 }
 
-/// An established connection.
+/// A connection that both hosts are to have: it is established, or the backend's answer to its SYN was held
+/// back for the peer, see [`Change::Answered`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Connection {
     /// Its addresses.
@@ -59,4 +62,27 @@ pub enum Change {
     Answered(Connection),
     /// It was ended without having been closed.
     Gone(Tuple),
+}
+
+impl Connection {
+    /// What it means that the peer has a connection in this state.
+    pub const fn as_change(self) -> Change {
+        if self.state & (ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET) == 0 {
+            Change::Answered(self)
+        } else {
+            Change::Is(self)
+        }
+    }
+}
+
+/// A change that this host's program has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// What happened.
+    pub change: Change,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it is the end of a connection that was silent here for too long, which nobody has closed.
+    /// While both hosts serve its group, what is silent here may go on by the other one.
+    pub is_silence: bool,
 }

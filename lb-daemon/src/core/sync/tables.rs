@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Result;
 
-use super::{Change, Connection, Scope, Tuple};
+use super::{Change, Connection, Reported, Scope, Tuple};
 
 /// How many connections were entered, and what became of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Conflict {
     TakeTheirs,
 }
 
-/// A digest of a group's established connections that are not closed: the sum of hashes (wrapping)
+/// A digest of a group's connections that both hosts are to have: the sum of hashes (wrapping)
 /// of those in each of 256 buckets. Both hosts come to the same for equal tables, in whatever order
 /// and places.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub trait Tables {
     /// # Errors
     ///
     /// If the reports cannot be read.
-    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()>;
+    fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()>;
 
     /// Has SYN-ACKs held back of services that wish it, or not: said anew at every poll. For each that is
     /// held, [`changes`](Self::changes) has a [`Change::Answered`].
@@ -71,7 +71,7 @@ pub trait Tables {
     /// room to report them.
     fn has_lost_changes(&mut self) -> bool;
 
-    /// Established connections of a scope, closed ones not among them: looks at up to `places` places
+    /// Connections of a scope that both hosts are to have, closed ones not among them: looks at up to `places` places
     /// from `cursor` on. Returns where to go on, or nothing at the end.
     fn scan(
         &mut self,

@@ -5,8 +5,11 @@ use std::{
     io::{BufRead as _, BufReader, BufWriter, Write as _},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -38,7 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Exporter {
     link: Link,
+    told: Told,
 }
+
+/// When something was last told: one who takes long to be told has not gone.
+#[derive(Clone, Debug)]
+struct Told(Arc<Mutex<Instant>>);
 
 impl Exporter {
     /// Begins to listen.
@@ -49,8 +57,10 @@ impl Exporter {
     pub fn start(bpffs: &Path) -> Result<Self> {
         let pins = Pins::of(bpffs);
         let (link, listener) = Link::make(&pins)?;
+        let told = Told(Arc::new(Mutex::new(Instant::now())));
+        let tells = told.clone();
         let run = move || {
-            if let Err(error) = serve(&pins, &listener) {
+            if let Err(error) = serve(&pins, &listener, &tells) {
                 warn!("an upgrade would not find the connections: {error:#}");
             }
         };
@@ -58,17 +68,32 @@ impl Exporter {
             .name("exporter".to_owned())
             .spawn(run)
             .context("cannot start the exporter thread")?;
-        Ok(Self { link })
+        Ok(Self { link, told })
     }
 
     /// Whether the next daemon may yet ask: it says so when it will not.
     pub fn is_wanted(&self) -> bool {
         self.link.is_there()
     }
+
+    /// How long ago somebody was last told something, or this began.
+    pub fn silence(&self) -> Duration {
+        self.told.get().elapsed()
+    }
 }
 
-fn serve(pins: &Pins, listener: &UnixListener) -> Result<()> {
-    let mut teller = Teller::open(pins)?;
+impl Told {
+    fn get(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) {
+        *self.get() = Instant::now();
+    }
+}
+
+fn serve(pins: &Pins, listener: &UnixListener, told: &Told) -> Result<()> {
+    let mut teller = Teller::open(pins, told.clone())?;
     for stream in listener.incoming() {
         if let Err(error) = teller.tell(&stream?) {
             warn!("the next daemon was not told all connections: {error:#}");
@@ -83,15 +108,17 @@ struct Teller {
     states: Mapped<BackendState>,
     v4: Walk<V4>,
     v6: Walk<V6>,
+    told: Told,
 }
 
 impl Teller {
-    fn open(pins: &Pins) -> Result<Self> {
+    fn open(pins: &Pins, told: Told) -> Result<Self> {
         Ok(Self {
             maps: Maps::open(pins)?,
             states: Mapped::open(pins, "BACKEND_STATE", Access::Read)?,
             v4: Walk::open(pins)?,
             v6: Walk::open(pins)?,
+            told,
         })
     }
 
@@ -99,10 +126,10 @@ impl Teller {
     fn tell(&mut self, stream: &UnixStream) -> Result<()> {
         check(stream)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut out = Out(BufWriter::new(stream));
+        let mut out = Out { stream: BufWriter::new(stream), told: self.told.clone() };
         out.line(&Greeting { version: VERSION })?;
         out.line(&Line::Account(self.maps.account()?))?;
-        out.0.flush()?;
+        out.flush()?;
         self.v4.begin();
         self.v6.begin();
         info!("telling a daemon of another version what there is");
@@ -125,7 +152,7 @@ impl Teller {
         self.v6.pass(is_last, |connection| parts.add(connection))?;
         parts.flush()?;
         out.line(&Line::End(End { cursors: self.cursors() }))?;
-        Ok(out.0.flush()?)
+        out.flush()
     }
 
     fn cursors(&self) -> BTreeMap<u16, u64> {
@@ -164,11 +191,22 @@ impl Parts<'_, '_> {
 }
 
 /// Where lines go.
-struct Out<'a>(BufWriter<&'a UnixStream>);
+struct Out<'a> {
+    stream: BufWriter<&'a UnixStream>,
+    told: Told,
+}
 
 impl Out<'_> {
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        serde_json::to_writer(&mut self.0, line)?;
-        Ok(self.0.write_all(b"\n")?)
+        serde_json::to_writer(&mut self.stream, line)?;
+        self.stream.write_all(b"\n")?;
+        self.told.now();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.stream.flush()?;
+        self.told.now();
+        Ok(())
     }
 }

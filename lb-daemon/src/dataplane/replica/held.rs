@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use lb_common::{
-    addr::{V4, V6},
+    addr::{Address, V4, V6},
     flow::born,
     hold::{HELD_FRAME, Held, Hold},
 };
@@ -101,15 +101,23 @@ impl HeldFrames {
         })
     }
 
-    /// Sends the oldest ones on.
-    pub(super) fn release(&mut self, count: usize, v4: &FlowTable<V4>, v6: &FlowTable<V6>) {
+    /// Sends the oldest ones on, those of services that this host serves.
+    pub(super) fn release(
+        &mut self,
+        count: usize,
+        v4: &FlowTable<V4>,
+        v6: &FlowTable<V6>,
+        is_served: impl Fn(u16) -> bool,
+    ) {
         for frame in self.frames.drain(..count.min(self.frames.len())) {
-            let life = if frame.is_v4 { v4.life(frame.place) } else { v6.life(frame.place) };
-            if born(life) != born(frame.life) {
+            let owner = if frame.is_v4 { owner(v4, frame.place) } else { owner(v6, frame.place) };
+            let Some((_, service)) = owner.filter(|(life, _)| born(*life) == born(frame.life))
+            else {
                 // The connection is over.
                 continue;
-            }
-            if let Err(error) = self.injector.inject(&frame.bytes, frame.ifindex)
+            };
+            let is_served = || is_served(service);
+            if let Err(error) = self.injector.inject(&frame.bytes, frame.ifindex, is_served)
                 && !self.has_complained
             {
                 self.has_complained = true;
@@ -142,6 +150,11 @@ impl HeldFrames {
             Some((since, AtomicU64::from_ptr(&raw mut (*hold).until)))
         }
     }
+}
+
+/// Life word and service of the connection at a place.
+fn owner<A: Address>(flows: &FlowTable<A>, place: u32) -> Option<(u64, u16)> {
+    flows.entry(place).map(|flow| (flow.life, flow.service))
 }
 
 impl Drop for HeldFrames {

@@ -50,7 +50,9 @@ pub(super) use self::{
     ways::Ways,
 };
 use super::{client_hops::Turn, family::Family, inject::Injector, leases::Held, pins::Pins};
-use crate::core::sync::{Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables};
+use crate::core::sync::{
+    Adopted, Change, Conflict, Connection, Cursor, Digest, Reported, Scope, Tables,
+};
 
 /// How long digests are good for: so one walk is enough for all groups.
 const DIGESTED_FOR: Duration = Duration::from_millis(100);
@@ -129,7 +131,7 @@ impl Replica {
 }
 
 impl Tables for Replica {
-    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
+    fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()> {
         let before = into.len();
         let result = self.reports.take(limit, &self.v4.flows, &self.v6.flows, &mut self.held, into);
         if into.len() != before {
@@ -147,7 +149,10 @@ impl Tables for Replica {
     }
 
     fn release(&mut self, count: usize) {
-        self.held.release(count, &self.v4.flows, &self.v6.flows);
+        let (names, leases) = (self.names.get(), &self.leases);
+        // What is no group's is served whatever happens.
+        let is_served = |service| names.group_of(service).is_none_or(|group| leases.is_held(group));
+        self.held.release(count, &self.v4.flows, &self.v6.flows, is_served);
     }
 
     fn scan(

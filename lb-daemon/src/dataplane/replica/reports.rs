@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +12,7 @@ use lb_common::{
     addr::{V4, V6},
     flow::{
         self, CHANGE_ANSWERED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED,
-        ESTABLISHED, born, is_shared, state,
+        CHANGE_SILENT, ESTABLISHED, born, is_shared, state,
     },
     hold::Held,
     maps::TableState,
@@ -22,9 +23,10 @@ use super::{
     tuple::{Keys, connection},
 };
 use crate::{
-    core::sync::Change,
+    core::sync::{Change, Reported},
     dataplane::{
         family::Family,
+        leases::monotonic_now,
         mapped::{Access, Mapped},
         pins::Pins,
         table::FlowTable,
@@ -63,18 +65,19 @@ impl Reports {
         v4: &FlowTable<V4>,
         v6: &FlowTable<V6>,
         held: &mut HeldFrames,
-        into: &mut Vec<Change>,
+        into: &mut Vec<Reported>,
     ) -> Result<()> {
+        let now = monotonic_now();
         for _ in 0..limit {
             let Some(report) = self.ring.next() else { break };
-            let change = match report.len() {
-                size if size == size_of::<flow::Change<V4>>() => change(&read(&report), v4),
-                size if size == size_of::<flow::Change<V6>>() => change(&read(&report), v6),
-                size if size == size_of::<Held<V4>>() => answer(&report, v4, held),
-                size if size == size_of::<Held<V6>>() => answer(&report, v6, held),
+            let reported = match report.len() {
+                size if size == size_of::<flow::Change<V4>>() => told(&read(&report), v4, now),
+                size if size == size_of::<flow::Change<V6>>() => told(&read(&report), v6, now),
+                size if size == size_of::<Held<V4>>() => answer(&report, v4, now, held),
+                size if size == size_of::<Held<V6>>() => answer(&report, v6, now, held),
                 size => bail!("the program reports a change in {size} bytes"),
             };
-            into.extend(change);
+            into.extend(reported);
         }
         Ok(())
     }
@@ -116,17 +119,28 @@ impl<A: Family> Report for Held<A> {}
 
 /// What the peer is to be told of a connection whose backend has answered, while the answer is held.
 /// Nothing, and nothing is held, if that connection is over already.
-fn answer<A: Family>(report: &[u8], flows: &FlowTable<A>, held: &mut HeldFrames) -> Option<Change> {
+fn answer<A: Family>(
+    report: &[u8],
+    flows: &FlowTable<A>,
+    now: u64,
+    held: &mut HeldFrames,
+) -> Option<Reported> {
     let frame: Held<A> = read(report);
-    let answered = change(&frame.change, flows)?;
+    let answered = told(&frame.change, flows, now)?;
     held.push(&frame);
     Some(answered)
 }
 
-/// What the peer is to be told.
+/// What the peer is to be told, with its age at the time `now`.
+fn told<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>, now: u64) -> Option<Reported> {
+    let age = Duration::from_nanos(now.saturating_sub(report.at));
+    let is_silence = report.what == CHANGE_SILENT;
+    Some(Reported { change: change(report, flows)?, age, is_silence })
+}
+
 fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<Change> {
     let keys = Keys { forward: report.key, reverse: report.reverse };
-    if report.what == CHANGE_GONE {
+    if matches!(report.what, CHANGE_GONE | CHANGE_SILENT) {
         return Some(Change::Gone(keys.tuple()));
     }
     let entry = flows.entry(report.place).filter(|flow| {

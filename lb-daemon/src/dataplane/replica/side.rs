@@ -10,7 +10,7 @@ use aya::Ebpf;
 use lb_common::{
     flow::{
         ADOPT, ADOPT_ABSENT, ADOPT_CONFLICT, ADOPT_ENDED, ADOPT_KNOWN, ADOPT_NEW, ADOPT_OVER,
-        ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, is_handed_over, state,
+        ADOPTED, Adoption, Flow, NO_HOP, born, is_closed, state,
     },
     maps::Settings,
 };
@@ -21,7 +21,7 @@ use super::{
     orders::{self, Numbers},
     places::Places,
     scope::Within,
-    tuple::{Keys, established},
+    tuple::{Keys, kept},
     ways::Ways,
 };
 use crate::{
@@ -195,7 +195,7 @@ impl<A: Family> Side<A> {
                 within.has_service(flow.service)
                     && !marked.places.contains(*place)
                     && born(flow.life) < marked.since
-                    && established(flow).is_some()
+                    && kept(flow).is_some()
             })
             .map(|(_, flow)| Keys::of(&flow))
             .filter(|keys| within.has_keys(keys))
@@ -214,13 +214,13 @@ impl<A: Family> Side<A> {
         let meant = self.flows.entries_in(places).filter(|(_, flow)| {
             within.has_service(flow.service) && within.has_keys(&Keys::of(flow))
         });
-        into.extend(meant.filter_map(|(_, flow)| established(&flow)));
+        into.extend(meant.filter_map(|(_, flow)| kept(&flow)));
     }
 
     /// Adds this family's connections to the digests of the groups, by number.
     pub(super) fn digest(&self, names: &Names, digests: &mut [Digest]) {
         for (_, flow) in self.flows.entries() {
-            let Some(connection) = established(&flow) else { continue };
+            let Some(connection) = kept(&flow) else { continue };
             let Some(group) = names.group_of(flow.service) else { continue };
             let Some(digest) = digests.get_mut(usize::from(group)) else { continue };
             let hash = digest::hash(&connection.tuple);
@@ -282,7 +282,7 @@ impl<A: Family> Side<A> {
     fn is_astray(&self, flow: &Flow<A>) -> bool {
         flow.flags & ADOPTED != 0
             && !is_closed(state(flow.life))
-            && (established(flow).is_some() || is_handed_over(state(flow.life)))
+            && kept(flow).is_some()
             && self
                 .flows
                 .entry(flow.pair)

@@ -2,7 +2,7 @@
 
 use lb_common::{
     addr::Address,
-    flow::{DEAD, Flow, FlowKey, HELD, RELEASED, RESET, is_shared, state},
+    flow::{DEAD, Flow, FlowKey, HELD, RELEASED, RESET, is_told, state},
 };
 
 use crate::{
@@ -49,10 +49,10 @@ impl<A: Family> Keys<A> {
     }
 }
 
-/// The connection that a forward entry is of, if it is one that is kept equal on both hosts.
-pub(super) fn established<A: Address>(flow: &Flow<A>) -> Option<Connection> {
+/// The connection that a forward entry is of, if it is one that both hosts are to have.
+pub(super) fn kept<A: Address>(flow: &Flow<A>) -> Option<Connection> {
     let state = state(flow.life);
-    let counts = flow.is_forward() && state & DEAD == 0 && is_shared(state);
+    let counts = flow.is_forward() && state & DEAD == 0 && is_told(state);
     counts.then(|| connection(flow))
 }
 

@@ -16,8 +16,8 @@ use crate::{
     core::{
         Event, PeerNews, SyncStatus,
         sync::{
-            Adopted, Change, Conflict, Connection, Cursor, Digest, Hello, Scope, Stage, Tables,
-            Tuple, VERSIONS,
+            Adopted, Change, Conflict, Connection, Cursor, Digest, Hello, Reported, Scope, Stage,
+            Tables, Tuple, VERSIONS,
         },
     },
     sync::Sync,
@@ -74,10 +74,12 @@ pub(super) fn connection(number: u32) -> Connection {
 }
 
 impl Tables for Shared {
-    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
+    fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()> {
         let mut model = self.get();
         let count = limit.min(model.reports.len());
-        into.extend(model.reports.drain(..count));
+        let (age, is_silence) = (Duration::ZERO, false);
+        let reports = model.reports.drain(..count);
+        into.extend(reports.map(|change| Reported { change, age, is_silence }));
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 //! A peer that comes back has connections open that were ended meanwhile by the host that serves them.
 //! It is asked for all it has, for some of that may be known to nobody else; without this, what is over
 //! would come back with it, and stay until it has been silent for long enough.
+//!
+//! What was only silent here may come back, if it is established. If the two were parted for longer than
+//! that takes, its packets may have gone to the other host, which alone knows then that it lives.
 
 use std::{
     collections::HashSet,
@@ -11,12 +14,20 @@ use std::{
 
 use lb_common::flow::{CLIENT_FIN, SERVER_FIN, is_closed};
 
-use super::super::{Change, Connection, Tuple};
+use super::super::{Change, Connection, Reported, Tuple};
 
 /// A connection, for as little memory as possible: there may be a million. Two of the same name are so
 /// unlikely that nobody will ever miss the one that was taken for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name(u64);
+struct Name(u64);
+
+/// What came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    name: Name,
+    /// See [`Reported`].
+    is_silence: bool,
+}
 
 /// Connections that ended since both hosts last had the same, among those that the peer may have.
 #[derive(Debug, Default)]
@@ -24,6 +35,8 @@ pub(super) struct Ended {
     /// Those that opened since then, and are open: the peer does not know them.
     opened: HashSet<Name>,
     ended: HashSet<Name>,
+    /// Those that were only silent.
+    silent: HashSet<Name>,
 }
 
 impl Name {
@@ -32,16 +45,19 @@ impl Name {
         tuple.hash(&mut hasher);
         Self(hasher.finish())
     }
+}
 
+impl End {
     /// What a change has ended, if it has.
-    pub(super) fn ended_by(change: &Change) -> Option<Self> {
+    pub(super) fn of(reported: &Reported) -> Option<Self> {
+        let Reported { change, is_silence, .. } = *reported;
         match change {
             Change::Is(connection) | Change::Answered(connection)
                 if !is_closed(connection.state) =>
             {
                 None
             }
-            change => Some(Self::of(change.tuple())),
+            change => Some(Self { name: Name::of(change.tuple()), is_silence }),
         }
     }
 }
@@ -49,37 +65,45 @@ impl Name {
 impl Ended {
     /// Takes changes into account that the peer is not told of in time. At most `limit` connections of
     /// a kind are remembered.
-    pub(super) fn note(&mut self, changes: &[Change], limit: usize) {
-        for change in changes {
-            self.note_one(change, limit);
+    pub(super) fn note(&mut self, changes: &[Reported], limit: usize) {
+        for reported in changes {
+            match &reported.change {
+                Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
+                    self.open(Name::of(&connection.tuple), limit);
+                }
+                _ => {
+                    if let Some(end) = End::of(reported) {
+                        self.end(end, limit);
+                    }
+                }
+            }
         }
     }
 
-    fn note_one(&mut self, change: &Change, limit: usize) {
-        match change {
-            Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
-                let name = Name::of(&connection.tuple);
-                if self.opened.len() < limit && !self.ended.contains(&name) {
-                    self.opened.insert(name);
-                }
-            }
-            change => {
-                if let Some(name) = Name::ended_by(change) {
-                    self.end(name, limit);
-                }
-            }
+    fn open(&mut self, name: Name, limit: usize) {
+        let is_known = self.ended.contains(&name) || self.silent.contains(&name);
+        if self.opened.len() < limit && !is_known {
+            self.opened.insert(name);
         }
     }
 
     /// This has ended.
-    pub(super) fn end(&mut self, name: Name, limit: usize) {
-        if !self.opened.remove(&name) && self.ended.len() < limit {
-            self.ended.insert(name);
+    pub(super) fn end(&mut self, end: End, limit: usize) {
+        let ended = if end.is_silence { &mut self.silent } else { &mut self.ended };
+        if !self.opened.remove(&end.name) && ended.len() < limit {
+            ended.insert(end.name);
         }
     }
 
-    pub(super) fn contains(&self, tuple: &Tuple) -> bool {
-        !self.ended.is_empty() && self.ended.contains(&Name::of(tuple))
+    /// Whether it is over, although the peer has it. What is established there may have gone on there while
+    /// it was silent here; what is not has not.
+    pub(super) fn contains(&self, connection: &Connection) -> bool {
+        if self.ended.is_empty() && self.silent.is_empty() {
+            return false;
+        }
+        let name = Name::of(&connection.tuple);
+        let is_answered = matches!(connection.as_change(), Change::Answered(_));
+        self.ended.contains(&name) || is_answered && self.silent.contains(&name)
     }
 
     /// Both hosts have the same now.

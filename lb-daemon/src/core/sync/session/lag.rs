@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use super::LagView;
 
 /// Upper bounds of the histogram's parts, in seconds; a last part has no bound.
-const BOUNDS: [f64; 15] =
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const BOUNDS: [f64; 18] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.2, 0.5, 1.0, 2.0,
+    5.0, 10.0,
+];
 
 /// The longest of the last minute is kept by parts of this length ...
 const SLOT: Duration = Duration::from_secs(10);
 /// ... so many of them.
 const SLOTS: u32 = 6;
 
-/// Times from when a change was read to when the peer acknowledged it.
+/// Times from when a change was reported to when the peer acknowledged it.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     last: Option<Duration>,

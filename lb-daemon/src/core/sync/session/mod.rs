@@ -34,7 +34,7 @@ pub use self::{
     greeting::VERSIONS,
     view::{LagView, NotReady, PeerView, Stage, Totals, View, Waiting},
 };
-use super::{Change, Hello, Message, Tables};
+use super::{Change, Hello, Message, Reported, Tables};
 
 /// After this long without another message a host says that it is there.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -162,8 +162,8 @@ impl Session {
             self.readiness.ends(talk.is_whole(), now);
             self.owed.append(&mut self.recent);
             self.owed.extend(self.serving.iter().cloned());
-            for name in talk.sender.untold_ends() {
-                self.ended.end(name, self.limits.ended);
+            for end in talk.sender.untold_ends() {
+                self.ended.end(end, self.limits.ended);
             }
             self.held.lapse();
         }
@@ -251,7 +251,8 @@ impl Session {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
             self.ended.note(&changes, self.limits.ended);
-            let answered = changes.iter().filter(|it| matches!(it, Change::Answered(_))).count();
+            let is_answer = |it: &&Reported| matches!(it.change, Change::Answered(_));
+            let answered = changes.iter().filter(is_answer).count();
             self.totals.unacknowledged += answered as u64;
             tables.release(answered);
             if changes.len() < self.limits.drain {

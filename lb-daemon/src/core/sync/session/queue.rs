@@ -2,15 +2,22 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{super::Change, held::Held, limits::Limits};
+use super::{
+    super::{Change, Reported},
+    ended::End,
+    held::Held,
+    limits::Limits,
+};
 
 /// Changes of one message.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// When the first of them was read.
-    pub(super) read: Instant,
+    /// When the first of them was reported.
+    pub(super) since: Instant,
     /// The changes, in their order.
     pub(super) changes: Vec<Change>,
+    /// What they have ended.
+    pub(super) ended: Vec<End>,
     /// [End](Held::end) of the SYN-ACKs that wait for these changes or earlier ones.
     pub(super) held: u64,
 }
@@ -30,32 +37,36 @@ impl Queue {
     /// If it is too much: the queue is empty then.
     pub(super) fn push(
         &mut self,
-        changes: &[Change],
+        changes: &[Reported],
         held: &mut Held,
         limits: Limits,
         now: Instant,
     ) -> Result<(), Overflow> {
         self.changes += changes.len();
-        for &change in changes {
-            if matches!(change, Change::Answered(_)) {
+        for reported in changes {
+            if matches!(reported.change, Change::Answered(_)) {
                 held.push(now);
             }
-            match self.batches.back_mut() {
-                Some(batch) if batch.changes.len() < limits.batch => {
-                    batch.changes.push(change);
-                    batch.held = held.end();
-                }
-                _ => {
-                    let (changes, held) = (vec![change], held.end());
-                    self.batches.push_back(Batch { read: now, changes, held });
-                }
-            }
+            let batch = self.last(limits, now.checked_sub(reported.age).unwrap_or(now));
+            batch.changes.push(reported.change);
+            batch.ended.extend(End::of(reported));
+            batch.held = held.end();
         }
         if self.changes > limits.queue {
             *self = Self::default();
             return Err(Overflow);
         }
         Ok(())
+    }
+
+    /// The batch that the next change goes into, which was reported then.
+    fn last(&mut self, limits: Limits, since: Instant) -> &mut Batch {
+        let has_room = |batch: &Batch| batch.changes.len() < limits.batch;
+        if !self.batches.back().is_some_and(has_room) {
+            let (changes, ended) = (Vec::new(), Vec::new());
+            self.batches.push_back(Batch { since, changes, ended, held: 0 });
+        }
+        self.batches.back_mut().expect("one was pushed if there was none")
     }
 
     /// Takes the oldest.
@@ -65,18 +76,18 @@ impl Queue {
         Some(batch)
     }
 
-    /// All of them, the oldest first.
-    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.batches.iter().flat_map(|batch| &batch.changes)
+    /// What all of them have ended.
+    pub(super) fn ended(&self) -> impl Iterator<Item = End> + '_ {
+        self.batches.iter().flat_map(|batch| batch.ended.iter().copied())
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// When the oldest change was read.
+    /// When the oldest change was reported.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.batches.front().map(|batch| batch.read)
+        self.batches.front().map(|batch| batch.since)
     }
 
     /// How many changes there are.

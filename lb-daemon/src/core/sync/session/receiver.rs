@@ -108,9 +108,9 @@ impl Receiver {
         connections.retain(|connection| {
             let tuple = &connection.tuple;
             let is_ours = || tables.group(tuple.bind).is_some_and(|group| ours.contains(&group));
-            !(ended.contains(tuple) && is_ours())
+            !(ended.contains(connection) && is_ours())
         });
-        self.adopt(connections.into_iter().map(Change::Is), tables, totals)?;
+        self.adopt(connections.into_iter().map(Connection::as_change), tables, totals)?;
         Ok(true)
     }
 
@@ -159,7 +159,10 @@ impl Receiver {
             });
             match change {
                 // What this host serves it hears itself.
-                Change::Gone(_) | Change::Answered(_) if is_ours => {}
+                Change::Gone(_) if is_ours => {}
+                // Of a host that may still serve it, too, they could be ever more: their end is not
+                // heeded. One that has served it before has few, and the client may have been told.
+                Change::Answered(_) if is_ours && (is_theirs || self.serving.is_none()) => {}
                 _ if is_theirs && !is_ours => take.push(change),
                 _ => keep.push(change),
             }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::Message,
     Refusal, Waiting,
-    ended::Name,
+    ended::End,
     lag::Lag,
     queue::{Batch, Queue},
     transfers::Transfers,
@@ -40,12 +40,12 @@ struct Unacked {
     number: u64,
     /// When it was sent, ...
     at: Instant,
-    /// ... when the first of its changes was read, ...
-    read: Instant,
+    /// ... when the first of its changes was reported, ...
+    since: Instant,
     /// ... how many these are, ...
     changes: usize,
     /// ... what they have ended, ...
-    ended: Vec<Name>,
+    ended: Vec<End>,
     /// ... and the [end](super::held::Held::end) of the SYN-ACKs that wait until it is acknowledged.
     held: u64,
 }
@@ -67,15 +67,15 @@ impl Sender {
     /// Says something that is counted.
     pub(super) fn say(&mut self, message: Message, now: Instant, out: &mut Vec<Message>) {
         let (number, changes, held) = (0, 0, 0);
-        self.count(Unacked { number, at: now, read: now, changes, ended: vec![], held });
+        self.count(Unacked { number, at: now, since: now, changes, ended: vec![], held });
         out.push(message);
     }
 
     /// Tells changes.
     pub(super) fn tell(&mut self, batch: Batch, now: Instant, out: &mut Vec<Message>) {
-        let ended = batch.changes.iter().filter_map(Name::ended_by).collect();
-        let (changes, read, held) = (batch.changes.len(), batch.read, batch.held);
-        self.count(Unacked { number: 0, at: now, read, changes, ended, held });
+        let Batch { since, ended, held, .. } = batch;
+        let changes = batch.changes.len();
+        self.count(Unacked { number: 0, at: now, since, changes, ended, held });
         out.push(Message::Changes(batch.changes));
     }
 
@@ -87,9 +87,9 @@ impl Sender {
     }
 
     /// What has ended that the peer may not have heard of.
-    pub(super) fn untold_ends(&self) -> impl Iterator<Item = Name> + '_ {
+    pub(super) fn untold_ends(&self) -> impl Iterator<Item = End> + '_ {
         let sent = self.unacked.iter().flat_map(|message| message.ended.iter().copied());
-        sent.chain(self.queue.changes().filter_map(Name::ended_by))
+        sent.chain(self.queue.ended())
     }
 
     /// How many messages the peer has not acknowledged.
@@ -121,7 +121,7 @@ impl Sender {
             self.unacked_changes -= message.changes;
             held = held.max(message.held);
             if message.changes > 0 {
-                lag.note(now.saturating_duration_since(message.read), message.changes, now);
+                lag.note(now.saturating_duration_since(message.since), message.changes, now);
             }
         }
         Ok(held)
@@ -130,8 +130,8 @@ impl Sender {
     /// How long the oldest change has been waiting that the peer has not acknowledged.
     pub(super) fn behind(&self, now: Instant) -> Duration {
         let sent = self.unacked.iter().find(|message| message.changes > 0);
-        let oldest = sent.map(|message| message.read).or_else(|| self.queue.oldest());
-        oldest.map_or(Duration::ZERO, |read| now.saturating_duration_since(read))
+        let oldest = sent.map(|message| message.since).or_else(|| self.queue.oldest());
+        oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// When the peer is to be taken for stuck, if it acknowledges nothing until then.

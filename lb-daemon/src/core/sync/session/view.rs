@@ -70,7 +70,7 @@ pub struct NotReady {
     pub at_most_seconds: u64,
 }
 
-/// Times from when a change was read to when the peer acknowledged it.
+/// Times from when the program reported a change to when the peer acknowledged it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LagView {
     /// Of the last ones.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN, SYN_ACK, is_closed};
+use lb_common::flow::{CLIENT_FIN, ESTABLISHED, SERVER_FIN, SYN_ACK, is_closed};
 
 use super::{
     super::super::{Change, Connection, Tuple},
@@ -96,6 +96,12 @@ impl World {
             }
         };
         let tuple = Tuple { client, bind, source, backend };
+        // All ports of a half have their turn before a client has the same one again: the other host knows
+        // of its end by then. (Were it half closed there, nobody would ever say that it is not.)
+        if self.hosts[1 - number].tables.has(&tuple) {
+            return;
+        }
+        let state = &mut self.hosts[number];
         if state.tables.is_holding && self.random.chance(30) {
             let connection = Connection { tuple, state: SYN_ACK, timestamp: 7 };
             state.tables.happens(Change::Answered(connection));
@@ -128,8 +134,13 @@ impl World {
 
     fn close(&mut self, number: usize) {
         if let Some(mut connection) = self.pick_live(number) {
-            connection.state |= self.random.pick(&[RESET, CLIENT_FIN | SERVER_FIN]);
-            self.hosts[number].tables.happens(Change::Is(connection));
+            let tables = &mut self.hosts[number].tables;
+            if self.random.chance(50) {
+                tables.reset(&connection.tuple);
+            } else {
+                connection.state |= CLIENT_FIN | SERVER_FIN;
+                tables.happens(Change::Is(connection));
+            }
             self.live.remove(&key(&connection.tuple));
         }
     }
@@ -153,10 +164,12 @@ impl World {
     fn expire(&mut self, number: usize) {
         if self.random.chance(20) {
             if let Some(connection) = self.pick_live(number) {
-                self.hosts[number].tables.happens(Change::Gone(connection.tuple));
+                self.hosts[number].tables.expire(&connection.tuple);
                 self.live.remove(&key(&connection.tuple));
             }
-        } else if self.split.is_none() {
+        } else if self.split.is_some() {
+            self.miss(number);
+        } else {
             let is_dead = |tuple: &Tuple| {
                 let live = self.live.get(&key(tuple));
                 live.is_none_or(|live| live.connection.tuple != *tuple)
@@ -166,13 +179,36 @@ impl World {
             let dead = tables.open().into_iter().find(|tuple| is_dead(tuple) && is_ours(tuple));
             if let Some(tuple) = dead {
                 self.watch.tally.zombies += 1;
-                self.hosts[number].tables.happens(Change::Gone(tuple));
+                self.hosts[number].tables.expire(&tuple);
             }
         }
     }
 
-    /// Half-open connections come to nothing: those that were made here, which is reported, and those of
-    /// the other host's that this has no longer.
+    /// What goes on by the other host is silent at this one for too long, while both serve it and cannot
+    /// talk.
+    fn miss(&mut self, number: usize) {
+        if self.linked {
+            return;
+        }
+        let host = &mut self.hosts[number];
+        let is_missed = |live: &&Live| {
+            let tuple = &live.connection.tuple;
+            let is_here = host.tables.has(tuple) && !host.tables.is_half_open(tuple);
+            live.at != number && is_here && host.tables.serving.contains(group_of(tuple.bind))
+        };
+        let missed: Vec<_> =
+            self.live.values().filter(is_missed).map(|it| it.connection.tuple).collect();
+        let index = self.random.below(missed.len().max(1) as u64);
+        if let Some(tuple) = missed.get(usize::try_from(index).unwrap()) {
+            host.tables.expire(tuple);
+            host.known.remove(tuple);
+            self.watch.tally.missed += 1;
+            self.poll(number);
+        }
+    }
+
+    /// Half-open connections come to nothing: those that were made here, and those that this host has taken
+    /// over.
     fn expire_half_open(&mut self, number: usize) {
         for tuple in self.hosts[number].tables.half_open() {
             let live = self.live.get(&key(&tuple));
@@ -180,10 +216,9 @@ impl World {
                 continue;
             }
             let is_ours = usize::from(tuple.source.port() / 1000) == number + 1;
-            if is_ours {
-                self.hosts[number].tables.happens(Change::Gone(tuple));
-            } else if !self.hosts[1 - number].tables.has(&tuple) {
-                self.hosts[number].tables.remove(key(&tuple));
+            let tables = &mut self.hosts[number].tables;
+            if is_ours || tables.serving.contains(group_of(tuple.bind)) {
+                tables.expire(&tuple);
             }
         }
     }
@@ -191,14 +226,7 @@ impl World {
     /// Closed connections have lingered for long enough.
     pub(super) fn purge(&mut self, number: usize) {
         self.expire_half_open(number);
-        let tables = &mut self.hosts[number].tables;
-        let open = tables.open();
-        let closed = |found: &&Connection| !open.contains(&found.tuple);
-        let keys: Vec<_> =
-            tables.places.iter().flatten().filter(closed).map(|found| key(&found.tuple)).collect();
-        for key in keys {
-            tables.remove(key);
-        }
+        self.hosts[number].tables.purge();
     }
 
     fn power_off(&mut self, number: usize) {

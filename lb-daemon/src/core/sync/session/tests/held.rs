@@ -3,7 +3,7 @@
 use lb_common::flow::SYN_ACK;
 
 use super::{
-    super::super::{Change, Connection, Tuple},
+    super::super::{Change, Connection, Tables as _, Tuple},
     limits,
     pair::{Pair, tuple},
 };
@@ -158,7 +158,7 @@ fn nobody_waits_for_changes_that_were_thrown_away() {
     assert_eq!(pair.tables[0].released, [tuple(500, 1, 1500)]);
     assert_eq!(pair.view(0).totals.unacknowledged, 1);
     pair.settle();
-    assert_eq!(pair.tables[1].open().len(), 80, "half-open ones are not transferred");
+    assert_eq!(pair.tables[1].open().len(), 81, "the half-open one is transferred too");
 }
 
 #[test]
@@ -179,4 +179,56 @@ fn a_host_that_serves_the_group_takes_no_half_open_connection_of_the_peers() {
     pair.settle();
     assert!(pair.tables[1].open().is_empty());
     assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
+}
+
+/// The first host has told of an answered connection and is lost, with its tables; the other one takes
+/// over. Returns the pair before the first is back.
+fn handed_over(one: Tuple) -> Pair {
+    let mut pair = in_sync();
+    answer(&mut pair, one);
+    pair.settle();
+    pair.restart(0);
+    pair.tables[0] = pair.tables[0].wiped();
+    pair.serve(1, &["a", "b"]);
+    pair.poll(1, 10);
+    pair
+}
+
+#[test]
+fn what_was_handed_over_is_told_to_the_host_that_comes_back_without_it() {
+    let one = tuple(1, 1, 1000);
+    let mut pair = handed_over(one);
+    pair.connect();
+    pair.settle();
+    assert!(pair.tables[0].is_half_open(&one), "it would be lost with the next takeover");
+    assert_eq!(pair.tables[0].digest("a"), pair.tables[1].digest("a"));
+    // What becomes of it is told as of any other.
+    pair.tables[1].expire(&one);
+    pair.settle();
+    assert!(pair.tables[0].open().is_empty());
+}
+
+#[test]
+fn what_was_handed_over_is_told_to_the_host_that_serves_again_without_it() {
+    let one = tuple(1, 1, 1000);
+    let mut pair = handed_over(one);
+    pair.serve(1, &[]);
+    pair.serve(0, &["a", "b"]);
+    pair.poll(1, 10);
+    pair.connect();
+    pair.settle();
+    assert!(pair.tables[0].is_half_open(&one));
+}
+
+#[test]
+fn what_was_handed_over_and_came_to_nothing_unheard_is_forgotten() {
+    let mut pair = in_sync();
+    answer(&mut pair, tuple(1, 1, 1000));
+    pair.settle();
+    pair.disconnect();
+    pair.tables[0].expire(&tuple(1, 1, 1000));
+    pair.poll(0, 10);
+    pair.connect();
+    pair.settle();
+    assert!(pair.tables[1].open().is_empty());
 }

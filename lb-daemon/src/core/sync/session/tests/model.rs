@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
+    time::Duration,
 };
 
 use anyhow::Result;
-use lb_common::flow::{ESTABLISHED, is_closed};
+use lb_common::flow::{ESTABLISHED, RESET, is_closed, is_shared};
 
 use super::super::super::{
-    Adopted, Change, Conflict, Connection, Cursor, Digest, Scope, Tables, Tuple,
+    Adopted, Change, Conflict, Connection, Cursor, Digest, Reported, Scope, Tables, Tuple,
 };
 
 /// Key of a connection: client and virtual address.
@@ -23,8 +24,11 @@ pub(super) struct Model {
     pub(super) index: BTreeMap<Key, usize>,
     /// By backend and source.
     reverse: BTreeMap<(SocketAddr, SocketAddr), Key>,
-    ring: VecDeque<Change>,
+    /// Changes, and whether each is the end of what was silent.
+    ring: VecDeque<(Change, bool)>,
     ring_size: usize,
+    /// How long ago all that is in the ring was reported.
+    pub(super) age: Duration,
     has_lost: bool,
     /// What was there when the mark was set, and has not been adopted since.
     unmarked: BTreeSet<Tuple>,
@@ -93,12 +97,61 @@ impl Model {
     pub(super) fn happens(&mut self, change: Change) {
         match change {
             Change::Is(connection) | Change::Answered(connection) => {
+                self.report_what_gives_way_to(&connection.tuple);
                 self.enter(connection, Conflict::TakeTheirs, false);
             }
             Change::Gone(tuple) => drop(self.remove(key(&tuple))),
         }
+        self.report(change);
+    }
+
+    /// What the program does with a RST: that may be forged, and the peer is not told. Of one that was
+    /// refused before it was established it is told that it is over.
+    pub(super) fn reset(&mut self, tuple: &Tuple) {
+        let Some(&place) = self.index.get(&key(tuple)) else { return };
+        let Some(found) = &mut self.places[place] else { return };
+        let was_half_open = found.state & ESTABLISHED == 0 && is_open(found);
+        found.state |= RESET;
+        if was_half_open {
+            self.report(Change::Gone(*tuple));
+        }
+    }
+
+    /// Closed connections have been silent for long enough. Of one that was only reset the peer is told
+    /// then.
+    pub(super) fn purge(&mut self) {
+        let closed = self.places.iter().flatten().filter(|found| !is_open(found));
+        for found in closed.copied().collect::<Vec<_>>() {
+            self.remove(key(&found.tuple));
+            if is_shared(found.state) {
+                self.report(Change::Gone(found.tuple));
+            }
+        }
+    }
+
+    /// What was only reset is over when another connection takes its place.
+    fn report_what_gives_way_to(&mut self, tuple: &Tuple) {
+        for key in [Some(key(tuple)), self.reverse.get(&(tuple.backend, tuple.source)).copied()] {
+            let found = key.and_then(|key| self.get(key)).copied();
+            if let Some(found) = found.filter(|found| !is_open(found) && is_shared(found.state)) {
+                self.happens(Change::Gone(found.tuple));
+            }
+        }
+    }
+
+    /// A connection is silent for too long.
+    pub(super) fn expire(&mut self, tuple: &Tuple) {
+        self.remove(key(tuple));
+        self.report_as(Change::Gone(*tuple), true);
+    }
+
+    fn report(&mut self, change: Change) {
+        self.report_as(change, false);
+    }
+
+    fn report_as(&mut self, change: Change, is_silence: bool) {
         if self.ring.len() < self.ring_size {
-            self.ring.push_back(change);
+            self.ring.push_back((change, is_silence));
         } else if let Change::Answered(connection) = change {
             // It is sent on instead, and counted.
             self.unheld += 1;
@@ -121,7 +174,11 @@ impl Model {
     }
 
     fn waits(&self, tuple: &Tuple) -> bool {
-        let mut answered = self.ring.iter().filter(|it| matches!(it, Change::Answered(_)));
+        let mut answered = self
+            .ring
+            .iter()
+            .map(|(change, _)| change)
+            .filter(|it| matches!(it, Change::Answered(_)));
         self.frames.contains(tuple) || answered.any(|change| change.tuple() == tuple)
     }
 
@@ -187,12 +244,14 @@ impl Model {
 }
 
 impl Tables for Model {
-    fn changes(&mut self, limit: usize, into: &mut Vec<Change>) -> Result<()> {
+    fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()> {
         let count = limit.min(self.ring.len());
-        let from = into.len();
-        into.extend(self.ring.drain(..count));
-        let answered = into[from..].iter().filter(|it| matches!(it, Change::Answered(_)));
-        self.frames.extend(answered.map(|change| *change.tuple()));
+        for (change, is_silence) in self.ring.drain(..count) {
+            if let Change::Answered(connection) = change {
+                self.frames.push_back(connection.tuple);
+            }
+            into.push(Reported { change, age: self.age, is_silence });
+        }
         Ok(())
     }
 
@@ -222,15 +281,15 @@ impl Tables for Model {
         let from = usize::try_from(cursor.position).unwrap();
         let end = (from + places).min(self.places.len());
         let found = self.places[from..end].iter().flatten();
-        let meant = found.filter(|found| is_established(found) && is_in(&found.tuple, scope));
-        into.extend(meant.copied());
+        let meant = found.filter(|found| is_kept(found) && is_in(&found.tuple, scope));
+        into.extend(meant.map(|found| Connection { state: found.state & !RESET, ..*found }));
         (end < self.places.len()).then_some(Cursor { position: end as u64 })
     }
 
     fn digest(&mut self, group: &str) -> Digest {
         let mut digest = Digest([0; 256]);
         for found in self.places.iter().flatten() {
-            if is_established(found) && group_of(found.tuple.bind) == group {
+            if is_kept(found) && group_of(found.tuple.bind) == group {
                 let hash = hash(&found.tuple);
                 let bucket = &mut digest.0[usize::from(bucket(&found.tuple))];
                 *bucket = bucket.wrapping_add(hash);
@@ -269,7 +328,8 @@ impl Tables for Model {
     fn forget_unmarked(&mut self, scope: &Scope) -> Result<u64> {
         let mut count = 0;
         for tuple in std::mem::take(&mut self.unmarked) {
-            if is_in(&tuple, scope) && self.has(&tuple) && !self.is_half_open(&tuple) {
+            let found = self.get(key(&tuple)).filter(|found| found.tuple == tuple);
+            if is_in(&tuple, scope) && found.is_some_and(is_kept) {
                 self.remove(key(&tuple));
                 count += 1;
             }
@@ -304,6 +364,11 @@ pub(super) fn group_of(bind: SocketAddr) -> &'static str {
 
 const fn is_open(connection: &Connection) -> bool {
     !is_closed(connection.state)
+}
+
+/// Whether both hosts are to have it: one whose SYN-ACK was held back, too.
+const fn is_kept(connection: &Connection) -> bool {
+    is_shared(connection.state) || is_open(connection)
 }
 
 const fn is_established(connection: &Connection) -> bool {

@@ -106,3 +106,25 @@ fn two_masters_do_not_wait_for_each_other() {
         assert_eq!(pair.tables[host].open().len(), 2);
     }
 }
+
+#[test]
+fn what_grew_silent_at_one_of_two_parted_hosts_goes_on_by_the_other() {
+    let mut pair = in_sync();
+    let one = tuple(1, 1, 1000);
+    pair.open(0, one);
+    pair.settle();
+    pair.disconnect();
+    // Both serve now, and the packets go to the second.
+    pair.serve(1, &["a", "b"]);
+    pair.poll(1, 10);
+    pair.tables[0].expire(&one);
+    pair.poll(0, 10);
+    pair.serve(1, &[]);
+    pair.poll(1, 10);
+    pair.connect();
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::from([one]), "of {host}");
+        assert_eq!(pair.view(host).state, Stage::InSync);
+    }
+}

@@ -27,6 +27,17 @@ fn groups(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
+fn the_lag_counts_from_when_the_program_reported_a_change() {
+    let mut pair = in_sync();
+    pair.tables[0].age = milli(300);
+    pair.open(0, tuple(1, 1, 1000));
+    pair.poll(0, 10);
+    pair.now += milli(30);
+    pair.settle();
+    assert_eq!(pair.view(0).lag.last_seconds, Some(0.33));
+}
+
+#[test]
 fn a_change_is_told_and_acknowledged() {
     let mut pair = in_sync();
     pair.open(0, tuple(1, 1, 1000));
