@@ -303,10 +303,6 @@ impl World {
         self.watch.dies(number);
     }
 
-    pub(super) const fn is_split(&self) -> bool {
-        self.split.is_some()
-    }
-
     /// Mends everything and waits until nothing happens any more.
     pub(super) fn calm_down(&mut self) {
         self.calm = true;
