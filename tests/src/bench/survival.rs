@@ -12,14 +12,15 @@
 //! The faults are those of `takeover`, and `power-off`: the host vanishes. Timers are those of version
 //! 3 with ten adverts a second. Most sessions send a record of 64 bytes every second, some are idle, on
 //! some it is the server that sends, and some send 160 kB a second; each byte is compared with that
-//! which was sent. A session is lost when it ends, or when nothing comes on it for ten seconds.
+//! which was sent. A session is lost when it ends, or when nothing comes on it for ten seconds. If hosts
+//! that tell each other of connections lose one, or corrupt a byte, the group fails.
 
 use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     pair::{self, V3_100MS},
@@ -61,6 +62,11 @@ pub(super) fn measure() -> Result<Vec<Row>> {
     rows.push(Row::alone(GROUP, "corrupted", "bytes", &[ours.corrupted as f64]));
     rows.push(stall()?);
     rows.push(window()?);
+    // What is promised is a promise of the bench, too; the rounds have been told by now.
+    for (name, lost) in &ours.rows {
+        ensure!(*lost == 0.0, "{GROUP}/{name}: {lost} sessions were lost");
+    }
+    ensure!(ours.corrupted == 0, "{GROUP}: {} bytes were not those sent", ours.corrupted);
     Ok(rows)
 }
 

@@ -1,7 +1,7 @@
 //! The product: a real `tandem run` on the balancer of a lab.
 
 use std::{
-    env, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -12,7 +12,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use lb_daemon::core::{State, Status};
 use nix::sys::signal::Signal;
 
-use super::{Command, Lab, Namespace, Output, Process, http_get, wait::until};
+use super::{
+    Command, Lab, Namespace, Output, Process, http_get,
+    program::{self, binary, other_layout},
+    wait::until,
+};
 
 /// Where the metrics are, inside the balancer's namespace.
 const METRICS: &str = "127.0.0.1:9200";
@@ -291,6 +295,13 @@ impl Tandem {
         Ok(())
     }
 
+    /// From its next start on, this is a program that was built anew, with maps of the same layout. Each
+    /// time, it takes the place of the one before, which may be running.
+    pub fn build_anew(&mut self) -> Result<()> {
+        self.binary = program::anew(&self.config.with_extension("program"))?;
+        Ok(())
+    }
+
     /// Names of the layouts that there are maps of.
     pub fn layouts(&self) -> Result<Vec<String>> {
         let names = self.namespace.command("ls").arg("/sys/fs/bpf/tandem").run()?;
@@ -334,37 +345,4 @@ fn run(
         command = command.env(name, value);
     }
     if *sees_processes { command.plain().spawn() } else { command.spawn() }
-}
-
-/// The daemon's binary: `TANDEM_BIN`, or the one that was built beside this program.
-fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("TANDEM_BIN") {
-        let path =
-            fs::canonicalize(&path).with_context(|| format!("TANDEM_BIN is {}", path.display()))?;
-        return Ok(path);
-    }
-    beside("tandem")?.with_context(|| {
-        "there is no tandem binary beside this program; run `cargo build --package lb-daemon`, or \
-         name one in TANDEM_BIN"
-    })
-}
-
-/// The daemon with the feature `other-layout`: `TANDEM_OTHER_LAYOUT_BIN`, or the one beside this program.
-fn other_layout() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("TANDEM_OTHER_LAYOUT_BIN") {
-        return fs::canonicalize(&path)
-            .with_context(|| format!("TANDEM_OTHER_LAYOUT_BIN is {}", path.display()));
-    }
-    beside("tandem-other-layout")?.with_context(|| {
-        "there is no tandem-other-layout beside this program; `cargo xtask test netns` makes it, or \
-         name a tandem that was built with `--features other-layout` in TANDEM_OTHER_LAYOUT_BIN"
-    })
-}
-
-/// A program that was built together with this one, if it was.
-pub(super) fn beside(name: &str) -> Result<Option<PathBuf>> {
-    let program = env::current_exe()?;
-    // Test executables are in `target/debug/deps`, others in `target/debug`.
-    let places = program.ancestors().skip(1).take(2);
-    Ok(places.map(|place| place.join(name)).find(|file| file.is_file()))
 }

@@ -30,6 +30,7 @@ mod pattern;
 pub mod plan;
 mod prober;
 mod process;
+mod program;
 mod pulse;
 mod scripted;
 mod service;

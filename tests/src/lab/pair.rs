@@ -139,6 +139,20 @@ impl Pair {
         self.twins.iter().flat_map(Twin::legs).try_for_each(|leg| leg.set_port("isolated off"))
     }
 
+    /// Has client and servers take a balancer for the one that has the virtual IPv4 addresses: whatever
+    /// they hear if the `state` of what they know is `permanent`, until they hear otherwise if it is
+    /// `stale`.
+    pub fn lead(&self, host: usize, state: &str) -> Result<()> {
+        let twin = &self.twins[host];
+        let behind = self.servers.iter().map(|it| (it, self.source(Family::V4), &twin.back.near));
+        let before = (&self.client, self.vip(Family::V4), &twin.front.near);
+        behind.chain([before]).try_for_each(|(from, address, to)| {
+            let mac = to.mac()?;
+            from.ip(&format!("neighbour replace {address} lladdr {mac} nud {state} dev eth0"))?;
+            Ok(())
+        })
+    }
+
     /// Has the switch carry nothing between the two balancers alone, without any interface losing its
     /// carrier.
     pub fn part(&self) -> Result<()> {

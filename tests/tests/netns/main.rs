@@ -8,6 +8,7 @@ mod attachment;
 mod balance;
 mod checksums;
 mod connections;
+mod demo;
 mod flows;
 mod health;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -34,25 +34,33 @@ fn down_ends_sessions(family: Family) -> Result<()> {
     let _servers = servers.collect::<Result<Vec<_>>>()?;
     let agents = lab.backends().iter().map(|host| ScriptedServer::start(host, 9200, &[READY]));
     let agents = agents.collect::<Result<Vec<_>>>()?;
+    let listener = lab.backends()[0].listen(82)?;
     let ends = "on_marked_down = \"shutdown-sessions\"";
-    let toml = service(&lab, family, 80, ends) + &service(&lab, family, 81, "");
+    let vip = |port| SocketAddr::new(lab.vip(family), port);
+    let toml = service(lab.backends(), vip(80), 80, ends)
+        + &service(lab.backends(), vip(81), 80, "")
+        + &service(&lab.backends()[..1], vip(82), 82, ends);
     let tandem = Tandem::start(&lab, &toml)?;
     tandem.wait_until("all backends have passed a check", PATIENCE, |status| {
         let mut backends = status.services.iter().flat_map(|service| &service.backends);
         backends.all(|b| b.eligible && b.check.as_ref().is_some_and(|check| check.passed > 0))
     })?;
 
-    let hold = |port| Held::open(lab.client(), (lab.vip(family), port).into(), 8, PATIENCE);
+    let hold = |port| Held::open(lab.client(), vip(port), 8, PATIENCE);
     let (mut ending, mut staying) = (hold(80), hold(81));
     ending.tally().all_answered()?;
     staying.tally().all_answered()?;
+    let [client, server] = open(&lab, &listener, vip(82))?;
     let status = tandem.status()?;
-    assert!(status.services.iter().all(|service| service.backends[0].traffic.active == 4));
+    let active = status.services.iter().map(|service| service.backends[0].traffic.active);
+    assert_eq!(active.collect::<Vec<_>>(), [4, 4, 1]);
 
     agents[0].play(&[UNFIT]);
     tandem.wait_until("its sessions are ended", PATIENCE, |status| {
-        let b1 = &status.services[0].backends[0];
-        b1.state == State::Down && b1.traffic.active == 0
+        [0, 2]
+            .map(|nth| &status.services[nth].backends[0])
+            .iter()
+            .all(|backend| backend.state == State::Down && backend.traffic.active == 0)
     })?;
     tandem.wait_until("it is down in the other service, too", PATIENCE, |status| {
         status.services[1].backends[0].state == State::Down
@@ -63,7 +71,9 @@ fn down_ends_sessions(family: Family) -> Result<()> {
     assert_eq!(staying.still_work(100), 8, "by default, nothing ends");
     assert_eq!(status.services[0].backends[1].traffic.active, 4);
     assert_eq!(status.services[1].backends[0].traffic.active, 4);
-    Ok(())
+    // The backend learns of it as well, and first if it is the first to say something.
+    assert_reset(&server).context("the backend")?;
+    assert_reset(&client).context("the client")
 }
 
 #[test]
@@ -75,16 +85,7 @@ fn a_session_that_was_idle_for_too_long_resets_whoever_speaks_first() -> Result<
     let tandem = Tandem::start_with(&lab, &Settings::new(&lab, &service.to_string()))?;
     tandem.wait_until_all_serve()?;
 
-    let open = || -> Result<[TcpStream; 2]> {
-        let client = lab.client().enter(|| TcpStream::connect((lab.vip4(), 80)))?;
-        let (server, _) = listener.accept()?;
-        for stream in [&client, &server] {
-            stream.set_read_timeout(Some(PATIENCE))?;
-        }
-        exchange(&client, &server)?;
-        exchange(&server, &client)?;
-        Ok([client, server])
-    };
+    let open = || open(&lab, &listener, (lab.vip4(), 80).into());
     let [first, second] = [open()?, open()?];
     tandem.wait_until("both are reaped", PATIENCE, |status| {
         status.tables.iter().all(|table| table.connections == 0)
@@ -96,19 +97,32 @@ fn a_session_that_was_idle_for_too_long_resets_whoever_speaks_first() -> Result<
     assert_reset(&server).context("the backend")
 }
 
-/// A service of which the check is on another port.
-fn service(lab: &Lab, family: Family, port: u16, server: &str) -> String {
+/// A service of which the check is on another port than the backends'.
+fn service(backends: &[Host], bind: SocketAddr, port: u16, server: &str) -> String {
+    let family = if bind.is_ipv4() { Family::V4 } else { Family::V6 };
     let backend = |host: &Host| {
-        let (name, address) = (host.name(), host.at(family, 80));
+        let (name, address) = (host.name(), host.at(family, port));
         format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n")
     };
-    let backends: String = lab.backends().iter().map(backend).collect();
-    let bind = SocketAddr::new(lab.vip(family), port);
+    let backends: String = backends.iter().map(backend).collect();
     format!(
-        "[[service]]\nname = \"s{port}\"\nbind = \"{bind}\"\n[service.server]\n{server}\n\
+        "[[service]]\nname = \"s{}\"\nbind = \"{bind}\"\n[service.server]\n{server}\n\
          [service.server.check]\nport = 9200\ninter = \"200ms\"\ntimeout = \"3s\"\nfall = 2\n\
-         tcp_check = [{{ expect_string = \"ready\" }}]\n{backends}"
+         tcp_check = [{{ expect_string = \"ready\" }}]\n{backends}",
+        bind.port()
     )
+}
+
+/// A connection on which both sides have spoken: the client's end and the server's.
+fn open(lab: &Lab, listener: &TcpListener, to: SocketAddr) -> Result<[TcpStream; 2]> {
+    let client = lab.client().enter(|| TcpStream::connect(to))?;
+    let (server, _) = listener.accept()?;
+    for stream in [&client, &server] {
+        stream.set_read_timeout(Some(PATIENCE))?;
+    }
+    exchange(&client, &server)?;
+    exchange(&server, &client)?;
+    Ok([client, server])
 }
 
 fn exchange(mut from: &TcpStream, mut to: &TcpStream) -> Result<()> {

@@ -215,7 +215,7 @@ fn nothing_of_the_peers_is_ever_half_open_or_half_removed() -> Result<()> {
 }
 
 #[test]
-fn a_full_table_takes_no_more_of_the_peers_connections() -> Result<()> {
+fn a_table_that_the_peers_connections_fill_takes_no_more_of_anybody() -> Result<()> {
     let full = |global: &mut Global| global.maxconn = 2;
     shared_with(full, |world, n, replica| {
         tell(world, n.established())?;
@@ -231,7 +231,13 @@ fn a_full_table_takes_no_more_of_the_peers_connections() -> Result<()> {
         ensure!(outcomes[1] == (ADOPT_FULL, NO_PAIR), "{outcomes:?}");
         counts(world, n, (2, 0, 2))?;
         ensure!(replica.entries(world)?.len() == 4, "entries are left");
-        // One of its own gives room to it.
+        // Nor one of its own clients.
+        let mut third = n.clone();
+        third.client.set_port(40_003);
+        let refused = world.decide(third.client().syn())?.verdict;
+        ensure!(refused == Verdict::DropTableFull, "{refused:?}");
+        counts(world, n, (2, 0, 2))?;
+        // One of the peer's that is over gives room to it.
         let ended = replica.adopt_one(Order { what: FORGET, ..orders[0] })?.0;
         ensure!(ended == ADOPT_ENDED, "{ended}");
         let adopted = replica.adopt_one(orders[1])?.0;

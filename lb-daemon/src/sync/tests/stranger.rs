@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener as AsyncListener, TcpStream as AsyncStream},
+};
 
 use super::model::{Host, KEY, Shared, addresses, hello, pair, wait};
 use crate::{
@@ -15,18 +18,25 @@ use crate::{
         sync::{Message, Stage},
     },
     sync::{
+        codec,
         link::Link,
-        secure::{self, Key},
+        secure::{self, Channel, Key},
         socket,
     },
 };
 
 /// Accepts one caller, or calls, and has the key.
 async fn accept(at: SocketAddr) -> Link {
+    let (stream, channel) = accept_plain(at).await;
+    Link::new(stream, Box::new(channel))
+}
+
+/// Accepts one caller, to say what no link would.
+async fn accept_plain(at: SocketAddr) -> (AsyncStream, Channel) {
     let listener = AsyncListener::bind(at).await.expect("a free port");
     let (mut stream, _) = listener.accept().await.expect("a caller");
     let channel = secure::answer(&mut stream, &Key::new(KEY)).await.expect("the key");
-    Link::new(stream, Box::new(channel))
+    (stream, channel)
 }
 
 async fn call(from: SocketAddr, to: SocketAddr) -> Link {
@@ -87,6 +97,40 @@ fn garbage_on_the_port_is_hung_up_on_and_counted() {
     low.tables.open(0..10);
     wait("changes", || high.tables.get().connections.len() == 10);
     for host in [&mut low, &mut high] {
+        host.is_undisturbed();
+    }
+}
+
+#[test]
+fn garbage_of_who_has_the_key_ends_the_conversation_and_the_next_one_is_not_disturbed() {
+    let [low, high] = addresses();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut host = Host::start(low, high, &Shared::default());
+    let garbage = [
+        ("a frame of 0 bytes", vec![0, 0, 0, 0]),
+        ("a frame of 4294967295 bytes", vec![0xff; 5000]),
+        ("a message of the unknown kind 99", vec![0, 0, 0, 1, 99]),
+        ("a message of the kind 10 is cut short", vec![0, 0, 0, 2, 10, 1]),
+    ];
+    for (why, said) in garbage {
+        host.news.clear();
+        runtime.block_on(async {
+            let (mut stream, mut channel) = accept_plain(high).await;
+            let (mut plain, mut wire) = (Vec::new(), Vec::new());
+            codec::encode(&Message::Hello(hello(high, low)), &mut plain).expect("it is short");
+            channel.seal(&plain, &mut wire).expect("sealed");
+            stream.write_all(&wire).await.expect("room");
+            host.is_connected();
+            wire.clear();
+            channel.seal(&said, &mut wire).expect("sealed");
+            stream.write_all(&wire).await.expect("room");
+            host.loses(&format!("says what nobody understands: {why}"));
+        });
+    }
+    host.news.clear();
+    let mut peer = Host::start(high, low, &Shared::default());
+    for host in [&mut host, &mut peer] {
+        host.is_connected();
         host.is_undisturbed();
     }
 }

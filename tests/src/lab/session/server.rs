@@ -21,7 +21,7 @@ use super::{
     greeting::{self, Greeting},
     stream::Stream,
 };
-use crate::lab::{Namespace, Process, daemon::beside, wait::until};
+use crate::lab::{Namespace, Process, program::beside, wait::until};
 
 /// A server of sessions, on a thread of its own. Dropping it closes its connections and the port.
 ///

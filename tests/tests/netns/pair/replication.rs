@@ -42,15 +42,40 @@ fn a_slow_peer_keeps_nobody_waiting_and_catches_up() -> Result<()> {
 }
 
 #[test]
-fn a_peer_that_is_restarted_in_the_midst_of_all_that_it_is_told_is_told_again() -> Result<()> {
+fn a_peer_that_dies_in_the_midst_of_all_that_it_is_told_is_told_again() -> Result<()> {
     let mut survival = Survival::new(System::Replicating, &election(), MANY)?;
-    for pause in [0, 50, 100, 200, 400] {
-        survival.contest.member(1).crash();
-        survival.contest.member(1).start_again()?;
-        thread::sleep(pause * MS);
+    let contest = &mut survival.contest;
+    // So that it takes some seconds to tell it.
+    cable_to(contest, &["tbf", "rate", "100kbit", "burst", "3k", "limit", "10k"])?;
+    let told = transfers_told(contest.tandem(0))?;
+    for _ in 0..3 {
+        contest.member(1).crash();
+        contest.tandem(1).start_again()?;
+        until("a transfer", 3 * PATIENCE, || {
+            let sync = &contest.tandem(0).status_json()?["sync"]["conversation"];
+            ensure!(sync["state"] == "transferring", "the conversation is at {sync}");
+            Ok(())
+        })?;
     }
-    survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
+    contest.member(1).crash();
+    assert_eq!(transfers_told(contest.tandem(0))?, told, "nothing was cut");
+    cable_to(contest, &["pfifo"])?;
+    contest.start_again(1)?;
+    contest.tandem(1).wait_until_in_sync(PATIENCE)?;
     survival.strike(Fault::Kill)?.none_lost()
+}
+
+/// Sets how the first host sends to the second, by `tc`.
+fn cable_to(contest: &Contest, queue: &[&str]) -> Result<()> {
+    let tc = contest.twin(0).command("tc").args(["qdisc", "replace", "dev", "sync", "root"]);
+    tc.args(queue).plain().run().map(drop)
+}
+
+/// How many transfers a daemon has told to their end.
+fn transfers_told(tandem: &Tandem) -> Result<u64> {
+    let status = tandem.status_json()?;
+    let told = &status["sync"]["conversation"]["totals"]["transfers_sent"];
+    told.as_u64().context("no such total")
 }
 
 #[test]
@@ -178,23 +203,37 @@ fn a_survivor_with_too_small_a_table_keeps_what_fits() -> Result<()> {
 
 #[test]
 fn a_port_that_a_client_uses_again_right_after_a_takeover_is_a_new_connection() -> Result<()> {
+    // The host that is lost still tells the server of their end.
+    ports_are_used_again(20, |_| Ok(()))
+}
+
+#[test]
+fn a_port_that_is_used_again_is_a_new_connection_though_the_server_still_has_the_old_one()
+-> Result<()> {
+    ports_are_used_again(5, |contest| contest.twin(0).cut_off())
+}
+
+/// A client ends so many connections when the first host has been killed, and this has happened to it;
+/// and opens others from their ports when the second has taken over, which knows of no end.
+fn ports_are_used_again(count: u16, happens: impl Fn(&Contest) -> Result<()>) -> Result<()> {
     let mut contest = Contest::for_sessions(election(), 1, SESSIONS)?;
-    let _server = IdentServer::start(&contest.pair().servers()[0], SESSIONS)?;
+    let server = IdentServer::start(&contest.pair().servers()[0], SESSIONS)?;
     for (host, priority) in PRIORITIES.into_iter().enumerate() {
         contest.enter(host, System::Replicating, priority)?;
     }
     contest.wait_until_in_sync()?;
     let to = (contest.vip().ip(), SESSIONS).into();
     let client = contest.pair().client().clone();
-    let ports = 30_000..30_020;
+    let ports = 30_000..30_000 + count;
     let first = ports.clone().map(|port| client.enter(|| dial_from(port, to)));
     let first: Vec<_> = first.collect::<Result<_>>()?;
     thread::sleep(1_000 * MS);
     let at = SystemTime::now();
     contest.member(0).crash();
-    // Nobody hears of their end.
+    happens(&contest)?;
     drop(first);
     contest.advert_since(at, 1)?;
+    println!("of {count} connections the server has {}", server.open());
     for port in ports {
         let stream = client.enter(|| dial_from(port, to));
         echoes(stream.with_context(|| format!("from port {port}"))?)?;
@@ -203,39 +242,43 @@ fn a_port_that_a_client_uses_again_right_after_a_takeover_is_a_new_connection() 
 }
 
 #[test]
-fn after_ten_seconds_apart_sessions_go_on_or_are_reset() -> Result<()> {
-    let survival = replicating()?;
+fn after_ten_seconds_apart_the_winners_sessions_go_on_and_the_losers_do_or_are_reset() -> Result<()>
+{
+    const IDLE: Load = Load { active: 0, idle: 100, pushed: 0, bulk: 0, ..LOAD };
+
+    let mut survival = replicating()?;
     let contest = &survival.contest;
     let at = SystemTime::now();
     contest.pair().part()?;
     contest.pair().divide()?;
     contest.advert_since(at, 1)?;
-    // Through whichever host the client's neighbour table says.
-    let meanwhile = open(&survival, &LOAD);
+    // The preferred host is going to win. Those who go on talking do so by way of the other one.
+    contest.pair().lead(0, "permanent")?;
+    let of_winner = open(&survival, &IDLE)?;
+    thread::sleep(1_000 * MS);
+    contest.pair().lead(1, "permanent")?;
+    let of_loser = open(&survival, &LOAD)?;
     thread::sleep(10_000 * MS);
+    contest.pair().lead(1, "stale")?;
     contest.pair().rejoin()?;
     contest.pair().unite()?;
     contest.settle();
     contest.only_master(0)?;
-    let before = survival.sessions().verify(PATIENCE)?;
-    let during = meanwhile?.verify(PATIENCE)?;
-    for outcome in [&before, &during] {
-        println!(
-            "of {} sessions {} were lost: {:?}",
-            outcome.sessions,
-            outcome.lost(),
-            outcome.lost
-        );
-        assert_eq!(outcome.corrupted, 0);
-        // A client that never says anything is told nothing; its server is.
-        let hangs = |kind: &str| kind.starts_with("Silent") && kind != "Silent (pushed)";
-        ensure!(!outcome.lost.keys().any(|kind| hangs(kind)), "some hang: {:?}", outcome.lost);
-    }
+    survival.sessions().verify(PATIENCE)?.none_lost().context("of those from before")?;
+    of_winner.verify(PATIENCE)?.none_lost().context("of the winner's")?;
+    let outcome = of_loser.verify(PATIENCE)?;
+    let (all, lost) = (outcome.sessions, outcome.lost());
+    println!("of {all} sessions of the loser's {lost} were lost: {:?}", outcome.lost);
+    assert_eq!(outcome.corrupted, 0);
+    ensure!(lost < all, "none of the loser's is left: {:?}", outcome.lost);
+    // A client that never says anything is told nothing; its server is.
+    let hangs = |kind: &str| kind.starts_with("Silent") && kind != "Silent (pushed)";
+    ensure!(!outcome.lost.keys().any(|kind| hangs(kind)), "some hang: {:?}", outcome.lost);
     // And from now on all is well again.
-    let mut survival = survival;
     survival.contest.tandem(1).wait_until_in_sync(PATIENCE)?;
-    survival.verify()?;
-    survival.strike(Fault::Kill)?.none_lost()
+    survival.verify()?.none_lost()?;
+    survival.strike(Fault::Kill)?.none_lost()?;
+    of_winner.verify(PATIENCE)?.none_lost()
 }
 
 /// Further sessions.

@@ -1,14 +1,16 @@
 //! Sessions that are open when a host fails, and when it comes back.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Result, ensure};
 use tests::lab::{
-    Contest, Election, Fault, Load, MariaDb, Openings, Outcome, SessionServer, Survival,
-    member::System,
+    Contest, Election, Family, Fault, Load, MariaDb, Openings, Outcome, Service, SessionServer,
+    Sessions, Survival,
+    member::{self, SYNC_KEY, System},
     survival::{PATIENCE, SESSIONS},
 };
 
@@ -65,6 +67,36 @@ fn sessions_outlive_one_host_after_the_other() -> Result<()> {
         survival.heal(Fault::Kill)?.none_lost()?;
     }
     Ok(())
+}
+
+#[test]
+fn no_session_of_ipv6_is_lost_when_the_master_is_killed_and_comes_back() -> Result<()> {
+    let election = Election { preempt: true, ..election() };
+    let mut contest = Contest::for_sessions(election, 1, SESSIONS)?;
+    let servers = contest.pair().servers();
+    let _server = SessionServer::start(&servers[0], SESSIONS)?;
+    let to: SocketAddr = (contest.pair().vip(Family::V6), SESSIONS).into();
+    let service = Service::new("sessions-of-ipv6", to)
+        .set(&format!("source = [\"{}\"]", contest.pair().source(Family::V6)))
+        .backends(servers, Family::V6, SESSIONS);
+    for (host, priority) in PRIORITIES.into_iter().enumerate() {
+        let sync = member::sync(contest.pair(), host, SYNC_KEY);
+        contest.enter_with(host, priority, &format!("{sync}{service}"))?;
+    }
+    contest.wait_until_in_sync()?;
+    let sessions = Sessions::open(contest.pair().client(), to, &LOAD)?;
+    thread::sleep(1_000 * MS);
+
+    let at = SystemTime::now();
+    contest.member(0).crash();
+    contest.advert_since(at, 1)?;
+    sessions.verify(PATIENCE)?.none_lost()?;
+
+    let at = SystemTime::now();
+    contest.start_again(0)?;
+    contest.advert_since(at, 0)?;
+    contest.settle();
+    sessions.verify(PATIENCE)?.none_lost()
 }
 
 /// What the others are measured by: they can fail.

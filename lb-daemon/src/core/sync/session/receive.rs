@@ -106,6 +106,7 @@ impl Session {
                 };
                 if scope.buckets.is_empty() {
                     talk.sender.transfers.release(&scope.groups);
+                    talk.heard_all.extend(scope.groups.iter().cloned());
                     talk.agreed.extend(scope.groups);
                 }
                 talk.sender.say(Message::TransferDone { id }, now, out);
@@ -120,7 +121,9 @@ impl Session {
                         });
                         // What the peer serves it tells all of after that.
                         let is_all = |group: &String| !talk.receiver.is_served_by_peer(group);
-                        talk.agreed.extend(scope.groups.into_iter().filter(is_all));
+                        let groups: BTreeSet<_> = scope.groups.into_iter().filter(is_all).collect();
+                        talk.offered.extend(groups.difference(&self.serving).cloned());
+                        talk.agreed.extend(groups);
                     }
                 }
                 None if talk.sender.transfers.has_begun(id) => {}

@@ -31,6 +31,10 @@ pub(super) struct Talk {
     pub(super) receiver: Receiver,
     /// Groups that either host has told the other all of.
     pub(super) agreed: BTreeSet<String>,
+    /// Groups that this host has told the other all of without serving them: the other may know more.
+    pub(super) offered: BTreeSet<String>,
+    /// Groups that the other has told this host all of.
+    pub(super) heard_all: BTreeSet<String>,
     /// When the peer was last heard of.
     pub(super) heard: Instant,
     /// Whether this host said something of itself that is not so any more.
@@ -60,6 +64,8 @@ impl Talk {
             sender,
             receiver: Receiver::default(),
             agreed: BTreeSet::new(),
+            offered: BTreeSet::new(),
+            heard_all: BTreeSet::new(),
             heard: now,
             is_outdated: false,
             has_more: true,
@@ -157,7 +163,8 @@ impl Talk {
 
     /// Says which groups are served, after all changes of those that are no longer. Before that, the peer
     /// is asked for all it has of groups that neither has told the other all of: it may have served them,
-    /// too, and a daemon that was started anew does not know that it owes something.
+    /// too, and a daemon that was started anew does not know that it owes something. And of those that
+    /// only this host has told of, when it did not serve them: its tables may be new, and the peer's not.
     fn say_serving(&mut self, told: &mut Told<'_>, now: Instant, out: &mut Vec<Message>) {
         if self.sender.said.as_ref() == Some(told.serving) {
             return;
@@ -166,10 +173,11 @@ impl Talk {
         let groups: BTreeSet<_> = told
             .serving
             .difference(&before)
-            .filter(|group| !self.agreed.contains(*group))
+            .filter(|group| !self.agreed.contains(*group) || self.is_only_offered(group))
             .cloned()
             .collect();
         if !groups.is_empty() {
+            self.agreed.retain(|group| !groups.contains(group));
             // Of these the peer knows what it had by chance.
             told.owed.extend(groups.iter().cloned());
             let scope = Scope { groups: groups.clone(), buckets: BTreeSet::new() };
@@ -248,6 +256,10 @@ impl Talk {
     /// Whether the peer has nothing any more to tell or to forget that it has not heard of since.
     fn is_level(&self) -> bool {
         self.sender.said.is_some() && self.sender.transfers.is_idle() && !self.receiver.is_hearing()
+    }
+
+    fn is_only_offered(&self, group: &str) -> bool {
+        self.offered.contains(group) && !self.heard_all.contains(group)
     }
 
     /// Whether nothing more of a group that this host serves is to come from the peer.

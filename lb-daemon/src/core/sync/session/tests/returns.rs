@@ -37,6 +37,25 @@ fn what_only_a_host_that_comes_back_knows_is_not_forgotten() {
 }
 
 #[test]
+fn what_only_the_other_host_knows_is_not_forgotten_by_one_that_has_lost_its_tables() {
+    let mut pair = in_sync();
+    let known = tuple(1, 1, 1000);
+    pair.open(0, known);
+    pair.settle();
+    // Its power fails, and the other one cannot take over before it is back.
+    pair.restart(0);
+    pair.tables[0] = pair.tables[0].wiped();
+    pair.connect();
+    pair.settle();
+    pair.serve(0, &["a", "b"]);
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::from([known]), "of {host}");
+        assert_eq!(pair.view(host).state, Stage::InSync);
+    }
+}
+
+#[test]
 fn what_ended_while_the_peer_was_away_does_not_come_back() {
     let mut pair = in_sync();
     let closed = |client| {

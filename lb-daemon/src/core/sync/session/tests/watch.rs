@@ -100,10 +100,10 @@ impl Watch {
                 let tuple = &live.connection.tuple;
                 let found = host.tables.get((tuple.client, tuple.bind));
                 let is_serving = host.tables.serving.contains(group_of(tuple.bind));
-                // No flow is ever translated two ways.
+                // No flow is ever translated two ways, by a host that it comes to: not while two serve
+                // it either.
                 if live.at == number
                     && is_serving
-                    && !world.is_split()
                     && let Some(found) = found
                     && host.tables.has(&found.tuple)
                     && found.tuple != *tuple

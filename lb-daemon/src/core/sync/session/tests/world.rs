@@ -258,11 +258,11 @@ impl World {
     /// The ACKs of some clients arrive.
     fn acknowledge(&mut self) {
         for live in self.live.values_mut() {
-            let Connection { tuple, timestamp, .. } = live.connection;
+            let Connection { tuple, state, timestamp } = live.connection;
             let tables = &mut self.hosts[live.at].tables;
             let is_heard = tables.serving.contains(group_of(tuple.bind));
             if is_heard && tables.is_half_open(&tuple) && (self.calm || self.random.chance(30)) {
-                let state = SYN_ACK | ESTABLISHED;
+                let state = state | SYN_ACK | ESTABLISHED;
                 live.connection = Connection { tuple, state, timestamp };
                 tables.happens(Change::Is(live.connection));
                 tables.entered.clear();
@@ -302,10 +302,6 @@ impl World {
         self.hosts[number].tables.restarted();
         self.hosts[number].stalled = None;
         self.watch.dies(number);
-    }
-
-    pub(super) const fn is_split(&self) -> bool {
-        self.split.is_some()
     }
 
     /// Mends everything and waits until nothing happens any more.
@@ -356,10 +352,12 @@ impl World {
         self.calm = false;
     }
 
-    /// What goes on and is known to at least one of the hosts.
+    /// What goes on and is known to at least one of the hosts, which is not told if it is half open.
     fn known_to_either(&self) -> Vec<Tuple> {
         let tuples = self.live.values().map(|live| live.connection.tuple);
-        tuples.filter(|tuple| self.hosts.iter().any(|host| host.tables.has(tuple))).collect()
+        let knows =
+            |host: &Host, tuple: &Tuple| host.tables.has(tuple) && !host.tables.is_half_open(tuple);
+        tuples.filter(|tuple| self.hosts.iter().any(|host| knows(host, tuple))).collect()
     }
 
     /// Whether a session has more to do at once.
