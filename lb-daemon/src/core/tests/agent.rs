@@ -168,6 +168,27 @@ fn the_last_word_counts_whoever_says_it_and_only_an_operators_is_kept() {
 }
 
 #[test]
+fn its_words_are_forgotten_when_a_reload_takes_it_away() {
+    let without = config(&service("db", VIP, "", &[("db1", 11, ""), ("db2", 12, "")]));
+    for word in ["drain 50%", "maint", "down"] {
+        let mut bench = healthy();
+        hear(&mut bench, word);
+        assert_eq!(bench.serving("db"), ["db2"], "{word}");
+        bench.reload(&one());
+        assert_eq!(bench.serving("db"), ["db2"], "{word}: a reload is no reason");
+
+        bench.reload(&without);
+        assert_eq!(says(&bench, "db1"), [""; 0], "{word}");
+        assert_eq!(bench.serving("db"), ["db1", "db2"], "{word}");
+    }
+    let mut bench = healthy();
+    bench.say("db/db1", Order::State(AdminState::Drain)).unwrap();
+    hear(&mut bench, "25%");
+    bench.reload(&without);
+    assert_eq!(says(&bench, "db1"), ["drain by operator"], "another's word stays");
+}
+
+#[test]
 fn nonsense_changes_nothing_and_is_shown() {
     let mut bench = healthy();
     hear(&mut bench, "hello world");
