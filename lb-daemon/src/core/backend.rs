@@ -292,14 +292,14 @@ impl BackendState {
         self.agent.as_mut()?.start(id, now)
     }
 
-    /// When its check is due.
-    pub(super) fn deadline_of_check(&self) -> Option<Instant> {
-        self.health.as_ref()?.next_deadline()
+    /// When its check and its agent are due.
+    pub(super) fn deadlines_of_questions(&self) -> impl Iterator<Item = Instant> + use<> {
+        let check = self.health.as_ref().and_then(Health::next_deadline);
+        check.into_iter().chain(self.agent.as_ref().and_then(Agent::next_deadline))
     }
 
     /// When something else of it is due.
-    pub(super) fn deadlines_but_of_check(&self) -> impl Iterator<Item = Instant> + use<> {
-        let agent = self.agent.as_ref().and_then(Agent::next_deadline);
-        agent.into_iter().chain(self.slow_start.next_deadline())
+    pub(super) fn deadline_but_of_questions(&self) -> Option<Instant> {
+        self.slow_start.next_deadline()
     }
 }

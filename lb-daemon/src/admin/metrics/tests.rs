@@ -144,6 +144,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_weight{service="mysql",backend="db2"} 50
         tandem_backend_configured_weight{service="mysql",backend="db2"} 100
         tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
+        tandem_backend_override{service="mysql",backend="db2",override="weight",by="operator"} 1
         tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
