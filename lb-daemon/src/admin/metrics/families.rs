@@ -74,6 +74,13 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
         ),
         &u32::from(config.last_error.is_none()),
     )?;
+    out.gauge(
+        &family(
+            "overrides_kept",
+            "Whether what operators said of backends is on the disk (1), or was refused there (0).",
+        ),
+        &u32::from(status.not_kept.is_none()),
+    )?;
     out.gauges(
         &family(
             "xdp_attached",

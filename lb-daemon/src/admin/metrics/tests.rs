@@ -101,6 +101,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_config_generation 3
         tandem_config_age_seconds 7200
         tandem_config_last_reload_successful 0
+        tandem_overrides_kept 0
         tandem_xdp_attached{interface="eth1",mode="generic"} 1
         tandem_packets_total{verdict="forward_client",action="transmit"} 81234567
         tandem_packets_total{verdict="pass_not_ip",action="pass"} 99
