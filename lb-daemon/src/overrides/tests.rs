@@ -194,7 +194,7 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let (overrides, _) = Overrides::open(path).unwrap();
     overrides.keep(some(Instant::now()));
     let (done, dropped) = mpsc::channel();
-    let end = std::thread::spawn(move || {
+    let end = thread::spawn(move || {
         drop(overrides);
         done.send(()).unwrap();
     });
@@ -209,7 +209,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "it does not come about");
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

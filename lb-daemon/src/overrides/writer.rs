@@ -99,11 +99,10 @@ impl Writer {
         if not_kept.as_ref() == why {
             return;
         }
-        match why {
-            Some(why) => {
-                error!("what operators say of backends does not outlive this daemon: {why}");
-            }
-            None => info!("what operators said of backends is kept in {}", self.path.display()),
+        if let Some(why) = why {
+            error!("what operators say of backends does not outlive this daemon: {why}");
+        } else {
+            info!("what operators said of backends is kept in {}", self.path.display());
         }
         *not_kept = why.cloned();
     }
