@@ -25,11 +25,11 @@ bind = "10.2.2.5:80"
 [[service.backend]]
 name = "w1"
 address = "10.6.6.1:80"
-check = { httpchk = { method = "GET", expect_status = "200-299", expect_string = "ready" } }
+check = { httpchk = { method = "GET", status = "200-299", expect_string = "ready" } }
 [[service.backend]]
 name = "w2"
 address = "10.6.6.2:80"
-check = { httpchk = { method = "GET", expect_not_regex = "down|drained" } }
+check = { httpchk = { method = "GET", expect_not_string = "down" } }
 [[service.backend]]
 name = "w3"
 address = "10.6.6.3:80"

@@ -25,7 +25,7 @@ const SYNTAX_ERROR: u16 = 1064;
 const LAG: [&str; 2] = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
 const CHANNEL: [&str; 2] = ["Channel_Name", "Connection_name"];
 
-/// More than a server can have.
+/// As many as MySQL can have.
 const MOST_CHANNELS: usize = 256;
 
 /// How far one channel is behind.
@@ -68,7 +68,7 @@ async fn worst<S: AsyncRead + AsyncWrite + Unpin>(
     let lag = rows.place_of(&LAG);
     let channel = rows.place_of(&CHANNEL);
     let mut worst = None;
-    for _ in 0..MOST_CHANNELS {
+    for _ in 0..=MOST_CHANNELS {
         let Some(row) = rows.next().await? else { return Ok(worst) };
         let lag = lag.ok_or_else(|| Error::malformed("a replica without a lag"))?;
         worst = worst.max(Some(judge(&row, lag, channel)?));
