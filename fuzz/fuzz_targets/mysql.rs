@@ -13,7 +13,8 @@ use libfuzzer_sys::fuzz_target;
 use tokio::{io, runtime};
 
 /// A greeting of MariaDB, and its answer to a login: without them, hardly anything gets further.
-const WELCOME: &[u8] = b"\x53\0\0\0\x0a5.5.5-10.11.6-MariaDB\0\x01\0\0\0abcdefgh\0\xff\xff\x2d\x02\0\
+const WELCOME: &[u8] =
+    b"\x59\0\0\0\x0a5.5.5-10.11.6-MariaDB\0\x01\0\0\0abcdefgh\0\xff\xff\x2d\x02\0\
     \xff\xff\x15\0\0\0\0\0\0\0\0\0\0ijklmnopqrst\0mysql_native_password\0\
     \x07\0\0\x02\0\0\0\x02\0\0\0";
 
