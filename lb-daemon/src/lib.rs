@@ -8,6 +8,8 @@ pub mod election;
 pub mod hooks;
 pub mod mysql;
 pub mod netlink;
+#[cfg(test)]
+mod noise;
 pub mod overrides;
 pub mod probe;
 pub mod responder;

@@ -378,6 +378,7 @@ impl Runtime {
         status.config.path = self.path.display().to_string();
         status.config.last_error.clone_from(&self.last_error);
         status.sync = self.sync.as_ref().map(Sync::view);
+        status.not_kept = self.overrides.not_kept();
         status.interfaces = self
             .dataplane
             .attached()

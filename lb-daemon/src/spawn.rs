@@ -5,6 +5,7 @@
 //! in its environment but a `PATH`, with an empty standard input, and in a process group of its own,
 //! which is killed as a whole if it does not end in time.
 
+mod identity;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -17,15 +18,17 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, killpg},
-    unistd::{Pid, User},
+    unistd::Pid,
 };
 use thiserror::Error;
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
     process::{Child, Command},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
+
+use self::identity::{Identity, Lookup};
 
 /// Where programs are looked for that have no `/` in their name, and what they are told.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -53,6 +56,14 @@ pub(crate) enum Failure {
         user: String,
         /// What the system said.
         error: io::Error,
+    },
+    /// Nobody said in time who the user is.
+    #[error("cannot look up user {user}: no answer within {limit:?}")]
+    LookupTimedOut {
+        /// The user.
+        user: String,
+        /// The time there was, for all of it.
+        limit: Duration,
     },
     /// It could not be started.
     #[error("cannot run {program} as user {user}: {error}")]
@@ -102,7 +113,21 @@ pub(crate) async fn run_with(
     limit: Duration,
     environment: &[(&str, String)],
 ) -> Result<String, Failure> {
-    let Identity { uid, gid } = identity(user).await?;
+    run_by(identity::of_this_host, command, user, limit, environment).await
+}
+
+/// The same, by who the user is according to `lookup`.
+async fn run_by(
+    lookup: Lookup,
+    command: &[String],
+    user: &str,
+    limit: Duration,
+    environment: &[(&str, String)],
+) -> Result<String, Failure> {
+    let deadline = Instant::now() + limit;
+    let identity = timeout_at(deadline, identity::find(user, lookup)).await;
+    let no_answer = |_| Failure::LookupTimedOut { user: user.to_owned(), limit };
+    let Identity { uid, gid } = identity.map_err(no_answer)??;
     let (program, arguments) =
         command.split_first().map_or(("", command), |(p, a)| (p.as_str(), a));
     let not_started =
@@ -112,7 +137,7 @@ pub(crate) async fn run_with(
     command.args(arguments).env_clear().env("PATH", PATH);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     let (mut child, mut output) = start(command, uid, gid).map_err(not_started)?;
-    let ended = timeout(limit, output.collect_until_end(&mut child)).await;
+    let ended = timeout_at(deadline, output.collect_until_end(&mut child)).await;
     let status = if let Ok(status) = ended {
         status.map_err(not_started)?
     } else {
@@ -124,23 +149,6 @@ pub(crate) async fn run_with(
     match (status.success(), output.last_line()) {
         (true, line) => Ok(line),
         (false, output) => Err(Failure::Ended { status, output }),
-    }
-}
-
-/// Who runs a command.
-struct Identity {
-    uid: u32,
-    gid: u32,
-}
-
-/// Looks a user up: maybe over the network, so not in the way of anything.
-async fn identity(user: &str) -> Result<Identity, Failure> {
-    let name = user.to_owned();
-    let found = tokio::task::spawn_blocking(move || User::from_name(&name)).await;
-    match found.expect("a lookup does not panic") {
-        Ok(Some(user)) => Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
-        Ok(None) => Err(Failure::NoUser(user.to_owned())),
-        Err(error) => Err(Failure::Lookup { user: user.to_owned(), error: error.into() }),
     }
 }
 

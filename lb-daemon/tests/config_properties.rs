@@ -384,7 +384,7 @@ fn mysql() -> impl Strategy<Value = MysqlCheck> {
     let expect = prop_oneof![
         "[^\0]{0,20}".prop_map(MysqlExpect::Text),
         select(vec!["^ready$", r"\d+ 'x'"])
-            .prop_map(|regex| MysqlExpect::Regex(regex::Regex::new(regex).expect("valid"))),
+            .prop_map(|regex| MysqlExpect::Regex(Regex::new(regex).expect("valid"))),
     ];
     let lag = (1..=1_728_000_u64).prop_map(Duration::from_secs);
     let question = prop_oneof![

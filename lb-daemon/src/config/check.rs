@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     address,
-    check_model::{Check, CheckKind},
+    check_model::{Check, CheckKind, TcpAction, TcpConnect},
     duration, external_check, http_check, mysql_check,
     reader::{Field, Table},
     report::{Read, Report},
@@ -101,6 +101,7 @@ impl CheckKeys {
             self.port.unwrap_or(backend.port()),
         );
         self.judge_source(target, report);
+        self.judge_source_of_steps(report);
         let place = self.kind.as_ref().map(Spanned::span);
         let kind = self.kind.map_or(CheckKind::Connect, Spanned::into_inner);
         let (ssl, source) = (self.tls.ssl(), self.source.map(Spanned::into_inner));
@@ -123,10 +124,36 @@ impl CheckKeys {
 
     /// Reports a source that `target` can't be reached from.
     fn judge_source(&self, target: SocketAddr, report: &Report<'_>) {
-        let Some(source) = &self.source else { return };
-        let [from, to] = [*source.get_ref(), target.ip()].map(address::family);
-        if from != to {
+        if let Some((from, to)) = self.families(target.ip()) {
             let message = format!("the check's `source` is {from}, but {target} is {to}");
+            self.refuse_source(&message, report);
+        }
+    }
+
+    /// Reports a source that a step of a script can't connect from.
+    fn judge_source_of_steps(&self, report: &Report<'_>) {
+        let Some(CheckKind::Tcp(steps)) = self.kind.as_ref().map(Spanned::get_ref) else { return };
+        for step in steps {
+            let TcpAction::Connect(TcpConnect { address: Some(ip), .. }) = step.action else {
+                continue;
+            };
+            if let Some((from, to)) = self.families(ip) {
+                let message = format!(
+                    "the check's `source` is {from}, but {ip}, which a step connects to, is {to}"
+                );
+                self.refuse_source(&message, report);
+            }
+        }
+    }
+
+    /// The families of the source and of whom it is to reach, if they differ.
+    fn families(&self, to: IpAddr) -> Option<(&'static str, &'static str)> {
+        let [from, to] = [*self.source.as_ref()?.get_ref(), to].map(address::family);
+        (from != to).then_some((from, to))
+    }
+
+    fn refuse_source(&self, message: &str, report: &Report<'_>) {
+        if let Some(source) = &self.source {
             report.error(source.span(), message, "write an address of the same family");
         }
     }

@@ -45,6 +45,7 @@ mod reader;
 mod report;
 mod script;
 mod secret;
+mod secret_places;
 mod service;
 mod suggest;
 mod sync;

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use regex::Regex;
+use regex::bytes::Regex;
 use toml::Spanned;
 
 use super::{

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 /// A MySQL check. Without a login, the greeting is all that is waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,9 +87,9 @@ pub enum MysqlExpect {
 
 impl MysqlExpect {
     /// Whether this answer is good.
-    pub fn is_met_by(&self, answer: &str) -> bool {
+    pub fn is_met_by(&self, answer: &[u8]) -> bool {
         match self {
-            Self::Text(text) => text == answer,
+            Self::Text(text) => text.as_bytes() == answer,
             Self::Regex(regex) => regex.is_match(answer),
         }
     }

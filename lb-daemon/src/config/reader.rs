@@ -185,9 +185,12 @@ impl<'a> Field<'a> {
         self.span.clone()
     }
 
-    /// The value as the operator wrote it, fit for a message: one line, not too long.
+    /// The value as the operator wrote it, fit for a message: one line, not too long, no password.
     pub(super) fn source(&self) -> String {
         const LONGEST: usize = 60;
+        if self.report.is_concealed(&self.span) {
+            return "...".to_owned();
+        }
         let source = self.report.source(&self.span);
         let line = source.lines().next().unwrap_or_default();
         let mut shown: String = line.chars().take(LONGEST).collect();

@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, collections::HashSet, ops::Range};
 
-use super::diagnostic::{Diagnostic, Excerpt, Position, Severity, printable};
+use super::{
+    diagnostic::{Diagnostic, Excerpt, Position, Severity, printable},
+    secret_places,
+};
 
 /// Proof that an error has been reported: whoever gets it instead of a value has nothing to say.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +51,8 @@ enum Kind {
 
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, found: RefCell::default(), concealed: RefCell::default() }
+        let concealed = RefCell::new(secret_places::find(text));
+        Self { file, text, found: RefCell::default(), concealed }
     }
 
     /// The file does not follow TOML's grammar at `span`.
@@ -59,6 +63,12 @@ impl<'a> Report<'a> {
     /// What stands at `span` is a password: what is said of the rest of its line is not to show it.
     pub(super) fn conceal(&self, span: Span) {
         self.concealed.borrow_mut().push(span);
+    }
+
+    /// Whether something of `span` is a password, which no message is to show.
+    pub(super) fn is_concealed(&self, span: &Span) -> bool {
+        let concealed = self.concealed.borrow();
+        concealed.iter().any(|secret| secret.start < span.end && span.start < secret.end)
     }
 
     /// What stands at `span` is wrong.

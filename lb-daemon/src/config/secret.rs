@@ -36,8 +36,9 @@ pub(super) fn read(
     hint: &str,
 ) -> Read<Option<Spanned<Secret>>> {
     let text = table.maybe(key, |field| {
-        let text = usable(field, field.string()?, length, hint)?;
+        // Also if it is refused.
         field.report().conceal(field.span());
+        let text = usable(field, field.string()?, length, hint)?;
         Ok(field.spanned(Secret { text, file: None }))
     });
     let file = table.maybe(file_key, |field| {

@@ -90,7 +90,7 @@ fn unclosed(report: &Report<'_>, text: &str, document: &DeTable<'_>, end: Span) 
 /// Something that stands where a value should, such as a word without quotes.
 fn not_a_value(report: &Report<'_>, text: &str, at: usize, derails: bool) {
     let span = word_at(text, at);
-    let word = &text[span.clone()];
+    let word = if report.is_concealed(&span) { "..." } else { &text[span.clone()] };
     let (message, hint) = if word.is_empty() {
         ("there is no value after `=`".to_owned(), "write one, or remove the line".to_owned())
     } else {

@@ -132,8 +132,7 @@ impl TlsKeys {
 /// The library's settings.
 fn client(trust: Option<&Authorities>, has_name: bool, alpn: &[String]) -> Arc<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
-    let verifier =
-        tls_verifier::new(trust.map(|authorities| &authorities.roots), has_name, &provider);
+    let verifier = tls_verifier::new(trust, has_name, &provider);
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has what every version needs")
@@ -153,21 +152,27 @@ fn authorities(field: &Field<'_>) -> Read<Arc<Authorities>> {
     let pem = read_file(&file).map_err(|error| {
         field.error(format!("the file of `{}` can't be read: {error}", field.key()), hint)
     })?;
+    let mut certificates = Vec::new();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let added = certificate.map_err(|error| error.to_string());
-        let added = added.and_then(|each| roots.add(each).map_err(|error| error.to_string()));
-        if let Err(why) = added {
-            let message =
-                format!("a certificate in the file of `{}` can't be used: {why}", field.key());
-            field.report().warning(Some(field.span()), message, hint);
+        let added = certificate.map_err(|error| error.to_string()).and_then(|certificate| {
+            roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+            Ok(certificate)
+        });
+        match added {
+            Ok(certificate) => certificates.push(certificate),
+            Err(why) => {
+                let message =
+                    format!("a certificate in the file of `{}` can't be used: {why}", field.key());
+                field.report().warning(Some(field.span()), message, hint);
+            }
         }
     }
     if roots.is_empty() {
         let message = format!("there is no usable certificate in the file of `{}`", field.key());
         return Err(field.error(message, hint));
     }
-    Ok(Arc::new(Authorities { file, roots: Arc::new(roots) }))
+    Ok(Arc::new(Authorities { file, certificates: certificates.into(), roots: Arc::new(roots) }))
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

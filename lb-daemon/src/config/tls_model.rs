@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 
 /// How TLS is spoken with a backend.
 #[derive(Clone)]
@@ -42,12 +42,14 @@ pub struct Authorities {
     /// The file that they were read from.
     pub file: PathBuf,
     /// They themselves; at least one.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// The same, as what others are verified by.
     pub roots: Arc<RootCertStore>,
 }
 
 impl PartialEq for Authorities {
     fn eq(&self, other: &Self) -> bool {
-        self.file == other.file && self.roots.roots == other.roots.roots
+        self.file == other.file && self.certificates == other.certificates
     }
 }
 

@@ -36,6 +36,12 @@ impl Administration {
         }
     }
 
+    /// Forgets what an agent said.
+    pub(super) fn forget_agent(&mut self) {
+        self.state = self.state.filter(|said| said.by != By::Agent);
+        self.weight = self.weight.filter(|said| said.by != By::Agent);
+    }
+
     /// The administrative state.
     pub(super) fn state(&self) -> AdminState {
         self.state.map(|said| said.what).unwrap_or_default()

@@ -112,29 +112,42 @@ impl BackendState {
     }
 
     /// Puts in force what was said of a backend of this name under an earlier configuration, or to
-    /// an earlier daemon.
+    /// an earlier daemon. An agent that is not asked any more could never take its word back, so
+    /// that is forgotten.
     pub(super) fn put(&mut self, administration: Administration, now: Instant) {
         self.administration = administration;
+        let before = self.administration.state();
+        if self.agent.is_none() {
+            self.administration.forget_agent();
+        }
         self.follow_administration(now);
+        self.left(before, now);
     }
 
     /// Takes in what is said of it, and tells whether that is anything new.
     pub(super) fn say(&mut self, order: Order, by: By, now: Instant) -> bool {
         let before = self.administration.state();
         let is_new = self.administration.say(order, by, now);
-        let state = self.administration.state();
-        if state != before {
-            self.since = now;
-            if state == AdminState::Maint {
-                self.go_down();
-            }
-            self.follow_administration(now);
-            if before == AdminState::Maint && self.is_healthy() {
-                self.recovers = true;
-                self.come_up(now);
-            }
+        if before != AdminState::Maint && self.is_in_maintenance() {
+            self.go_down();
         }
+        if self.administration.state() != before {
+            self.follow_administration(now);
+        }
+        self.left(before, now);
         is_new
+    }
+
+    /// Acts on it if it is not in the administrative state any more that it was in `before`.
+    fn left(&mut self, before: AdminState, now: Instant) {
+        if self.administration.state() == before {
+            return;
+        }
+        self.since = now;
+        if before == AdminState::Maint && self.is_healthy() {
+            self.recovers = true;
+            self.come_up(now);
+        }
     }
 
     /// Has checks run but in maintenance. They begin anew after it: taken for up, and checked at
@@ -279,14 +292,14 @@ impl BackendState {
         self.agent.as_mut()?.start(id, now)
     }
 
-    /// When its check is due.
-    pub(super) fn deadline_of_check(&self) -> Option<Instant> {
-        self.health.as_ref()?.next_deadline()
+    /// When its check and its agent are due.
+    pub(super) fn deadlines_of_questions(&self) -> impl Iterator<Item = Instant> + use<> {
+        let check = self.health.as_ref().and_then(Health::next_deadline);
+        check.into_iter().chain(self.agent.as_ref().and_then(Agent::next_deadline))
     }
 
     /// When something else of it is due.
-    pub(super) fn deadlines_but_of_check(&self) -> impl Iterator<Item = Instant> + use<> {
-        let agent = self.agent.as_ref().and_then(Agent::next_deadline);
-        agent.into_iter().chain(self.slow_start.next_deadline())
+    pub(super) fn deadline_but_of_questions(&self) -> Option<Instant> {
+        self.slow_start.next_deadline()
     }
 }

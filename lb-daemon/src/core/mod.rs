@@ -132,25 +132,29 @@ impl Core {
     /// Takes an event in, and says what is to be done.
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
-        // Hundreds of times a second, a backend is checked and found as it was.
-        let is_routine = match &event {
-            Event::Probed { probe, outcome } => !self.probed(*probe, outcome, now, &mut effects),
-            Event::Tick => self.deadlines_but_of_checks().all(|deadline| deadline > now),
-            _ => false,
-        };
-        if !is_routine {
+        if !self.is_routine(&event, now, &mut effects) {
             self.change(event, now, &mut effects);
         }
         self.start_probes(now, &mut effects);
         effects
     }
 
-    /// Takes in an event that may change more than when a backend is checked next.
+    /// Takes in what a check or an agent found, and tells whether nothing but that comes of this
+    /// event: hundreds of times a second, a backend is asked how it is and found as it was.
+    fn is_routine(&mut self, event: &Event, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        match event {
+            Event::Probed { probe, outcome } => !self.probed(*probe, outcome, now, effects),
+            Event::Agent { probe, heard } => !self.agent(*probe, heard, now, effects),
+            Event::Tick => self.deadlines_but_of_questions().all(|deadline| deadline > now),
+            _ => false,
+        }
+    }
+
+    /// Takes in an event that may change more than when a backend is asked next.
     fn change(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         match event {
             Event::Config(config) => self.configure(&config, now, effects),
             Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
-            Event::Agent { probe, heard } => self.agent(probe, &heard, now, effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
@@ -183,7 +187,7 @@ impl Core {
             Event::Sync { ready } => self.groups.synced(ready),
             Event::Peer(news) => effects.push(Effect::Notify(Notice::Peer(news))),
             // What it found is noted already.
-            Event::Probed { .. } | Event::Tick => {}
+            Event::Probed { .. } | Event::Agent { .. } | Event::Tick => {}
         }
         self.follow(now, effects);
     }
@@ -200,13 +204,13 @@ impl Core {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let checks = self.services.iter().flat_map(ServiceState::deadlines_of_checks);
-        checks.chain(self.deadlines_but_of_checks()).min()
+        let questions = self.services.iter().flat_map(ServiceState::deadlines_of_questions);
+        questions.chain(self.deadlines_but_of_questions()).min()
     }
 
-    /// When something is due that may change more than when a backend is checked next.
-    fn deadlines_but_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
-        let services = self.services.iter().flat_map(ServiceState::deadlines_but_of_checks);
+    /// When something is due that may change more than when a backend is asked next.
+    fn deadlines_but_of_questions(&self) -> impl Iterator<Item = Instant> + '_ {
+        let services = self.services.iter().flat_map(ServiceState::deadlines_but_of_questions);
         let tracked = self.groups.deadlines();
         services.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling)
     }

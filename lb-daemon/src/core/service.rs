@@ -79,15 +79,15 @@ impl ServiceState {
         Self { config, number: None, backends, identity, ..this }
     }
 
-    /// When its checks are due.
-    pub(super) fn deadlines_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
-        self.backends.iter().filter_map(BackendState::deadline_of_check)
+    /// When its checks and its agents are due.
+    pub(super) fn deadlines_of_questions(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.backends.iter().flat_map(BackendState::deadlines_of_questions)
     }
 
     /// When something else of its backends is due, and when the operator is to be told that it did not
     /// come up.
-    pub(super) fn deadlines_but_of_checks(&self) -> impl Iterator<Item = Instant> + '_ {
-        let backends = self.backends.iter().flat_map(BackendState::deadlines_but_of_check);
+    pub(super) fn deadlines_but_of_questions(&self) -> impl Iterator<Item = Instant> + '_ {
+        let backends = self.backends.iter().filter_map(BackendState::deadline_but_of_questions);
         backends.chain(self.was_up.is_none().then_some(self.known + SETTLE))
     }
 

@@ -38,6 +38,9 @@ pub struct Status {
     /// What is kept of backends that are not in the configuration any more.
     #[serde(default)]
     pub orphans: Vec<OrphanStatus>,
+    /// Why what operators said of backends is not on the disk; none if it is.
+    #[serde(default)]
+    pub not_kept: Option<String>,
     /// Packets by verdict, all of them, also those that are zero.
     pub verdicts: BTreeMap<String, u64>,
     /// SYN-ACKs of synchronous services that were not held back, for want of room.

@@ -20,6 +20,7 @@ mod login;
 mod method;
 mod packets;
 mod question;
+mod replica;
 mod result;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -73,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// [`Error::Unfit`] if the answer is another one.
     pub async fn ask(&mut self, question: &MysqlQuestion) -> Result<String, Error> {
-        question::ask(&mut self.packets, question).await
+        question::ask(&mut self.packets, &self.greeting.version, question).await
     }
 
     /// Takes leave after the login, lest the server count a connection that was cut.

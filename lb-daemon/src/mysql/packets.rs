@@ -1,13 +1,15 @@
 //! Packets: three bytes of length, one that counts, and what is said.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::error::Error;
 
-/// Longest packet that is read, in bytes. All that a check has to do with are far shorter.
+/// Longest packet that is read, in bytes. All that a check has to do with are far shorter, ...
 const LONGEST: usize = 16 * 1024;
+/// ... but for rows: a replica shows every table that it leaves out, and sets of GTIDs.
+const LONGEST_ROW: usize = 1 << 20;
 
 /// A packet of every server is read with so many bytes as there are, up to this many at once.
 const BUFFER: usize = 2048;
@@ -28,18 +30,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
 
     /// The next packet's content; `what` it is to be, for messages.
     pub(super) async fn read(&mut self, what: &'static str) -> Result<Vec<u8>, Error> {
+        self.read_up_to(LONGEST, what).await
+    }
+
+    /// The next packet's content, where rows come.
+    pub(super) async fn read_row(&mut self, what: &'static str) -> Result<Vec<u8>, Error> {
+        self.read_up_to(LONGEST_ROW, what).await
+    }
+
+    async fn read_up_to(&mut self, longest: usize, what: &'static str) -> Result<Vec<u8>, Error> {
         let mut header = [0; 4];
-        self.fill(&mut header, what).await?;
+        let heard = self.stream.read_exact(&mut header).await;
+        heard.map_err(|error| broken(error, what))?;
         let [low, middle, high, count] = header;
         let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
-        if length > LONGEST {
-            let message = format!("{what} has {length} bytes, and {LONGEST} at most are read");
+        if length > longest {
+            let message = format!("{what} has {length} bytes, and {longest} at most are read");
             return Err(Error::Malformed(message));
         }
         self.count = count.wrapping_add(1);
-        let mut content = vec![0; length];
-        self.fill(&mut content, what).await?;
-        Ok(content)
+        // Takes memory as bytes come, not as they are promised.
+        let mut content = Vec::new();
+        let heard = (&mut self.stream).take(length as u64).read_to_end(&mut content).await;
+        match heard.map_err(|error| broken(error, what))? {
+            all if all == length => Ok(content),
+            _ => Err(Error::Closed(what)),
+        }
     }
 
     /// Sends a packet as an answer to the last one that was read.
@@ -57,12 +73,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         self.count = 0;
         self.write(&[&[command], argument].concat()).await
     }
+}
 
-    async fn fill(&mut self, bytes: &mut [u8], what: &'static str) -> Result<(), Error> {
-        match self.stream.read_exact(bytes).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(Error::Closed(what)),
-            Err(error) => Err(Error::Broken(error)),
-        }
+fn broken(error: io::Error, what: &'static str) -> Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Error::Closed(what),
+        _ => Error::Broken(error),
     }
 }

@@ -1,38 +1,41 @@
 //! What operators said of backends at run time, kept in a file for the daemons to come.
 //!
 //! A thread of its own writes the file: the daemon's loop does not wait for a disk. Whoever wants to
-//! know whether what was said is kept asks for a confirmation, and gets it when it is.
+//! know whether what was said is kept asks for a confirmation, and gets it when it is. What the disk
+//! does not take is tried again, less and less often, until it does.
 
 mod file;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::{
     path::PathBuf,
-    sync::mpsc,
-    thread::{self, JoinHandle},
-    time::{Instant, SystemTime},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use tracing::{error, warn};
 
+use self::writer::{Job, Writer};
 use crate::core::Override;
 
-/// The file, and the thread that writes it. Dropping it waits until all is written.
+/// How long a disk may take at the end. One that hangs shall not keep the daemon from ending.
+const LAST: Duration = Duration::from_secs(3);
+
+/// The file, and the thread that writes it. Dropping it waits until all is written, but not for long.
 #[derive(Debug)]
 pub struct Overrides {
     path: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// To be called with whether all is kept; why not, for people.
-type Confirm = Box<dyn FnOnce(Result<(), String>) + Send>;
-
-enum Job {
-    Keep(Vec<Override>),
-    Confirm(Confirm),
+    not_kept: Arc<Mutex<Option<String>>>,
+    /// Says nothing, and is closed when the thread ends.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Overrides {
@@ -52,12 +55,18 @@ impl Overrides {
             }
         };
         let (jobs, queue) = mpsc::channel();
-        let written = path.clone();
-        let thread = thread::Builder::new()
+        let (end, ended) = mpsc::channel();
+        let not_kept = Arc::default();
+        let writer = Writer::new(path.clone(), Arc::clone(&not_kept));
+        let run = move || {
+            let _end: mpsc::Sender<()> = end;
+            writer.run(&queue);
+        };
+        thread::Builder::new()
             .name("overrides".to_owned())
-            .spawn(move || write(&written, &queue))
+            .spawn(run)
             .context("cannot start the thread that keeps overrides")?;
-        Ok((Self { path, jobs: Some(jobs), thread: Some(thread) }, kept))
+        Ok((Self { path, jobs: Some(jobs), not_kept, ended }, kept))
     }
 
     /// Keeps these, and no others.
@@ -65,9 +74,14 @@ impl Overrides {
         self.send(Job::Keep(overrides));
     }
 
-    /// Calls `done` when all that was to be kept is on the disk, or cannot be put there.
+    /// Calls `done` when all that was to be kept is on the disk, or cannot be put there now.
     pub fn confirm(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         self.send(Job::Confirm(Box::new(done)));
+    }
+
+    /// Why the disk has not all that was to be kept, as far as is known.
+    pub fn not_kept(&self) -> Option<String> {
+        self.not_kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where they are kept.
@@ -84,33 +98,9 @@ impl Overrides {
 impl Drop for Overrides {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Writes what is to be kept, the latest only if more is waiting, and confirms after that.
-fn write(path: &std::path::Path, queue: &mpsc::Receiver<Job>) {
-    let mut outcome = Ok(());
-    while let Ok(first) = queue.recv() {
-        let mut latest = None;
-        let mut waiting = Vec::new();
-        for job in std::iter::once(first).chain(queue.try_iter()) {
-            match job {
-                Job::Keep(overrides) => latest = Some(overrides),
-                Job::Confirm(done) => waiting.push(done),
-            }
-        }
-        if let Some(overrides) = latest {
-            outcome = file::write(path, &overrides, Instant::now(), SystemTime::now())
-                .map_err(|failure| format!("{failure:#}"));
-            if let Err(why) = &outcome {
-                error!("what operators say of backends does not outlive this daemon: {why}");
-            }
-        }
-        for done in waiting {
-            done(outcome.clone());
+        if self.ended.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout) {
+            let path = self.path.display();
+            error!("{path} is not written within {LAST:?}: what operators said last may be lost");
         }
     }
 }

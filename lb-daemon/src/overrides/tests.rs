@@ -2,14 +2,12 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process,
-    sync::{
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::atomic::{AtomicU32, Ordering},
 };
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use super::{file, *};
 use crate::core::{AdminState, BackendName, RuntimeWeight};
@@ -167,6 +165,52 @@ fn what_cannot_be_kept_is_said_to_whoever_asks() {
     overrides.confirm(move |outcome| sender.send(outcome).unwrap());
     let error = confirmed.recv_timeout(Duration::from_secs(60)).unwrap().unwrap_err();
     assert!(error.starts_with("cannot write "), "{error}");
+}
+
+#[test]
+fn what_could_not_be_kept_is_tried_again_until_it_is() {
+    let scratch = Scratch::new();
+    let in_the_way = scratch.0.join("lib");
+    fs::write(&in_the_way, "").unwrap();
+    let (overrides, _) = Overrides::open(scratch.file()).unwrap();
+    assert_eq!(overrides.not_kept(), None);
+    overrides.keep(some(Instant::now()));
+    until(|| overrides.not_kept().is_some_and(|why| why.starts_with("cannot write ")));
+    fs::remove_file(&in_the_way).unwrap();
+    // Nobody says anything more.
+    until(|| overrides.not_kept().is_none());
+    let (_, found) = Overrides::open(scratch.file()).unwrap();
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_disk_that_hangs_does_not_hold_up_the_end() {
+    let scratch = Scratch::new();
+    let path = scratch.file();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // Opening it to write waits for somebody who reads.
+    let pipe = path.with_file_name("overrides.json.new");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let (overrides, _) = Overrides::open(path).unwrap();
+    overrides.keep(some(Instant::now()));
+    let (done, dropped) = mpsc::channel();
+    let end = thread::spawn(move || {
+        drop(overrides);
+        done.send(()).unwrap();
+    });
+    let outcome = dropped.recv_timeout(Duration::from_secs(60));
+    // Lets the thread go, whatever came of it.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    outcome.expect("it ends all the same");
+    end.join().unwrap();
+}
+
+fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not come about");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

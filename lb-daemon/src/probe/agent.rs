@@ -14,12 +14,13 @@ const SUBJECT: &str = "agent";
 /// the core to say.
 pub async fn ask(request: AgentRequest) -> (ProbeId, Result<String, Outcome>) {
     let started = Instant::now();
-    let line = exchange(&request).await.map_err(|Finding { reason, detail }| Outcome {
-        reason,
-        detail,
-        took: started.elapsed(),
-    });
-    (request.id, line)
+    let line = open_and_exchange(&request).await;
+    (request.id, line.map_err(|failure| failure.after(started)))
+}
+
+async fn open_and_exchange(request: &AgentRequest) -> Result<String, Finding> {
+    let way = Way::plain(request.target, Deadline::after(request.timeout));
+    exchange(Connection::open(way).await?, &request.send).await
 }
 
 /// The text, safe for a terminal and a log.
@@ -29,11 +30,10 @@ fn plain(line: &[u8]) -> String {
     text.chars().map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
-async fn exchange(request: &AgentRequest) -> Result<String, Finding> {
-    let deadline = Deadline::after(request.timeout);
-    let mut connection = Connection::open(Way::plain(request.target, deadline)).await?;
-    if !request.send.is_empty() {
-        match connection.send(request.send.as_bytes()).await {
+/// Sends the question, if there is one, and waits for the line.
+pub(super) async fn exchange(mut connection: Connection, send: &str) -> Result<String, Finding> {
+    if !send.is_empty() {
+        match connection.send(send.as_bytes()).await {
             // Many agents answer without reading, and have closed by now.
             Ok(()) | Err(Trouble::Broken(_)) => {}
             Err(trouble) => return Err(Finding::not_sent(SUBJECT, &trouble)),

@@ -54,7 +54,7 @@ pub(super) struct Connection {
 }
 
 /// What bytes go over, in the clear or not.
-trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for S {}
 
@@ -142,6 +142,11 @@ impl Connection {
             Some(tls) => Box::new(tls::handshake(stream, tls, target, deadline).await?),
         };
         Ok(Self { stream, deadline, received: Vec::new() })
+    }
+
+    /// A connection that is there already.
+    pub(super) fn over(stream: impl Stream + 'static, deadline: Deadline) -> Self {
+        Self { stream: Box::new(stream), deadline, received: Vec::new() }
     }
 
     /// Sends all of `bytes` and forgets what came before.

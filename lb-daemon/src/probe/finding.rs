@@ -1,10 +1,17 @@
 //! What a probe found, in words for the operator who reads them in the middle of an outage.
 
-use std::{fmt::Write, io, time::Duration};
+use std::{
+    fmt::Write,
+    io,
+    time::{Duration, Instant},
+};
 
 use nix::errno::Errno;
 
-use crate::{config::Pattern, core::Reason};
+use crate::{
+    config::Pattern,
+    core::{Outcome, Reason},
+};
 
 /// Most characters of an answer that are quoted.
 const LONGEST_QUOTE: usize = 60;
@@ -41,6 +48,11 @@ pub(super) enum NoMore {
 impl Finding {
     pub(super) fn new(reason: Reason, detail: String) -> Self {
         Self { reason, detail }
+    }
+
+    /// The outcome of a probe that was begun then and ended with this now.
+    pub(super) fn after(self, started: Instant) -> Outcome {
+        Outcome { reason: self.reason, detail: self.detail, took: started.elapsed() }
     }
 
     /// The same, said of a part of what was asked.

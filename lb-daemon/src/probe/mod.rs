@@ -10,6 +10,7 @@ mod external;
 mod finding;
 mod http;
 mod mysql;
+pub mod over;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -31,8 +32,8 @@ use crate::{
 /// Nothing a backend does makes this fail: that is what the [`Outcome`] is for.
 pub async fn run(request: ProbeRequest) -> (ProbeId, Outcome) {
     let started = Instant::now();
-    let Finding { reason, detail } = ask(&request).await.unwrap_or_else(|failure| failure);
-    (request.id, Outcome { reason, detail, took: started.elapsed() })
+    let finding = ask(&request).await.unwrap_or_else(|failure| failure);
+    (request.id, finding.after(started))
 }
 
 /// Ok if the check passed, an error if it failed.

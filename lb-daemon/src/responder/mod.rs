@@ -27,6 +27,7 @@ use std::{
 use anyhow::{Context as _, Result};
 pub use arguments::Arguments;
 use arguments::Listen;
+pub use client::request as read_request;
 use database::Database;
 use source::Source;
 use tokio::{

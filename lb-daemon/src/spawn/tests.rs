@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process, time::Instant};
 
-use nix::{sys::signal::kill, unistd::getuid};
+use nix::{
+    sys::signal::kill,
+    unistd::{User, getuid},
+};
 
 use super::*;
 
@@ -43,6 +46,26 @@ async fn what_ended_badly_says_how() {
     assert_eq!(told("exit 3").await, "exit status 3");
     assert_eq!(told("echo no pid file; exit 1").await, "exit status 1: no pid file");
     assert_eq!(told("echo oh; kill -SEGV $$").await, "killed by SIGSEGV: oh");
+}
+
+/// A directory that does not answer: neither the command's time nor the daemon's end waits for it.
+#[test]
+fn a_user_who_cannot_be_looked_up_in_time_runs_nothing() {
+    let hangs: Lookup = |_| {
+        loop {
+            std::thread::park();
+        }
+    };
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let limit = Duration::from_millis(100);
+        let outcome = runtime.block_on(run_by(hangs, &sh("true"), "somebody", limit, &[]));
+        drop(runtime);
+        done.send(outcome.unwrap_err().to_string()).unwrap();
+    });
+    let failure = ended.recv_timeout(LIMIT).expect("it ends");
+    assert_eq!(failure, "cannot look up user somebody: no answer within 100ms");
 }
 
 #[tokio::test]

@@ -1,6 +1,12 @@
 //! A real `MariaDB`.
 
-use std::{fs, net::SocketAddr, os::unix, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    os::unix,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use nix::unistd::User;
@@ -17,7 +23,7 @@ pub struct MariaDb {
     host: Namespace,
     data: PathBuf,
     port: u16,
-    options: &'static [&'static str],
+    options: Vec<String>,
 }
 
 impl MariaDb {
@@ -26,12 +32,29 @@ impl MariaDb {
         Self::start_with(host, port, &[])
     }
 
-    /// The same as the only node of a Galera cluster, which it is a synced member of.
+    /// The same as the only node of a Galera cluster, which it is a synced member of, and which nobody
+    /// else can join.
     pub fn start_galera(host: &Namespace, port: u16) -> Result<Self> {
-        Self::start_with(host, port, GALERA)
+        Self::start_with(host, port, &galera(([127, 0, 0, 1], port).into(), None))
     }
 
-    fn start_with(host: &Namespace, port: u16, options: &'static [&'static str]) -> Result<Self> {
+    /// The same as a node, at this address, of a Galera cluster in which there is a member at that
+    /// one; or of one of its own. Whoever joins gets the data of the others.
+    pub fn start_galera_at(
+        host: &Namespace,
+        address: SocketAddr,
+        member: Option<IpAddr>,
+    ) -> Result<Self> {
+        Self::start_with(host, address.port(), &galera(address, member))
+    }
+
+    /// The same with this number among those that replicate each other. It keeps what a replica needs.
+    pub fn start_numbered(host: &Namespace, port: u16, number: u8) -> Result<Self> {
+        let options = [format!("--server-id={number}"), "--log-bin=binlog".to_owned()];
+        Self::start_with(host, port, &options)
+    }
+
+    fn start_with(host: &Namespace, port: u16, options: &[String]) -> Result<Self> {
         let home = host.dir().join(format!("{}-mariadb-{port}", host.name()));
         let data = home.join("data");
         let account =
@@ -49,6 +72,7 @@ impl MariaDb {
             .user("mysql")?
             .run()?;
         let process = run(host, &data, port, options)?;
+        let options = options.to_vec();
         let server = Self { process, host: host.clone(), data, port, options };
         server.wait_until_it_answers()?;
         Ok(server)
@@ -72,7 +96,7 @@ impl MariaDb {
     /// Kills it and starts it again with the same data.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = run(&self.host, &self.data, self.port, self.options)?;
+        self.process = run(&self.host, &self.data, self.port, &self.options)?;
         self.wait_until_it_answers()
     }
 
@@ -150,19 +174,33 @@ CREATE USER IF NOT EXISTS lab@'%' IDENTIFIED BY 'lab';
 GRANT ALL ON *.* TO lab@'%';
 ";
 
-/// The node keeps to itself: nobody else can join it.
-const GALERA: &[&str] = &[
-    "--wsrep-on=ON",
-    "--wsrep-provider=/usr/lib/galera/libgalera_smm.so",
-    "--wsrep-cluster-address=gcomm://",
-    "--wsrep-node-address=127.0.0.1",
-    "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:4567;gcache.size=1M;\
-     pc.announce_timeout=PT0.5S",
-    "--binlog-format=ROW",
-    "--innodb-autoinc-lock-mode=2",
-];
+/// Makes a node of a cluster, by the address of a member if there is one.
+fn galera(address: SocketAddr, member: Option<IpAddr>) -> Vec<String> {
+    let ip = address.ip();
+    let member = member.map(|member| member.to_string()).unwrap_or_default();
+    let provider = format!(
+        "--wsrep-provider-options=gmcast.listen_addr=tcp://{ip}:4567;gcache.size=16M;\
+         pc.announce_timeout=PT0.5S"
+    );
+    let fixed = [
+        "--wsrep-on=ON",
+        "--wsrep-provider=/usr/lib/galera/libgalera_smm.so",
+        // A script for rsync would look for its processes in /proc, which is that of another namespace.
+        "--wsrep-sst-method=mysqldump",
+        "--wsrep-sst-auth=lab:lab",
+        "--binlog-format=ROW",
+        "--innodb-autoinc-lock-mode=2",
+    ];
+    let own = [
+        format!("--wsrep-cluster-address=gcomm://{member}"),
+        format!("--wsrep-node-address={ip}"),
+        format!("--wsrep-sst-receive-address={address}"),
+        provider,
+    ];
+    fixed.map(str::to_owned).into_iter().chain(own).collect()
+}
 
-fn run(host: &Namespace, data: &std::path::Path, port: u16, options: &[&str]) -> Result<Process> {
+fn run(host: &Namespace, data: &std::path::Path, port: u16, options: &[String]) -> Result<Process> {
     let home = data.parent().context("the data is in a directory")?;
     let file = |option: &str, name: &str| format!("--{option}={}", home.join(name).display());
     host.command("mariadbd")

@@ -16,6 +16,7 @@ mod moves;
 mod mysql;
 mod mysql_check;
 mod mysql_probe;
+mod mysql_states;
 mod operation;
 mod oracle;
 mod pair;

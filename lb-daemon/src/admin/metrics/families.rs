@@ -74,6 +74,13 @@ fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
         ),
         &u32::from(config.last_error.is_none()),
     )?;
+    out.gauge(
+        &family(
+            "overrides_kept",
+            "Whether what operators said of backends is on the disk (1), or was refused there (0).",
+        ),
+        &u32::from(status.not_kept.is_none()),
+    )?;
     out.gauges(
         &family(
             "xdp_attached",
@@ -409,11 +416,14 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     out.gauges(
         &family(
             "backend_override",
-            "1 for what was said of the backend at run time (drain, maint, a weight), and by whom.",
+            "1 for what was said of the backend at run time (drain, maint, weight), and by whom.",
         ),
         backends_of(services).flat_map(|([service, name], backend)| {
             backend.overrides.iter().map(move |said| {
-                let labels = [service, name, ("override", &said.what), ("by", &said.by)];
+                // Which weight is a value, that of `backend_weight`: an agent may say another one
+                // each time, and every label that ever was is a time series.
+                let what = said.what.split(' ').next().unwrap_or_default();
+                let labels = [service, name, ("override", what), ("by", said.by.as_str())];
                 (labels, 1_u32)
             })
         }),

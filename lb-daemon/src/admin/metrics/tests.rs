@@ -101,6 +101,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_config_generation 3
         tandem_config_age_seconds 7200
         tandem_config_last_reload_successful 0
+        tandem_overrides_kept 0
         tandem_xdp_attached{interface="eth1",mode="generic"} 1
         tandem_packets_total{verdict="forward_client",action="transmit"} 81234567
         tandem_packets_total{verdict="pass_not_ip",action="pass"} 99
@@ -144,6 +145,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_weight{service="mysql",backend="db2"} 50
         tandem_backend_configured_weight{service="mysql",backend="db2"} 100
         tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
+        tandem_backend_override{service="mysql",backend="db2",override="weight",by="operator"} 1
         tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891

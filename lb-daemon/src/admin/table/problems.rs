@@ -43,6 +43,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
     problems.extend(backends().filter_map(agent_unheard));
+    problems.extend(status.not_kept.as_deref().map(not_kept));
     problems.extend(status.orphans.iter().map(orphaned));
     problems.extend(
         status
@@ -160,6 +161,14 @@ fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Opti
             last_check(backend)
         ))
     })
+}
+
+/// A restart would forget it.
+fn not_kept(why: &str) -> Problem {
+    Problem {
+        details: vec![why.to_owned()],
+        ..warn("what operators said of backends would not outlive the daemon, which tries again:")
+    }
 }
 
 /// Said of a backend that a reload has taken away, for good or by mistake.

@@ -108,6 +108,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Random;
 
     #[test]
     fn every_word_of_haproxys_is_known() {
@@ -147,5 +148,19 @@ mod tests {
             assert_eq!(answer.weight, Some(RuntimeWeight::Percent(50)), "the rest counts");
             assert_eq!((answer.health, answer.state, answer.maxconn), (None, None, None));
         }
+    }
+
+    /// Two hundred thousand lines, half of them cut, grown or changed in a few bytes, and half noise.
+    #[test]
+    fn no_line_makes_the_reader_panic() {
+        let line = "75%,maxconn:30\tmaint down ready # the disk is füll".as_bytes();
+        let mut random = Random::new();
+        let mut weights = 0;
+        for _ in 0..200_000 {
+            let answer = Answer::read(&String::from_utf8_lossy(&random.spoil(line)));
+            assert!(answer.description.chars().count() <= LONGEST_REASON);
+            weights += u32::from(answer.weight.is_some());
+        }
+        assert!(weights > 1000, "hardly any was an answer");
     }
 }

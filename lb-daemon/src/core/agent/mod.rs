@@ -16,6 +16,9 @@ use super::{
 };
 use crate::config::AgentCheck;
 
+/// Most characters that are kept of what it said.
+const LONGEST_SHOWN: usize = 200;
+
 /// A backend's agent over time.
 ///
 /// It can hold the backend down that its check finds up, and not the other way round. Its silence
@@ -44,9 +47,9 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Last {
     ended: Instant,
-    /// Its line; or what was wrong, if there was none.
+    /// The beginning of its line; or what was wrong, if there was none.
     heard: Result<String, Outcome>,
-    /// A word that has no meaning.
+    /// The beginning of a word that has no meaning.
     unknown: Option<String>,
 }
 
@@ -115,8 +118,9 @@ impl Agent {
         self.is_distrusted = false;
         self.took = now.saturating_duration_since(started);
         let answer = heard.as_ref().map(|line| Answer::read(line)).unwrap_or_default();
-        let unknown = answer.unknown.clone();
-        self.last = Some(Last { ended: now, heard: heard.clone(), unknown });
+        let unknown = answer.unknown.as_deref().map(beginning);
+        let heard = heard.as_deref().map(beginning).map_err(Clone::clone);
+        self.last = Some(Last { ended: now, heard, unknown });
         if let Some(word) = answer.health {
             self.health = Some((word, answer.description.clone()));
         }
@@ -162,19 +166,29 @@ impl Agent {
     }
 }
 
+/// As much of a text as people read.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 impl Core {
-    /// Takes in what an agent said, or that it said nothing.
+    /// Takes in what an agent said, or that it said nothing. Tells whether it was anything new.
     pub(super) fn agent(
         &mut self,
         probe: ProbeId,
         heard: &Result<String, Outcome>,
         now: Instant,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let heard = self.services.iter_mut().find_map(|s| s.agent(probe, heard, now));
-        if let Some((notices, has_overruled)) = heard {
-            effects.extend(notices.into_iter().map(Effect::Notify));
-            self.overrides_changed |= has_overruled;
-        }
+        let Some((notices, has_overruled)) = heard else { return false };
+        // Whatever it changes is told, if only in the log.
+        let is_news = !notices.is_empty();
+        effects.extend(notices.into_iter().map(Effect::Notify));
+        self.overrides_changed |= has_overruled;
+        is_news
     }
 }

@@ -168,6 +168,27 @@ fn the_last_word_counts_whoever_says_it_and_only_an_operators_is_kept() {
 }
 
 #[test]
+fn its_words_are_forgotten_when_a_reload_takes_it_away() {
+    let without = config(&service("db", VIP, "", &[("db1", 11, ""), ("db2", 12, "")]));
+    for word in ["drain 50%", "maint", "down"] {
+        let mut bench = healthy();
+        hear(&mut bench, word);
+        assert_eq!(bench.serving("db"), ["db2"], "{word}");
+        bench.reload(&one());
+        assert_eq!(bench.serving("db"), ["db2"], "{word}: a reload is no reason");
+
+        bench.reload(&without);
+        assert_eq!(says(&bench, "db1"), [""; 0], "{word}");
+        assert_eq!(bench.serving("db"), ["db1", "db2"], "{word}");
+    }
+    let mut bench = healthy();
+    bench.say("db/db1", Order::State(AdminState::Drain)).unwrap();
+    hear(&mut bench, "25%");
+    bench.reload(&without);
+    assert_eq!(says(&bench, "db1"), ["drain by operator"], "another's word stays");
+}
+
+#[test]
 fn nonsense_changes_nothing_and_is_shown() {
     let mut bench = healthy();
     hear(&mut bench, "hello world");
@@ -177,6 +198,41 @@ fn nonsense_changes_nothing_and_is_shown() {
     assert_eq!(agent.problem.as_deref(), Some("it says \"hello\", which means nothing"));
     hear(&mut bench, "maxconn:30");
     assert_eq!(bench.status_of("db1").agent.and_then(|agent| agent.maxconn), Some(30));
+}
+
+#[test]
+fn what_is_shown_of_a_long_answer_is_its_beginning() {
+    let mut bench = healthy();
+    let word = "ü".repeat(300);
+    hear(&mut bench, &format!("{word} drain"));
+    assert_eq!(says(&bench, "db1"), ["drain by agent"], "all of it counts");
+    let agent = bench.status_of("db1").agent.expect("it was asked");
+    let beginning = format!("{}…", "ü".repeat(200));
+    assert_eq!(agent.answer.as_ref(), Some(&beginning));
+    assert_eq!(agent.problem, Some(format!("it says {beginning:?}, which means nothing")));
+}
+
+/// A thousand of them answer hundreds of times a second.
+#[test]
+fn an_answer_that_says_nothing_new_is_no_reason_to_look_at_all_services() {
+    let mut bench = healthy();
+    hear(&mut bench, "drain 50%");
+    let is_routine = |bench: &mut Bench, heard: Result<&str, Outcome>| {
+        let request = asked(bench);
+        let event = Event::Agent { probe: request.id, heard: heard.map(str::to_owned) };
+        bench.core.is_routine(&event, bench.now, &mut Vec::new())
+    };
+    assert!(is_routine(&mut bench, Ok("drain 50%")));
+    assert!(is_routine(&mut bench, Ok("up nonsense")));
+    let outcome =
+        Outcome { reason: Reason::L4Timeout, detail: String::new(), took: Duration::ZERO };
+    assert!(is_routine(&mut bench, Err(outcome)));
+    for news in ["ready", "51%", "down", "up", "maint"] {
+        assert!(!is_routine(&mut bench, Ok(news)), "{news}");
+    }
+    // Nor is it one that an agent is to be asked.
+    bench.now = bench.core.next_deadline().expect("something is due");
+    assert!(bench.core.is_routine(&Event::Tick, bench.now, &mut Vec::new()));
 }
 
 #[test]

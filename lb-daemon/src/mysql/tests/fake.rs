@@ -34,15 +34,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Fake<S> {
         content
     }
 
-    /// Greets, and lets anybody in.
+    /// Greets as a `MariaDB`, and lets anybody in.
     pub(crate) async fn let_in(&mut self) {
-        self.say(&greeting("mysql_native_password")).await;
+        self.let_in_as(MARIADB).await;
+    }
+
+    /// Greets as a server of this version, and lets anybody in.
+    pub(crate) async fn let_in_as(&mut self, version: &str) {
+        self.say(&greeting_of(version, "mysql_native_password")).await;
         self.hear().await;
         self.say(&OK).await;
     }
 
     /// Answers the next query with a result of these columns and rows, and says what it was.
-    pub(crate) async fn answer(&mut self, columns: &[&str], rows: &[&[Option<&str>]]) -> String {
+    pub(crate) async fn answer<V: AsRef<[u8]> + Copy>(
+        &mut self,
+        columns: &[&str],
+        rows: &[&[Option<V>]],
+    ) -> String {
         let query = self.hear().await;
         self.say(&[u8::try_from(columns.len()).unwrap()]).await;
         for name in columns {
@@ -67,10 +76,18 @@ pub(crate) fn packet(count: u8, content: &[u8]) -> Vec<u8> {
     [&[length[0], length[1], length[2], count], content].concat()
 }
 
+/// The version of a `MariaDB`, as it says it.
+pub(crate) const MARIADB: &str = "5.5.5-10.11.6-MariaDB";
+
 /// The greeting of a `MariaDB` that prefers this method.
 pub(crate) fn greeting(method: &str) -> Vec<u8> {
+    greeting_of(MARIADB, method)
+}
+
+/// The greeting of a server of this version.
+fn greeting_of(version: &str, method: &str) -> Vec<u8> {
     let (first, second) = NONCE.split_at(8);
-    let mut packet = b"\x0a5.5.5-10.11.6-MariaDB\0".to_vec();
+    let mut packet = [b"\x0a", version.as_bytes(), b"\0"].concat();
     packet.extend([1, 0, 0, 0]);
     packet.extend(first);
     packet.extend([0, 0xff, 0xff, 45, 2, 0, 0xff, 0xff, 21]);
@@ -88,11 +105,15 @@ pub(crate) fn error(code: u16, message: &str) -> Vec<u8> {
 }
 
 fn column(name: &str) -> Vec<u8> {
-    let before = ["def", "", "t", "t"].map(text).concat();
+    let before = ["def", "", "t", "t"].map(text::<&str>).concat();
     let after = text(name);
     [before, text(name), after, [0x0c, 45, 0, 255, 0, 0, 0, 0xfd, 0, 0, 0, 0, 0].to_vec()].concat()
 }
 
-fn text(text: &str) -> Vec<u8> {
-    [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+/// Bytes after their number.
+fn text<V: AsRef<[u8]>>(text: V) -> Vec<u8> {
+    let text = text.as_ref();
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    let length = if text.len() <= 0xfa { &length[..1] } else { &[&[0xfd], &length[..3]].concat() };
+    [length, text].concat()
 }

@@ -5,6 +5,7 @@ use super::{
     fake::{greeting, packet},
     *,
 };
+use crate::noise::Random;
 
 fn sql() -> MysqlQuestion {
     MysqlQuestion::Sql { query: "SELECT 1".into(), expect: None }
@@ -44,9 +45,9 @@ async fn what_is_not_mysql_is_called_so() {
     }
 }
 
-#[tokio::test]
-async fn every_place_that_a_conversation_can_be_cut_at_is_an_error() {
-    let whole = [
+/// All that a server says in a conversation that ends well.
+fn whole() -> Vec<u8> {
+    [
         packet(0, &greeting("mysql_native_password")),
         packet(2, &fake::OK),
         packet(1, &[1]),
@@ -55,7 +56,28 @@ async fn every_place_that_a_conversation_can_be_cut_at_is_an_error() {
         packet(4, &[1, b'7']),
         packet(5, &fake::END),
     ]
-    .concat();
+    .concat()
+}
+
+/// A hundred thousand conversations, half of them cut, grown or changed in a few bytes, and half
+/// noise.
+#[tokio::test]
+async fn no_bytes_make_a_reader_panic() {
+    let whole = whole();
+    let mut random = Random::new();
+    let mut answered = 0;
+    for _ in 0..100_000 {
+        match converse(&random.spoil(&whole)).await {
+            Ok(_) => answered += 1,
+            Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+        }
+    }
+    assert!(answered > 100, "hardly any was understood");
+}
+
+#[tokio::test]
+async fn every_place_that_a_conversation_can_be_cut_at_is_an_error() {
+    let whole = whole();
     assert_eq!(converse(&whole).await.unwrap(), "the answer is \"7\"");
     for end in 0..whole.len() {
         let error = converse(&whole[..end]).await.unwrap_err();

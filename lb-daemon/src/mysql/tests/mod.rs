@@ -4,6 +4,7 @@ pub(crate) mod fake;
 mod garbage;
 mod login;
 mod questions;
+mod replicas;
 
 use std::future::Future;
 
@@ -42,8 +43,17 @@ async fn log_in(
     Ok(session)
 }
 
-/// Asks a question, of a server that lets anybody in and goes on with this.
+/// Asks a question, of a `MariaDB` that lets anybody in and goes on with this.
 async fn ask<F: Future<Output = ()>>(
+    question: MysqlQuestion,
+    server: impl FnOnce(Fake<DuplexStream>) -> F,
+) -> Result<String, Error> {
+    ask_a(fake::MARIADB, question, server).await
+}
+
+/// The same, of a server of this version.
+async fn ask_a<F: Future<Output = ()>>(
+    version: &str,
     question: MysqlQuestion,
     server: impl FnOnce(Fake<DuplexStream>) -> F,
 ) -> Result<String, Error> {
@@ -54,7 +64,7 @@ async fn ask<F: Future<Output = ()>>(
         answer
     };
     meet(client, async |mut fake: Fake<DuplexStream>| {
-        fake.let_in().await;
+        fake.let_in_as(version).await;
         server(fake).await;
     })
     .await

@@ -1,11 +1,6 @@
-use std::time::Duration;
+use regex::bytes::Regex;
 
-use regex::Regex;
-
-use super::{
-    fake::{OK, error},
-    *,
-};
+use super::{fake::OK, *};
 use crate::config::MysqlExpect;
 
 const STATE: [&str; 2] = ["Variable_name", "Value"];
@@ -23,7 +18,7 @@ async fn in_state(state: &str, question: MysqlQuestion) -> Result<String, Error>
     .await
 }
 
-fn unfit(answer: Result<String, Error>) -> String {
+pub(super) fn unfit(answer: Result<String, Error>) -> String {
     match answer {
         Err(Error::Unfit(why)) => why,
         other => panic!("{other:?}"),
@@ -63,13 +58,14 @@ async fn a_read_only_node_is_not_good_if_told_so() {
 #[tokio::test]
 async fn an_empty_result_is_a_failure() {
     let asked = galera(false, false);
-    let answer = ask(asked, async |mut fake| drop(fake.answer(&STATE, &[]).await)).await;
+    let answer = ask(asked, async |mut fake| drop(fake.answer::<&str>(&STATE, &[]).await)).await;
     assert!(unfit(answer).contains("Galera does not run"));
 
     let sql = || MysqlQuestion::Sql { query: "SELECT 1".into(), expect: None };
-    let answer = ask(sql(), async |mut fake| drop(fake.answer(&["1"], &[]).await)).await;
+    let answer = ask(sql(), async |mut fake| drop(fake.answer::<&str>(&["1"], &[]).await)).await;
     assert_eq!(unfit(answer), "the query has no result");
-    let answer = ask(sql(), async |mut fake| drop(fake.answer(&["1"], &[&[None]]).await)).await;
+    let answer =
+        ask(sql(), async |mut fake| drop(fake.answer::<&str>(&["1"], &[&[None]]).await)).await;
     assert_eq!(unfit(answer), "the query has NULL for an answer");
     // DO 1, say: no result at all.
     let answer = ask(sql(), async |mut fake| {
@@ -87,36 +83,6 @@ async fn writable_is_who_is_not_read_only() {
         });
         assert_eq!(answer.await.is_ok(), good, "{value}");
     }
-}
-
-#[tokio::test]
-async fn a_replica_may_be_so_far_behind() {
-    let columns = ["Slave_IO_State", "Seconds_Behind_Master"];
-    for (lag, max_lag, expected) in [
-        (Some("0"), None, Ok("the replica is 0s behind")),
-        (Some("999"), None, Ok("the replica is 999s behind")),
-        (Some("10"), Some(10), Ok("the replica is 10s behind")),
-        (Some("11"), Some(10), Err("the replica is 11s behind, and 10s are allowed")),
-        (None, None, Err("the replica does not replicate")),
-    ] {
-        let question = MysqlQuestion::Replica { max_lag: max_lag.map(Duration::from_secs) };
-        let answer = ask(question, async |mut fake| {
-            fake.answer(&columns, &[&[Some("waiting"), lag]]).await;
-        });
-        let answer = answer.await.map_err(|error| error.to_string());
-        assert_eq!(answer.as_deref().map_err(String::as_str), expected);
-    }
-}
-
-#[tokio::test]
-async fn an_old_server_is_asked_for_its_replica_by_the_old_name() {
-    let answer = ask(MysqlQuestion::Replica { max_lag: None }, async |mut fake| {
-        fake.hear().await;
-        fake.say(&error(1064, "You have an error in your SQL syntax")).await;
-        let query = fake.answer(&["Seconds_Behind_Master"], &[&[Some("3")]]).await;
-        assert_eq!(query, "\u{3}SHOW SLAVE STATUS");
-    });
-    assert_eq!(answer.await.unwrap(), "the replica is 3s behind");
 }
 
 #[tokio::test]
@@ -138,6 +104,32 @@ async fn a_query_is_judged_by_the_first_column_of_its_first_row() {
         });
         let answer = answer.await;
         assert_eq!(answer.is_ok(), good, "{value}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_judged_by_its_true_bytes_and_shown_in_safe_ones() {
+    let text = |text: &str| MysqlExpect::Text(text.into());
+    let regex = |regex| MysqlExpect::Regex(Regex::new(regex).unwrap());
+    let long = format!("{}yes", "x".repeat(1000));
+    for (value, expect) in [
+        (&b"a\tb"[..], text("a\tb")),
+        (long.as_bytes(), text(&long)),
+        (long.as_bytes(), regex("yes$")),
+        (b"\x1b\xff", regex(r"^(?-u:\x1b\xff)$")),
+    ] {
+        let question = MysqlQuestion::Sql { query: "SELECT a FROM t".into(), expect: Some(expect) };
+        let answer =
+            ask(question, async |mut fake| drop(fake.answer(&["a"], &[&[Some(value)]]).await));
+        let shown = answer.await.unwrap();
+        assert!(shown.len() < 300 && !shown.contains(char::is_control), "{shown:?}");
+    }
+    for (value, shown) in [(&b"a\tb"[..], r"a\tb"), (b"\xff", "\u{fffd}")] {
+        let expect = Some(text(shown));
+        let question = MysqlQuestion::Sql { query: "SELECT a FROM t".into(), expect };
+        let answer =
+            ask(question, async |mut fake| drop(fake.answer(&["a"], &[&[Some(value)]]).await));
+        assert!(unfit(answer.await).ends_with(&format!("\"{shown}\", expected {shown:?}")));
     }
 }
 

@@ -1,5 +1,6 @@
 //! TLS against real servers with certificates of all kinds.
 
+mod der;
 mod server;
 
 use self::server::{Authority, NAME, fresh};
@@ -48,6 +49,51 @@ async fn certificates_that_are_not_good_are_told_apart() {
         let outcome = ask(&authority, target, "verify = \"none\"").await;
         assert_eq!(outcome.reason, Reason::L6Ok, "nobody looks at it: {outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_of_version_1_passes_where_none_is_looked_at() {
+    let authority = Authority::new();
+    let target = authority.serve_version_1().await;
+    let outcome = ask(&authority, target, "verify = \"none\"").await;
+    assert_eq!(outcome.reason, Reason::L6Ok, "{outcome:?}");
+    let outcome = ask(&authority, target, "").await;
+    assert_eq!(outcome.reason, Reason::L6Response, "{outcome:?}");
+}
+
+/// As `openssl req -x509` makes them: such a certificate may issue others.
+#[tokio::test]
+async fn a_certificate_that_its_owner_has_signed_passes_if_it_is_in_the_file() {
+    let (own, stranger) = (Authority::with(fresh()), Authority::with(fresh()));
+    let target = own.serve_itself().await;
+    let name = format!("sni = {NAME:?}");
+    for keys in ["", &name] {
+        let outcome = ask(&own, target, keys).await;
+        assert_eq!(outcome.reason, Reason::L6Ok, "{keys}: {outcome:?}");
+        let outcome = ask(&stranger, target, keys).await;
+        assert_eq!(outcome.reason, Reason::L6Response, "{keys}: {outcome:?}");
+    }
+    let outcome = ask(&own, target, "sni = \"other.example.com\"").await;
+    assert_eq!(outcome.reason, Reason::L6Response, "{outcome:?}");
+    assert!(outcome.detail.ends_with("is not for other.example.com"), "{outcome:?}");
+
+    let mut expired = fresh();
+    expired.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    expired.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let expired = Authority::with(expired);
+    let outcome = ask(&expired, expired.serve_itself().await, "").await;
+    assert_eq!(outcome.reason, Reason::L6Response, "{outcome:?}");
+    assert!(outcome.detail.ends_with("the certificate has expired"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn another_certificate_that_may_issue_others_does_not_pass() {
+    let authority = Authority::new();
+    let mut issuing = fresh();
+    issuing.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let target = authority.serve(issuing, &[]).await;
+    let outcome = ask(&authority, target, "").await;
+    assert_eq!(outcome.reason, Reason::L6Response, "{outcome:?}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::vrrp_io::{checksum, packet};
 use crate::{
     config::{Announce, Carp, GroupAddress, Hooks, Track, Vrrp, VrrpVersion},
     core::group::{CarpAdvert, VrrpAdvert},
+    noise::Random,
 };
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -176,21 +177,12 @@ fn an_advert_of_the_other_protocol_cannot_be_written() {
 fn no_bytes_make_a_reader_panic() {
     let all = all();
     let whole = all.each_ref().map(Case::message);
-    let mut random = Random(0x7461_6e64_656d);
+    let mut random = Random::new();
     let mut accepted = 0;
     for _ in 0..1_000_000 {
         let nth = random.below(all.len());
-        let mut packet = whole[random.below(all.len())].clone();
-        if random.below(2) == 0 {
-            for byte in &mut packet {
-                *byte = random.byte();
-            }
-        }
-        for _ in 0..random.below(4) {
-            let at = random.below(packet.len());
-            packet[at] = random.byte();
-        }
-        packet.resize(random.below(packet.len() * 2), random.byte());
+        let message = random.pick(&whole);
+        let mut packet = random.spoil(message);
         let Case { format, source, destination, .. } = &all[nth];
         let envelope = Envelope { source: *source, destination: *destination, hop_limit: 255 };
         if random.below(2) == 0 && packet.len() >= 8 {
@@ -202,23 +194,4 @@ fn no_bytes_make_a_reader_panic() {
         let _ = packet::open_v4(&packet);
     }
     assert!(accepted > 0, "nothing got past the first checks");
-}
-
-/// A linear congruential generator: quick, and the same packets every time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next()).expect("31 bits") % limit
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
 }
