@@ -11,6 +11,7 @@ use super::{
     duration,
     model::{Backend, OnMarkedDown, Role},
     node,
+    observe::ObserveKeys,
     reader::{Field, Table},
     report::Read,
 };
@@ -22,6 +23,7 @@ pub(super) struct ServerKeys {
     role: Option<Role>,
     on_marked_down: Option<OnMarkedDown>,
     slowstart: Option<Duration>,
+    observe: ObserveKeys,
     check: CheckKeys,
     agent: AgentKeys,
 }
@@ -40,6 +42,7 @@ impl ServerKeys {
             }),
             slowstart: table
                 .optional("slowstart", |field| duration::or_zero(field, &duration::CHECK)),
+            observe: ObserveKeys::read(table),
             check: table
                 .optional("check", |field| CheckKeys::read(field, check))
                 .unwrap_or_default(),
@@ -56,6 +59,7 @@ impl ServerKeys {
             role: self.role.or(inherited.role),
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
             slowstart: self.slowstart.or(inherited.slowstart),
+            observe: self.observe.or(&inherited.observe),
             check: self.check.or(&inherited.check),
             agent: self.agent.or(&inherited.agent),
         }
@@ -86,6 +90,8 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
         let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
         let agent = keys.agent.resolve(*address.get_ref(), report);
+        let check = keys.check.resolve(*address.get_ref(), report);
+        let observe = keys.observe.resolve(name.get_ref(), check.is_some(), report);
         let backend = Backend {
             name: name.get_ref().clone(),
             address: *address.get_ref(),
@@ -93,7 +99,8 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             role: keys.role.unwrap_or(Role::Active),
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
             slowstart: keys.slowstart.filter(|time| !time.is_zero()),
-            check: keys.check.resolve(*address.get_ref(), report),
+            observe: observe?,
+            check,
             agent: agent?,
         };
         Ok(PlacedBackend { name, address, backend })

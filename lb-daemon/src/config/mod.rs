@@ -39,6 +39,7 @@ mod mysql_model;
 mod mysql_to_toml;
 mod names;
 mod node;
+mod observe;
 mod pattern;
 mod ports;
 mod reader;
@@ -69,8 +70,8 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown,
-    Peer, Role, Service, Timeouts, XdpMode,
+    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, Observe,
+    OnError, OnMarkedDown, Peer, Role, Service, Timeouts, XdpMode,
 };
 pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;

@@ -211,10 +211,51 @@ pub struct Backend {
     pub on_marked_down: OnMarkedDown,
     /// How long its weight climbs after a recovery; none if it has all of it at once.
     pub slowstart: Option<Duration>,
+    /// What comes of handshakes with it that fail; none if nothing does. There is one only where there
+    /// is a check.
+    pub observe: Option<Observe>,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
     /// Its agent, which says more of it; none if there is none.
     pub agent: Option<Arc<AgentCheck>>,
+}
+
+/// How failed handshakes of clients count as a sign of a backend's health, all defaults resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// How many in a row count.
+    pub error_limit: u32,
+    /// What comes of so many.
+    pub on_error: OnError,
+}
+
+/// What comes of too many failed handshakes in a row. The next check comes sooner in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Nothing else.
+    FastInter,
+    /// They are a failed check.
+    FailCheck,
+    /// They are a failed check, and the next one takes the backend down.
+    SuddenDeath,
+    /// The backend is down.
+    MarkDown,
+}
+
+impl OnError {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::FastInter, Self::FailCheck, Self::SuddenDeath, Self::MarkDown];
+
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FastInter => "fastinter",
+            Self::FailCheck => "fail-check",
+            Self::SuddenDeath => "sudden-death",
+            Self::MarkDown => "mark-down",
+        }
+    }
 }
 
 /// An agent on a backend, all defaults resolved.

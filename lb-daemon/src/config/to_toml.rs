@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use super::{
     check_to_toml, duration, group_to_toml,
     model::{
-        Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, Role, Service,
-        Timeouts, XdpMode,
+        Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, Observe, Role,
+        Service, Timeouts, XdpMode,
     },
 };
 
@@ -119,6 +119,9 @@ fn backend(out: &mut Writer, backend: &Backend) {
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
     let slowstart = backend.slowstart.unwrap_or_default();
     out.line("slowstart", quote(duration::format(slowstart)));
+    if let Some(each) = backend.observe {
+        observe(out, each);
+    }
     match &backend.check {
         Some(each) => check_to_toml::check(out, each),
         None => out.line("check", "{ enabled = false }"),
@@ -126,6 +129,12 @@ fn backend(out: &mut Writer, backend: &Backend) {
     if let Some(each) = &backend.agent {
         agent(out, each);
     }
+}
+
+fn observe(out: &mut Writer, observe: Observe) {
+    out.line("observe", quote("layer4"));
+    out.line("error_limit", observe.error_limit);
+    out.line("on_error", quote(observe.on_error.name()));
 }
 
 fn agent(out: &mut Writer, agent: &AgentCheck) {

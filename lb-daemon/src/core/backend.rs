@@ -183,6 +183,15 @@ impl BackendState {
         self.turned(was_up, now)
     }
 
+    /// Takes in that too many handshakes with it have failed in a row, so many times. Tells whether it is
+    /// up, and why, if that is news.
+    pub(super) fn observed(&mut self, alarms: u64, now: Instant) -> Option<(bool, Outcome)> {
+        let was_up = self.is_healthy();
+        self.health.as_mut()?.observed(self.config.observe?, alarms, now);
+        let up = self.turned(was_up, now)?;
+        Some((up, self.health.as_ref()?.last_outcome()?.clone()))
+    }
+
     /// Takes in what its agent said, if `probe` was the question.
     pub(super) fn agent_heard(
         &mut self,

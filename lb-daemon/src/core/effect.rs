@@ -208,6 +208,8 @@ pub struct DesiredBackend {
     pub weight: u16,
     /// Addresses to translate clients to: one to four, of the backend's family.
     pub sources: Vec<IpAddr>,
+    /// How many failed handshakes in a row are too many; none if nobody wants to know.
+    pub error_limit: Option<u32>,
     /// Where its frames go.
     pub hop: NextHop,
 }

@@ -59,8 +59,8 @@ pub use self::{
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
-        OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
-        TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        ObserveStatus, OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status,
+        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{
@@ -150,6 +150,11 @@ impl Core {
         match event {
             Event::Config(config) => self.configure(&config, now, effects),
             Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
+            Event::Observed(alarms) => {
+                let services = self.services.iter_mut();
+                let notices = services.flat_map(|service| service.observed(&alarms, now));
+                effects.extend(notices.map(Effect::Notify));
+            }
             Event::Agent { probe, heard } => self.agent(probe, &heard, now, effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
@@ -214,6 +219,12 @@ impl Core {
     /// The numbers of the backends in force, to read their counters by.
     pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
+    }
+
+    /// The numbers of those whose failed handshakes count.
+    pub fn observed(&self) -> impl Iterator<Item = u16> + '_ {
+        let backends = self.services.iter().flat_map(|s| &s.backends);
+        backends.filter(|b| b.config.observe.is_some()).filter_map(|b| b.number)
     }
 
     /// The names of what connections refer to by numbers.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    event::{Claimed, Outcome, PeerNews},
+    event::{Claimed, Outcome, PeerNews, Reason},
     group::{Role, Transition},
     order::{BackendName, By, Order},
     view::Kind,
@@ -136,12 +136,15 @@ impl fmt::Display for Notice {
         match self {
             Self::Backend { service, backend, up, outcome, active, backup } => write!(
                 f,
-                "backend {service}/{backend} is {}: {} {} in {} ms; \
+                "backend {service}/{backend} is {}: {} {}{}; \
                  {active} active and {backup} backup left",
                 if *up { "UP" } else { "DOWN" },
                 outcome.reason,
                 outcome.detail,
-                outcome.took.as_millis(),
+                match outcome.reason {
+                    Reason::Observed => String::new(),
+                    _ => format!(" in {} ms", outcome.took.as_millis()),
+                },
             ),
             Self::Administered { backend, order, by } => {
                 write!(f, "backend {backend}: {order}, by {}", by.name())

@@ -315,6 +315,9 @@ pub struct BackendStatus {
     pub why: Option<String>,
     /// Its last check; none if it is not checked or was not yet.
     pub check: Option<CheckStatus>,
+    /// What has come of failed handshakes of clients; none if nothing is to come of them.
+    #[serde(default)]
+    pub observe: Option<ObserveStatus>,
     /// What its agent said last; none if it has none, or it was not asked yet.
     #[serde(default)]
     pub agent: Option<AgentStatus>,
@@ -375,6 +378,17 @@ pub struct CheckStatus {
     pub downs: u64,
 }
 
+/// Failed handshakes of clients as a sign of a backend's health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserveStatus {
+    /// How many in a row are too many.
+    pub error_limit: u32,
+    /// What comes of too many: `fastinter`, `fail-check`, `sudden-death`, `mark-down`.
+    pub on_error: String,
+    /// How many times there were too many since the daemon started.
+    pub alarms: u64,
+}
+
 /// The last answer of a backend's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
@@ -397,6 +411,9 @@ pub struct Traffic {
     pub active: u64,
     /// Connections opened.
     pub connections: u64,
+    /// Those of them that it refused, or did not answer.
+    #[serde(default)]
+    pub connection_errors: u64,
     /// Packets from clients.
     pub packets_in: u64,
     /// Bytes from clients: whole IP packets.

@@ -246,6 +246,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         address: (Ipv4Addr::from(u32::from_be_bytes([10, 2, 0, 1]) + u32::from(number)), 80).into(),
         weight: 1,
         sources: vec![Ipv4Addr::new(10, 1, 0, 1).into()],
+        error_limit: None,
         hop,
     };
     Desired {

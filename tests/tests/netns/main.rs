@@ -15,6 +15,7 @@ mod moves;
 mod mysql;
 mod mysql_check;
 mod mysql_probe;
+mod observe;
 mod operation;
 mod oracle;
 mod pair;

@@ -356,6 +356,13 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     )?;
     out.counters(
         &family(
+            "service_connection_errors",
+            "Connections of the service that a backend refused or did not answer.",
+        ),
+        each(|traffic| traffic.connection_errors),
+    )?;
+    out.counters(
+        &family(
             "service_packets",
             "Packets of the service from clients (in) and to clients (out).",
         ),
@@ -433,6 +440,21 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     out.counters(
         &family("backend_connections", "Connections opened to the backend."),
         each(|backend| backend.traffic.connections),
+    )?;
+    out.counters(
+        &family(
+            "backend_connection_errors",
+            "Connections that the backend refused or did not answer.",
+        ),
+        each(|backend| backend.traffic.connection_errors),
+    )?;
+    out.counters(
+        &family(
+            "backend_observed_alarms",
+            "How many times too many such connections came in a row; only where that is observed.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, backend.observe.as_ref()?.alarms))),
     )?;
     out.counters(
         &family(
@@ -519,6 +541,7 @@ fn total(service: &ServiceStatus) -> Traffic {
         |sum, traffic| Traffic {
             active: sum.active + traffic.active,
             connections: sum.connections + traffic.connections,
+            connection_errors: sum.connection_errors + traffic.connection_errors,
             packets_in: sum.packets_in + traffic.packets_in,
             bytes_in: sum.bytes_in + traffic.bytes_in,
             packets_out: sum.packets_out + traffic.packets_out,

@@ -79,7 +79,7 @@ fn what_is_wrong_comes_first() {
     SERVICE  ADDRESS          ROLE    WEIGHT  STATE       CONNS  TOTAL      IN     OUT  CHECK
     mysql  DOWN  leastconn on 10.2.2.4:3306
       db1    10.2.3.11:3306   active     100  DOWN 12m5s    421   451k  3.83GB  51.8GB  L4CON 0ms
-        └ Connection refused (os error 111)
+        └ 12 failed handshakes, 10 in a row once; Connection refused (os error 111)
       db2    10.2.3.12:3306   active      50  DRAIN 3d4h    398   426k  3.62GB  49.0GB  L7OK 2ms
         └ drain by operator for 5m, weight 50% by operator for 3h
       db3    10.2.3.13:3306   backup     100  UP 3d4h         0      0      0B      0B  L7OK 2ms

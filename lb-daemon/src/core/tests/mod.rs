@@ -3,6 +3,7 @@
 mod agent;
 mod groups;
 mod numbers;
+mod observe;
 mod operator;
 mod peer;
 mod probes;
