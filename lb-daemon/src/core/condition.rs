@@ -31,16 +31,18 @@ impl Condition {
     /// them, and what has passed since counts, unless they are to mark it down.
     pub(super) const fn after_errors(self, on_error: OnError, fall: u32) -> Self {
         match (self, on_error) {
-            (_, OnError::FastInter) => self,
             (_, OnError::MarkDown) => Self::Down { passed: 0 },
             (Self::Up { failed }, OnError::SuddenDeath) if failed + 1 < fall => {
                 Self::Up { failed: fall - 1 }
             }
-            (_, OnError::FailCheck | OnError::SuddenDeath) if self.is_up() => {
+            (
+                Self::Up { .. } | Self::Unproven { up: true },
+                OnError::FailCheck | OnError::SuddenDeath,
+            ) => {
                 // No number of passes makes a difference to a failure.
                 self.after(false, 1, fall)
             }
-            (_, OnError::FailCheck | OnError::SuddenDeath) => self,
+            _ => self,
         }
     }
 

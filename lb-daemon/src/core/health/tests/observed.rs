@@ -37,7 +37,7 @@ fn haproxy(on_error: OnError, health: u32, rise: u32) -> u32 {
 fn too_many_errors_move_haproxys_counter_as_haproxy_does() {
     for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
         let check = check(rise, fall);
-        for health in 0..=rise + fall - 1 {
+        for health in 0..rise + fall {
             for (condition, on_error) in conditions(health, &check)
                 .into_iter()
                 .flat_map(|condition| OnError::ALL.map(|on_error| (condition, on_error)))
