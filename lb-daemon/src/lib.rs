@@ -10,6 +10,7 @@ pub mod mysql;
 pub mod netlink;
 pub mod overrides;
 pub mod probe;
+mod resolver;
 pub mod responder;
 pub mod runtime;
 mod spawn;

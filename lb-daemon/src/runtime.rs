@@ -36,7 +36,9 @@ use crate::{
     hooks::{self, Hooks},
     netlink::{Netlink, Ways},
     overrides::Overrides,
-    probe, stand_in,
+    probe,
+    resolver::Resolver,
+    stand_in,
     sync::{Sync, ready_after},
     tracking::{self, ProcessWatcher},
 };
@@ -175,6 +177,7 @@ struct Runtime {
     /// When to look at those next; not at all if nothing comes of them.
     look: Option<Instant>,
     netlink: Netlink,
+    resolver: Resolver,
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
@@ -228,6 +231,7 @@ impl Runtime {
             alarms,
             look: None,
             netlink,
+            resolver: Resolver::start(&events)?,
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
@@ -300,6 +304,7 @@ impl Runtime {
                     let _ = events.send(Event::Agent { probe, heard });
                 });
             }
+            Effect::LookUp(name) => self.resolver.look_up(name),
             Effect::Resolve(target) => self.netlink.resolve(target),
             Effect::Moved { links, from, to } => {
                 info!(%from, %to, "a neighbour moved to another link-layer address");

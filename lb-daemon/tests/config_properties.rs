@@ -228,6 +228,7 @@ fn global() -> impl Strategy<Value = Global> {
             max_half_open: 1 << half_open,
             source_ports: a.min(b)..=a.max(b),
             bpffs: bpffs.into(),
+            resolve_interval: Duration::from_secs(10),
         })
 }
 
@@ -306,6 +307,7 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
         move |((name, weight, role, on_marked_down, slowstart, observe), check, agent)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
+            host: None,
             weight,
             role,
             on_marked_down,

@@ -13,9 +13,9 @@ use crate::{
     config::OnError,
     core::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection,
-        ConnectionState, GroupStatus, InterfaceStatus, Kind, ObserveStatus, OrphanStatus,
-        OverrideStatus, Reason, ServiceStatus, State, Status, TableStatus, TrackedStatus, Traffic,
-        TransitionStatus, group::Role,
+        ConnectionState, GroupStatus, HostStatus, InterfaceStatus, Kind, ObserveStatus,
+        OrphanStatus, OverrideStatus, Reason, ServiceStatus, State, Status, TableStatus,
+        TrackedStatus, Traffic, TransitionStatus, group::Role,
     },
 };
 
@@ -242,6 +242,11 @@ pub(super) fn troubled() -> Status {
         age_ms: 700,
     });
     fail(web2, Reason::L7Timeout, "");
+    web2.host = Some(HostStatus {
+        name: "web2.example.org".into(),
+        age_seconds: Some(95),
+        problem: Some("Temporary failure in name resolution".into()),
+    });
     web2.check.as_mut().unwrap().took_ms = 2_001;
 
     for (label, packets) in [
@@ -309,6 +314,7 @@ fn backend(
         id,
         name: name.into(),
         address: Some(address.parse().unwrap()),
+        host: None,
         role: "active".into(),
         weight: 100,
         effective_weight: 100.0,

@@ -125,7 +125,8 @@ impl CheckKeys {
     fn judge_source(&self, target: SocketAddr, report: &Report<'_>) {
         let Some(source) = &self.source else { return };
         let [from, to] = [*source.get_ref(), target.ip()].map(address::family);
-        if from != to {
+        // Nothing is known yet of a backend that is given by its name.
+        if from != to && !target.ip().is_unspecified() {
             let message = format!("the check's `source` is {from}, but {target} is {to}");
             report.error(source.span(), message, "write an address of the same family");
         }

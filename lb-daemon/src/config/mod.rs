@@ -26,6 +26,7 @@ mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
+mod endpoint;
 mod external_check;
 mod group;
 mod group_ledger;
@@ -59,6 +60,7 @@ mod track;
 mod virtual_address;
 mod vrrp;
 
+pub use address::is_forwardable;
 pub use check_model::{
     Check, CheckKind, ExternalCheck, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern,
     StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,

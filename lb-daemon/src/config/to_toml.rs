@@ -52,6 +52,7 @@ fn global(out: &mut Writer, global: &Global) {
     let ports = &global.source_ports;
     out.line("source_ports", quote(format!("{}-{}", ports.start(), ports.end())));
     out.line("bpffs", quote(global.bpffs.display()));
+    out.line("resolve_interval", quote(duration::format(global.resolve_interval)));
 }
 
 fn admin(out: &mut Writer, admin: &Admin) {
@@ -109,7 +110,13 @@ fn timeouts(timeouts: &Timeouts) -> String {
 fn backend(out: &mut Writer, backend: &Backend) {
     out.header("[[service.backend]]");
     out.line("name", quote(&backend.name));
-    out.line("address", quote(backend.address));
+    out.line(
+        "address",
+        match &backend.host {
+            None => quote(backend.address),
+            Some(host) => quote(format!("{host}:{}", backend.address.port())),
+        },
+    );
     out.line("weight", backend.weight);
     let role = match backend.role {
         Role::Active => "active",
@@ -139,7 +146,9 @@ fn observe(out: &mut Writer, observe: Observe) {
 
 fn agent(out: &mut Writer, agent: &AgentCheck) {
     out.header("[service.backend.agent]");
-    out.line("address", quote(agent.target.ip()));
+    if !agent.target.ip().is_unspecified() {
+        out.line("address", quote(agent.target.ip()));
+    }
     out.line("port", agent.target.port());
     out.line("send", quote(&agent.send));
     out.line("inter", quote(duration::format(agent.inter)));

@@ -62,15 +62,22 @@ impl BackendState {
         spread: &mut Spread,
     ) -> Self {
         let subject = Arc::new(subject);
+        let has_moved = old.as_ref().is_some_and(|old| old.config.address != config.address);
         let mut this = match old {
             Some(old) => Self { config, subject, administration: Administration::default(), ..old },
             None => Self::unknown(config, subject, now),
         };
         let config = &this.config;
+        if has_moved && this.health.as_ref().is_none_or(Health::is_paused) {
+            // Its name has resolved for the first time.
+            this.since = now;
+        }
         this.number = None;
         this.to_end &= config.on_marked_down == OnMarkedDown::ShutdownSessions;
         this.health = config.check.as_ref().map(|check| {
-            let first: Duration = spread.next(check.inter);
+            let turn = spread.next(check.inter);
+            // Nobody knows yet whether it is well at its new address.
+            let first = if has_moved { Duration::ZERO } else { turn };
             match this.health.take() {
                 Some(mut health) => {
                     health.reconfigure(check.clone(), now, first);
@@ -137,15 +144,15 @@ impl BackendState {
         is_new
     }
 
-    /// Has checks run but in maintenance. They begin anew after it: taken for up, and checked at
-    /// once, as in HAProxy.
+    /// Has checks run but in maintenance, and as long as its host name does not resolve. They begin anew
+    /// after it: taken for up, and checked at once, as in HAProxy.
     fn follow_administration(&mut self, now: Instant) {
-        if self.is_in_maintenance() {
+        let pauses = self.is_in_maintenance() || !self.config.is_resolved();
+        if pauses {
             self.probe = None;
         }
-        let is_in_maintenance = self.is_in_maintenance();
         if let Some(health) = &mut self.health {
-            if is_in_maintenance {
+            if pauses {
                 health.pause();
             } else {
                 health.resume(now);
@@ -249,9 +256,10 @@ impl BackendState {
         std::mem::take(&mut self.to_end)
     }
 
-    /// Up, as far as its check and its agent tell; what has neither is taken for up.
+    /// Up, as far as its check and its agent tell; what has neither is taken for up, if it has an address.
     fn is_healthy(&self) -> bool {
-        self.health.as_ref().is_none_or(Health::is_up)
+        self.config.is_resolved()
+            && self.health.as_ref().is_none_or(Health::is_up)
             && self.agent.as_ref().is_none_or(Agent::is_up)
     }
 
@@ -285,7 +293,7 @@ impl BackendState {
 
     /// The next question to its agent, under the name `id`, if it is due.
     pub(super) fn ask_agent(&mut self, id: ProbeId, now: Instant) -> Option<AgentRequest> {
-        self.agent.as_mut()?.start(id, now)
+        self.agent.as_mut().filter(|_| self.config.is_resolved())?.start(id, now)
     }
 
     /// When its check is due.
@@ -295,7 +303,8 @@ impl BackendState {
 
     /// When something else of it is due.
     pub(super) fn deadlines_but_of_check(&self) -> impl Iterator<Item = Instant> + use<> {
-        let agent = self.agent.as_ref().and_then(Agent::next_deadline);
+        let agent = self.agent.as_ref().filter(|_| self.config.is_resolved());
+        let agent = agent.and_then(Agent::next_deadline);
         agent.into_iter().chain(self.slow_start.next_deadline())
     }
 }

@@ -36,6 +36,9 @@ pub enum Effect {
     Probe(ProbeRequest),
     /// Probes: ask this agent and answer with [`Event::Agent`](super::Event::Agent).
     AskAgent(AgentRequest),
+    /// Resolver: find the addresses of this host name and answer with
+    /// [`Event::Resolved`](super::Event::Resolved).
+    LookUp(String),
     /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).

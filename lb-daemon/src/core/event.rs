@@ -55,6 +55,14 @@ pub enum Event {
         /// Its link-layer address, or nothing if it is not (or no longer) known.
         mac: Option<Mac>,
     },
+    /// The answer to [`Effect::LookUp`](super::Effect::LookUp).
+    Resolved {
+        /// The host name.
+        name: String,
+        /// Its addresses, in the order in which the resolver prefers them; or why there are none, for
+        /// people.
+        heard: Result<Vec<IpAddr>, String>,
+    },
     /// A link, an address or a route changed: earlier [`Event::Routed`] answers may be wrong now.
     RoutesChanged,
     /// A walk of the flow tables ended.

@@ -69,7 +69,7 @@ impl ServiceState {
             .zip(1..)
             .map(|(backend, place)| {
                 let subject = Subject::new((id, &config), (place, backend));
-                let same = |b: &BackendState| b.config.address == backend.address;
+                let same = |b: &BackendState| b.config.is_same_server_as(backend);
                 let old = before.iter().position(same).map(|i| before.swap_remove(i));
                 BackendState::new(backend.clone(), subject, old, now, spread)
             })

@@ -290,8 +290,11 @@ pub struct BackendStatus {
     pub id: u16,
     /// Its name.
     pub name: String,
-    /// Its address and port.
+    /// Its address and port; none as long as its host name does not resolve.
     pub address: Option<SocketAddr>,
+    /// The host name that its address comes from; none if it has none.
+    #[serde(default)]
+    pub host: Option<HostStatus>,
     /// `active` or `backup`.
     pub role: String,
     /// Its configured weight.
@@ -323,6 +326,17 @@ pub struct BackendStatus {
     pub agent: Option<AgentStatus>,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// The host name of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The name.
+    pub name: String,
+    /// How long ago it resolved; none if it never did.
+    pub age_seconds: Option<u64>,
+    /// Why it did not resolve when it was last asked for, for people; none if it did.
+    pub problem: Option<String>,
 }
 
 /// The slow start of a backend that has recovered.

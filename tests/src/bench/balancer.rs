@@ -200,6 +200,7 @@ pub(super) fn global(maxconn: u32, interface: &str) -> Global {
         max_half_open: HALF_OPEN,
         source_ports: 1024..=65_535,
         bpffs: "/sys/fs/bpf/bench".into(),
+        resolve_interval: Duration::from_secs(10),
     }
 }
 

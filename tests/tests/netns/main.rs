@@ -10,6 +10,7 @@ mod checksums;
 mod connections;
 mod flows;
 mod health;
+mod host_names;
 mod load;
 mod moves;
 mod mysql;

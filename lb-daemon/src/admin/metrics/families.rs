@@ -434,6 +434,15 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
             .filter_map(|(labels, backend)| Some((labels, u32::from(backend.agent.as_ref()?.up)))),
     )?;
     out.gauges(
+        &family(
+            "backend_host_resolved",
+            "Whether the backend's host name resolved when it was last asked for; only with one.",
+        ),
+        backends_of(services).filter_map(|(labels, backend)| {
+            Some((labels, u32::from(backend.host.as_ref()?.problem.is_none())))
+        }),
+    )?;
+    out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
     )?;

@@ -18,8 +18,8 @@ use self::{
 };
 use super::Rates;
 use crate::core::{
-    AgentStatus, BackendStatus, CheckStatus, ObserveStatus, OverrideStatus, Reason, ServiceStatus,
-    SlowStartStatus, State, Status,
+    AgentStatus, BackendStatus, CheckStatus, HostStatus, ObserveStatus, OverrideStatus, Reason,
+    ServiceStatus, SlowStartStatus, State, Status,
 };
 
 /// Problems listed at the top: when a whole rack is gone, the worst must not scroll away.
@@ -237,9 +237,18 @@ fn note(backend: &BackendStatus) -> Option<String> {
         format!("slow start at {percent}%, {} left", units::duration(left_seconds))
     });
     let agent = backend.agent.as_ref().and_then(agent);
-    let notes = [said, climb, observed(backend), agent, left_out, complaint];
+    let host = backend.host.as_ref().map(host);
+    let notes = [host, said, climb, observed(backend), agent, left_out, complaint];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// "db1.example.org, resolved 5s ago"
+fn host(host: &HostStatus) -> String {
+    match host.age_seconds {
+        Some(age) => format!("{}, resolved {} ago", host.name, units::duration(age)),
+        None => host.name.clone(),
+    }
 }
 
 /// "12 failed handshakes, 10 in a row once"

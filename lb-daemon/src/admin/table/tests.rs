@@ -52,6 +52,7 @@ fn what_is_wrong_comes_first() {
      ! script chk_haproxy, which group gw tracks with weight 10: exit status 1: no pid file
      ! mysql/db3 is healthy but gets no new connections: no neighbour answers for 10.2.3.13 on eth1
      ! web/web1 failed once, last 1s ago: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server…
+     ! web2.example.org of web/web2 does not resolve, and keeps its address: Temporary failure in name…
      ! mysql/db9 is not in the configuration, but maint by operator for 1d is kept for it
          forget it: tandem backend mysql/db9 ready
      ! the last reload was refused, generation 3 stays in force:
@@ -88,6 +89,7 @@ fn what_is_wrong_comes_first() {
       web1   [fd00:3::11]:80  active     100  UP 3d4h         7   7497  63.7MB   861MB  L7RSP 2ms
         └ agent: 75% up; expected "pong", got �[2J"HTTP/1.0 500 Internal Server Error: the database of…
       web2   [fd00:3::12]:80  active     100  DOWN 3d4h       8   8568  72.8MB   984MB  L7TOUT 2.00s
+        └ web2.example.org, resolved 1m35s ago
 
     DROPPED OR RESET  PACKETS
     reset_no_backend    4,242
@@ -226,6 +228,6 @@ fn the_list_of_problems_does_not_push_the_rest_away() {
     let text = render(&status, false, None);
     let marked = text.lines().filter(|line| line.starts_with("!! ")).count();
     assert_eq!(marked, MAX_PROBLEMS);
-    // The service itself, 200 of its backends, one of web, a group, and seven lesser problems.
-    assert!(text.contains("\n   ... and 194 more, see below\n"), "{text}");
+    // The service itself, 200 of its backends, one of web, a group, and eight lesser problems.
+    assert!(text.contains("\n   ... and 195 more, see below\n"), "{text}");
 }

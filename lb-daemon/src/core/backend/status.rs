@@ -25,6 +25,8 @@ impl BackendState {
             id: self.number.unwrap_or_default(),
             name: self.config.name.clone(),
             address: Some(self.config.address),
+            // Of its host name, the core knows more.
+            host: None,
             role: self.config.role.name().to_owned(),
             weight: self.config.weight,
             effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
