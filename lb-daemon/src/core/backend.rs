@@ -63,13 +63,14 @@ impl BackendState {
     ) -> Self {
         let subject = Arc::new(subject);
         let has_moved = old.as_ref().is_some_and(|old| old.config.address != config.address);
+        let resolves =
+            config.is_resolved() && old.as_ref().is_some_and(|old| !old.config.is_resolved());
         let mut this = match old {
             Some(old) => Self { config, subject, administration: Administration::default(), ..old },
             None => Self::unknown(config, subject, now),
         };
         let config = &this.config;
-        if has_moved && this.health.as_ref().is_none_or(Health::is_paused) {
-            // Its name has resolved for the first time.
+        if resolves {
             this.since = now;
         }
         this.number = None;

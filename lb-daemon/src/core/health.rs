@@ -138,11 +138,6 @@ impl Health {
         }
     }
 
-    /// Whether there are no checks.
-    pub fn is_paused(&self) -> bool {
-        self.phase == Phase::Paused
-    }
-
     /// When the next check is to start; none while one is under way, or in a pause.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.phase {

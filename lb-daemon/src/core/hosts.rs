@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The host names of a configuration.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    hosts: BTreeMap<String, Host>,
+    names: BTreeMap<String, Host>,
     interval: Duration,
     /// The addresses in use.
     chosen: Chosen,
@@ -72,10 +72,10 @@ impl Hosts {
         self.interval = config.global.resolve_interval;
         let names =
             config.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.host.as_ref());
-        let mut before = std::mem::take(&mut self.hosts);
+        let mut before = std::mem::take(&mut self.names);
         for name in names {
             let host = before.remove(name);
-            self.hosts.entry(name.clone()).or_insert_with(|| {
+            self.names.entry(name.clone()).or_insert_with(|| {
                 host.unwrap_or(Host {
                     addresses: Vec::new(),
                     resolved: None,
@@ -88,13 +88,13 @@ impl Hosts {
 
     /// Whether every name has had its first answer, or was not answered for too long.
     pub(super) fn are_settled(&self) -> bool {
-        self.hosts.values().all(|host| host.resolved.is_some() || host.failure.is_some())
+        self.names.values().all(|host| host.resolved.is_some() || host.failure.is_some())
     }
 
     /// The names to ask for now.
     pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
         let due = self
-            .hosts
+            .names
             .iter_mut()
             .filter(|(_, host)| matches!(host.phase, Phase::Waiting { due } if due <= now));
         due.map(|(name, host)| {
@@ -106,7 +106,7 @@ impl Hosts {
 
     /// When something is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.hosts.values().filter_map(|host| match host.phase {
+        let deadlines = self.names.values().filter_map(|host| match host.phase {
             Phase::Waiting { due } => Some(due),
             Phase::Asked { at } => Some(at + PATIENCE),
             Phase::Silent { .. } => None,
@@ -117,7 +117,7 @@ impl Hosts {
     /// Notes which names were not answered for too long.
     pub(super) fn wait(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
-        for (name, host) in &mut self.hosts {
+        for (name, host) in &mut self.names {
             if let Phase::Asked { at } = host.phase
                 && at + PATIENCE <= now
             {
@@ -136,7 +136,7 @@ impl Hosts {
         heard: Result<Vec<IpAddr>, String>,
         now: Instant,
     ) -> News {
-        let Some(host) = self.hosts.get_mut(name) else { return News::default() };
+        let Some(host) = self.names.get_mut(name) else { return News::default() };
         let asked = match host.phase {
             // Asked for under an earlier configuration.
             Phase::Waiting { .. } => now,
@@ -153,7 +153,7 @@ impl Hosts {
 
     /// The configuration with the addresses that its backends have by now, and which of them move.
     pub(super) fn resolve(&mut self, config: &Arc<Config>) -> (Arc<Config>, Vec<Notice>) {
-        if self.hosts.is_empty() {
+        if self.names.is_empty() {
             return (config.clone(), Vec::new());
         }
         let binds = config.services.iter().flat_map(|service| &service.bind).copied().collect();
@@ -179,7 +179,7 @@ impl Hosts {
         before: &Chosen,
     ) {
         let is_v4 = service.bind.first().is_some_and(SocketAddr::is_ipv4);
-        let addresses = |name: &str| match self.hosts.get(name) {
+        let addresses = |name: &str| match self.names.get(name) {
             Some(host) => &host.addresses[..],
             None => &[],
         };
@@ -246,7 +246,7 @@ impl Hosts {
     }
 
     fn status(&self, name: &str, now: Instant) -> Option<HostStatus> {
-        let host = self.hosts.get(name)?;
+        let host = self.names.get(name)?;
         Some(HostStatus {
             name: name.to_owned(),
             age_seconds: host.resolved.map(|at| now.saturating_duration_since(at).as_secs()),
@@ -256,7 +256,7 @@ impl Hosts {
 
     /// Why a backend of this name has no address.
     fn why_not(&self, name: &str) -> String {
-        let host = self.hosts.get(name);
+        let host = self.names.get(name);
         match host.map(|host| (&host.failure, host.addresses.as_slice())) {
             Some((Some(failure), _)) => format!("{name} does not resolve: {failure}"),
             None | Some((None, [])) => format!("{name} has not been resolved yet"),
@@ -308,7 +308,9 @@ impl Host {
         let is_first = self.resolved.is_none() && self.failure.is_none();
         let recovers = self.failure.take().is_some();
         self.resolved = Some(now);
-        let moves = is_first || self.addresses != addresses;
+        // Many name servers change the order with each answer, for those who take the first.
+        let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
+        let moves = is_first || set(&self.addresses) != set(&addresses);
         self.addresses = addresses;
         let notice = Notice::Host { name: name.to_owned(), failure: None };
         News { moves, notice: recovers.then_some(notice) }

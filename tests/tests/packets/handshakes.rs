@@ -66,10 +66,10 @@ fn a_connection_that_expires_is_counted_if_it_was_not_answered() -> Result<()> {
         world.decide(n.client().syn())?;
         answer(world, n, 1)?;
         thread::sleep(SHORT * 3);
-        let mut reaped = 0;
+        let mut gone = 0;
         until("both are removed", Duration::from_secs(60), || {
-            reaped += reaper.sweep()?.reaped;
-            ensure!(reaped == 2, "{reaped} are");
+            gone += reaper.sweep()?.reaped;
+            ensure!(gone == 2, "{gone} are");
             Ok(())
         })?;
         ensure!(failed(world, n)? == 1, "{} are counted", failed(world, n)?);

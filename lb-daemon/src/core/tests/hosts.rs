@@ -159,12 +159,35 @@ fn a_backend_that_is_down_stays_down_when_it_moves() {
 fn of_several_addresses_the_one_in_use_stays() {
     let mut bench = Bench::start(&named());
     bench.resolves(NAMED, &["fd00::11", "127.0.0.1", "10.2.2.4", "10.4.4.11", "10.4.4.10"]);
-    // That it cannot connect to 10.2.2.4:3306, the service itself, is known from the file.
+    // Of the first three, one is of the other family, one leads nowhere, and one is the service itself.
     assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")), "the first that will do");
     bench.resolves(NAMED, &["10.4.4.10", "10.4.4.11"]);
     assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")), "it is still there");
     bench.resolves(NAMED, &["10.4.4.12", "10.4.4.10"]);
     assert_eq!(bench.address_of("db1"), Some(address("10.4.4.10:3306")), "the first is db2's");
+}
+
+#[test]
+fn addresses_in_another_order_are_no_reason_to_look_at_the_backends() {
+    let mut bench = Bench::start(&named());
+    let mut moves = |addresses: &[&str]| {
+        let heard = Ok(addresses.iter().map(|text| ip(text)).collect());
+        bench.core.hosts.heard(NAMED, heard, bench.now).moves
+    };
+    assert!(moves(&["10.4.4.11", "10.4.4.10"]));
+    assert!(!moves(&["10.4.4.10", "10.4.4.11"]));
+    assert!(moves(&["10.4.4.10"]));
+}
+
+#[test]
+fn a_name_never_takes_the_address_that_the_file_gives_another_backend() {
+    let mut bench = Bench::resolved(&named());
+    let both = with_name(NAMED, "").replace("10.4.4.12", "10.4.4.11");
+    bench.reload(&config(&both));
+    assert_eq!(bench.address_of("db2"), Some(address("10.4.4.11:3306")));
+    assert_eq!(bench.address_of("db1"), None);
+    bench.resolves(NAMED, &["10.4.4.11", "10.4.4.10"]);
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.10:3306")));
 }
 
 #[test]
