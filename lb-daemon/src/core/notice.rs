@@ -217,7 +217,10 @@ impl fmt::Display for Notice {
             ),
             Self::Host { name, failure: None } => write!(f, "{name} resolves again"),
             Self::Host { name, failure: Some(why) } => {
-                write!(f, "{name} does not resolve, its backends stay where they are: {why}")
+                write!(
+                    f,
+                    "{name} does not resolve, its backends keep the addresses that they have: {why}"
+                )
             }
             Self::Moved { backend, host, from, to } => write!(
                 f,

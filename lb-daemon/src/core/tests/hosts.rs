@@ -62,7 +62,7 @@ fn a_backend_whose_name_does_not_resolve_is_down_and_is_not_checked() {
     bench.resolves_not(NAMED);
     assert_eq!(
         bench.said(),
-        "Warn: db1.example.org does not resolve, its backends stay where they are: \
+        "Warn: db1.example.org does not resolve, its backends keep the addresses that they have: \
          Name or service not known\n"
     );
     bench.reach_all();
