@@ -333,6 +333,12 @@ pub const fn is_half_open(state: u8) -> bool {
     state & ESTABLISHED == 0 && !is_closed(state)
 }
 
+/// The backend has not answered the SYN, and nobody has ended the connection.
+#[inline(always)]
+pub const fn is_unanswered(state: u8) -> bool {
+    state & (SYN_ACK | DEAD) == 0 && is_half_open(state)
+}
+
 /// Both sides have sent a FIN.
 const fn is_over(state: u8) -> bool {
     const BOTH: u8 = CLIENT_FIN | SERVER_FIN;

@@ -12,6 +12,7 @@
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
 //! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon corrects once |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
+//! | `HANDSHAKES` | array, mapped | backend → [`Handshakes`] | program; daemon sets the limit |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
 //! | `CLIENT_HOPS` | hash | [`HopKey`] → hop | program; daemon moves and removes |
 //! | `FREE_HOPS` | queue | hop | daemon fills; program takes, and gives back what it did not use |
@@ -213,6 +214,23 @@ pub struct BackendState {
     pub cursor: u64,
 }
 
+/// How the handshakes with one backend end, changed atomically.
+///
+/// A handshake has failed if the backend refused it by a RST, or if its connection came to an end, by
+/// timeout or to make room for another, and the backend had not answered. A SYN-ACK is a success.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Handshakes {
+    /// Those that have failed.
+    pub failed: u64,
+    /// Those of them since the last success, or since the last alarm; counted if there is a limit.
+    pub in_a_row: u64,
+    /// How many in a row are an alarm; zero if nobody wants to know.
+    pub limit: u64,
+    /// Alarms so far.
+    pub alarms: u64,
+}
+
 /// Per-CPU statistics of one backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -329,6 +347,7 @@ pub const LAYOUT: u64 = {
         size_of::<Service>(),
         size_of::<BackendState>(),
         size_of::<BackendStats>(),
+        size_of::<Handshakes>(),
         size_of::<TableState>(),
         size_of::<Terms>(),
         size_of::<VirtualAddress>(),

@@ -12,6 +12,7 @@ pub mod netlink;
 mod noise;
 pub mod overrides;
 pub mod probe;
+mod resolver;
 pub mod responder;
 pub mod runtime;
 mod spawn;

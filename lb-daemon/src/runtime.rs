@@ -31,12 +31,14 @@ use crate::{
         group::Command,
         sync::{Hello, VERSIONS},
     },
-    dataplane::{self, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
+    dataplane::{self, Alarms, CounterReader, Dataplane, Drift, Ender, Reaper, Sweep},
     election::{Election, Part},
     hooks::{self, Hooks},
     netlink::{Netlink, Ways},
     overrides::Overrides,
-    probe, stand_in,
+    probe,
+    resolver::Resolver,
+    stand_in,
     sync::{Sync, ready_after},
     tracking::{self, ProcessWatcher},
 };
@@ -47,6 +49,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_REST: u32 = 60;
 /// How long to wait before the data plane is asked again to take what it did not take.
 const APPLY_AGAIN: Duration = Duration::from_secs(1);
+/// How often the data plane is asked whether too many handshakes with a backend have failed.
+const LOOK: Duration = Duration::from_millis(100);
 /// Requests of operators that may wait for the loop.
 const REQUESTS: usize = 32;
 
@@ -169,7 +173,11 @@ struct Runtime {
     /// What the data plane did not take, and when to try again.
     unapplied: Option<(Instant, Desired)>,
     counters: CounterReader,
+    alarms: Alarms,
+    /// When to look at those next; not at all if nothing comes of them.
+    look: Option<Instant>,
     netlink: Netlink,
+    resolver: Resolver,
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
@@ -203,7 +211,7 @@ impl Runtime {
                 "carrying on with the connections of the daemon before"
             );
         }
-        let counters = dataplane.counters()?;
+        let (counters, alarms) = (dataplane.counters()?, dataplane.alarms()?);
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
         walk(dataplane.reaper(global)?, events.clone())?;
@@ -220,7 +228,10 @@ impl Runtime {
             dataplane,
             unapplied: None,
             counters,
+            alarms,
+            look: None,
             netlink,
+            resolver: Resolver::start(&events)?,
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
@@ -236,7 +247,7 @@ impl Runtime {
 
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.unapplied.as_ref().map(|(due, _)| *due);
-        self.core.next_deadline().into_iter().chain(retry).min()
+        self.core.next_deadline().into_iter().chain(retry).chain(self.look).min()
     }
 
     fn tick(&mut self) {
@@ -244,7 +255,21 @@ impl Runtime {
         if let Some((_, desired)) = self.unapplied.take_if(|(due, _)| *due <= now) {
             self.apply(desired);
         }
+        if self.look.is_some_and(|due| due <= now) {
+            self.look();
+        }
         self.handle(Event::Tick);
+    }
+
+    /// Tells the core of the alarms of those backends that it wants to know of.
+    fn look(&mut self) {
+        let alarms = self.alarms.look(self.core.observed());
+        let mut backends = self.config.services.iter().flat_map(|service| &service.backends);
+        let is_wanted = backends.any(|backend| backend.observe.is_some());
+        self.look = is_wanted.then(|| Instant::now() + LOOK);
+        if !alarms.is_empty() {
+            self.handle(Event::Observed(alarms));
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -279,6 +304,7 @@ impl Runtime {
                     let _ = events.send(Event::Agent { probe, heard });
                 });
             }
+            Effect::LookUp(name) => self.resolver.look_up(name),
             Effect::Resolve(target) => self.netlink.resolve(target),
             Effect::Moved { links, from, to } => {
                 info!(%from, %to, "a neighbour moved to another link-layer address");
@@ -439,6 +465,7 @@ impl Runtime {
         *self.exits.lock().unwrap_or_else(PoisonError::into_inner) =
             config.global.interfaces.iter().cloned().collect();
         self.handle(Event::Config(config));
+        self.look();
         self.converse();
         self.warn_of_absent_addresses();
     }

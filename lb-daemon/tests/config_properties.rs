@@ -10,8 +10,9 @@ use std::{
 use lb_daemon::config::{
     self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
     HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, MysqlCheck, MysqlExpect,
-    MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service, Severity,
-    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
+    MysqlLogin, MysqlQuestion, Observe, OnError, OnMarkedDown, Password, Pattern, Peer, Role,
+    Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls,
+    XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -227,6 +228,7 @@ fn global() -> impl Strategy<Value = Global> {
             max_half_open: 1 << half_open,
             source_ports: a.min(b)..=a.max(b),
             bpffs: bpffs.into(),
+            resolve_interval: Duration::from_secs(10),
         })
 }
 
@@ -298,15 +300,19 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
     let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
     let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
-    let fixed = (name(), 0..=256_u16, roles, downs, slowstart);
+    let observe = (1..=65_535_u32, select(OnError::ALL.to_vec()));
+    let observe = observe.prop_map(|(error_limit, on_error)| Observe { error_limit, on_error });
+    let fixed = (name(), 0..=256_u16, roles, downs, slowstart, option::of(observe));
     (fixed, option::of(check()), option::of(agent())).prop_map(
-        move |((name, weight, role, on_marked_down, slowstart), check, agent)| Backend {
+        move |((name, weight, role, on_marked_down, slowstart, observe), check, agent)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
+            host: None,
             weight,
             role,
             on_marked_down,
             slowstart,
+            observe: observe.filter(|_| check.is_some()),
             check: check.map(Arc::new),
             agent: agent.map(Arc::new),
         },

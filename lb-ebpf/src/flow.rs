@@ -8,13 +8,15 @@ use lb_common::{
     flow::{
         CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED, CHANGE_SILENT,
         CLIENT_FIN, DEAD, ESTABLISHED, Flow, RESET, SERVER_FIN, SYN_ACK, Silence, age, born,
-        created, heard, heard_group, is_closed, is_expired, is_half_open, is_told, state, ticks,
+        created, heard, heard_group, is_closed, is_expired, is_half_open, is_told, is_unanswered,
+        state, ticks,
     },
     maps::{REAP_ANYWAY, REAP_STUCK},
 };
 
 use crate::{
     atomic::{Word, fence},
+    handshake,
     hold::hold,
     maps::{self, Family},
     packet::{ACK, FIN, Packet, RST, SYN},
@@ -152,8 +154,14 @@ fn answer<F: Family, const INJECTED: bool>(
     }
     // SAFETY: an element of an array map; set once, before the client's SYN is sent on.
     let Some(owner) = entry::<F>(unsafe { (*reverse).pair }) else { return DYING };
-    if seen != 0 {
-        change::<F>(owner, born(life), seen);
+    if seen != 0 && is_unanswered(change::<F>(owner, born(life), seen)) {
+        // SAFETY: an element of an array map, whose connection was there a moment ago.
+        let backend = unsafe { (*reverse).backend };
+        if seen & RESET != 0 {
+            handshake::failed(backend);
+        } else if seen & SYN_ACK != 0 {
+            handshake::answered(backend);
+        }
     }
     if seen & SYN_ACK != 0 && hold::<F, INJECTED>(ctx, reverse, life) { HELD_BACK } else { ON }
 }
@@ -211,12 +219,13 @@ fn silence<A>(flow: &Flow<A>, now: u32) -> Silence {
 }
 
 /// Sets state bits in the owner's life word, settles what follows from it, and reports what the peer
-/// is to know. A function of its own, to have a stack of its own.
+/// is to know. Returns the state bits as they were, or [`DEAD`] if nothing was changed. A function of its
+/// own, to have a stack of its own.
 #[inline(never)]
-fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
+fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) -> u8 {
     let before = set::<F>(owner, birth, seen);
     if state(before) & DEAD != 0 {
-        return;
+        return DEAD;
     }
     let after = before | u64::from(seen);
     let (before, now) = (state(before), state(after));
@@ -230,6 +239,7 @@ fn change<F: Family>(owner: Entry<F>, birth: u64, seen: u8) {
     } else if now & ESTABLISHED != 0 && (before ^ now) & (CLIENT_FIN | SERVER_FIN) != 0 {
         report::<F>(owner, after, CHANGE_HALF_CLOSED);
     }
+    before
 }
 
 /// Sets state bits in the owner's life word and settles what follows from it, if it still is the
@@ -291,6 +301,10 @@ pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64, what: u32) -> bool {
         if is_told(state(before)) {
             // While the entries still are there.
             report::<F>(owner, after, what);
+        }
+        if is_unanswered(state(before)) {
+            // SAFETY: an element of an array map, and the connection's own until it is removed.
+            handshake::failed(unsafe { (*owner).backend });
         }
         remove::<F>(owner, after);
         true

@@ -18,6 +18,7 @@ mod adopt;
 mod atomic;
 mod flow;
 mod forward;
+mod handshake;
 mod hold;
 mod icmp;
 mod lease;

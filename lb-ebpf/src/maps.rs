@@ -10,9 +10,9 @@ use lb_common::{
     flow::{Group, Terms},
     hold::Hold,
     maps::{
-        Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, HopKey, Lease, MAX_BACKENDS,
-        MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop, Service,
-        ServiceKey, Settings, SlotTable, TABLE_V4, TABLE_V6, TableState, VirtualAddress,
+        Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, Handshakes, HopKey, Lease,
+        MAX_BACKENDS, MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop,
+        Service, ServiceKey, Settings, SlotTable, TABLE_V4, TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
 };
@@ -43,6 +43,8 @@ pub static BACKEND_STATE: Array<BackendState> =
 #[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> =
     PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static HANDSHAKES: Array<Handshakes> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 #[map]
 pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_HOPS, 0);
 #[map]

@@ -9,11 +9,14 @@ use std::{
 
 use lb_common::verdict::Verdict;
 
-use crate::core::{
-    AdvertCounts, AgentStatus, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection,
-    ConnectionState, GroupStatus, InterfaceStatus, Kind, OrphanStatus, OverrideStatus, Reason,
-    ServiceStatus, State, Status, TableStatus, TrackedStatus, Traffic, TransitionStatus,
-    group::Role,
+use crate::{
+    config::OnError,
+    core::{
+        AdvertCounts, AgentStatus, BackendStatus, CheckStatus, Condition, ConfigStatus, Connection,
+        ConnectionState, GroupStatus, HostStatus, InterfaceStatus, Kind, ObserveStatus,
+        OrphanStatus, OverrideStatus, Reason, ServiceStatus, State, Status, TableStatus,
+        TrackedStatus, Traffic, TransitionStatus, group::Role,
+    },
 };
 
 /// A directory of its own for one test, removed with it.
@@ -208,6 +211,12 @@ pub(super) fn troubled() -> Status {
     db2.overrides = vec![said("drain", 300), said("weight 50%", 3 * 3600)];
     db2.eligible = false;
     db2.why = Some("drained".into());
+    db1.traffic.connection_errors = 12;
+    db1.observe = Some(ObserveStatus {
+        error_limit: 10,
+        on_error: OnError::FailCheck.name().into(),
+        alarms: 1,
+    });
     db3.eligible = false;
     db3.why = Some("no neighbour answers for 10.2.3.13 on eth1".into());
     status.services[0].state = State::Down;
@@ -235,6 +244,11 @@ pub(super) fn troubled() -> Status {
         age_ms: 700,
     });
     fail(web2, Reason::L7Timeout, "");
+    web2.host = Some(HostStatus {
+        name: "web2.example.org".into(),
+        age_seconds: Some(95),
+        problem: Some("Temporary failure in name resolution".into()),
+    });
     web2.check.as_mut().unwrap().took_ms = 2_001;
 
     for (label, packets) in [
@@ -302,6 +316,7 @@ fn backend(
         id,
         name: name.into(),
         address: Some(address.parse().unwrap()),
+        host: None,
         role: "active".into(),
         weight: 100,
         effective_weight: 100.0,
@@ -321,10 +336,12 @@ fn backend(
             failing: u64::from(!reason.passed()),
             downs: 0,
         }),
+        observe: None,
         agent: None,
         traffic: Traffic {
             active,
             connections: active * 1_071,
+            connection_errors: 0,
             packets_in: active * 91_000,
             bytes_in: active * 9_100_000,
             packets_out: active * 107_000,

@@ -46,8 +46,7 @@ fn not_a_socket(text: &str) -> String {
         return "the port must be a number, 1 to 65535".into();
     }
     if host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':') {
-        return "write the IP address; names are not resolved, so that no name server is needed"
-            .into();
+        return "write the IP address: only backends may be host names".into();
     }
     "write it as \"10.2.2.4:3306\" or \"[fd00::4]:3306\"".into()
 }
@@ -106,6 +105,15 @@ pub(super) fn unicast(field: &Field<'_>, address: IpAddr) -> Read<IpAddr> {
         _ => return Ok(address),
     };
     Err(field.error(format!("`{}`: {address} {what}", field.key()), hint))
+}
+
+/// Whether packets can be forwarded to an address, as far as that alone tells.
+pub fn is_forwardable(address: IpAddr) -> bool {
+    let is_odd = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => is_link_local(v6) || v6.to_ipv4_mapped().is_some(),
+    };
+    !is_odd && !address.is_unspecified() && !address.is_multicast() && !address.is_loopback()
 }
 
 /// Refuses addresses that nobody can connect to.

@@ -1,16 +1,17 @@
 //! `[[service.backend]]`, and what backends inherit from a `server` table.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::{
-    address,
     agent::AgentKeys,
     check::CheckKeys,
     duration,
+    endpoint::Endpoint,
     model::{Backend, OnMarkedDown, Role},
     node,
+    observe::ObserveKeys,
     reader::{Field, Table},
     report::Read,
 };
@@ -22,6 +23,7 @@ pub(super) struct ServerKeys {
     role: Option<Role>,
     on_marked_down: Option<OnMarkedDown>,
     slowstart: Option<Duration>,
+    observe: ObserveKeys,
     check: CheckKeys,
     agent: AgentKeys,
 }
@@ -40,6 +42,7 @@ impl ServerKeys {
             }),
             slowstart: table
                 .optional("slowstart", |field| duration::or_zero(field, &duration::CHECK)),
+            observe: ObserveKeys::read(table),
             check: table
                 .optional("check", |field| CheckKeys::read(field, check))
                 .unwrap_or_default(),
@@ -56,6 +59,7 @@ impl ServerKeys {
             role: self.role.or(inherited.role),
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
             slowstart: self.slowstart.or(inherited.slowstart),
+            observe: self.observe.or(&inherited.observe),
             check: self.check.or(&inherited.check),
             agent: self.agent.or(&inherited.agent),
         }
@@ -65,7 +69,7 @@ impl ServerKeys {
 /// A backend, and the places of what must be compared with the rest of the file.
 pub(super) struct PlacedBackend {
     pub(super) name: Spanned<String>,
-    pub(super) address: Spanned<SocketAddr>,
+    pub(super) address: Spanned<Endpoint>,
     pub(super) backend: Backend,
 }
 
@@ -77,23 +81,25 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             Ok(field.spanned(node::name(field)?))
         });
         let hint = "write the backend's address and port: address = \"10.4.4.10:3306\"";
-        let address = table.required("address", hint, |field| {
-            let address = address::socket(field)?;
-            address::forwardable(field, address.ip())?;
-            Ok(field.spanned(address))
-        });
+        let address =
+            table.required("address", hint, |field| Ok(field.spanned(Endpoint::read(field)?)));
         let titles = ["[service.backend.check]", "[service.backend.agent]"];
         let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
-        let agent = keys.agent.resolve(*address.get_ref(), report);
+        let place = address.get_ref();
+        let agent = keys.agent.resolve(place.address(), report);
+        let check = keys.check.resolve(place.address(), report);
+        let observe = keys.observe.resolve(name.get_ref(), check.is_some(), report);
         let backend = Backend {
             name: name.get_ref().clone(),
-            address: *address.get_ref(),
+            address: place.address(),
+            host: place.host_name().map(str::to_owned),
             weight: keys.weight.unwrap_or(1),
             role: keys.role.unwrap_or(Role::Active),
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
             slowstart: keys.slowstart.filter(|time| !time.is_zero()),
-            check: keys.check.resolve(*address.get_ref(), report),
+            observe: observe?,
+            check,
             agent: agent?,
         };
         Ok(PlacedBackend { name, address, backend })

@@ -124,7 +124,10 @@ impl CheckKeys {
 
     /// Reports a source that `target` can't be reached from.
     fn judge_source(&self, target: SocketAddr, report: &Report<'_>) {
-        if let Some((from, to)) = self.families(target.ip()) {
+        // Nothing is known yet of a backend that is given by its name.
+        if !target.ip().is_unspecified()
+            && let Some((from, to)) = self.families(target.ip())
+        {
             let message = format!("the check's `source` is {from}, but {target} is {to}");
             self.refuse_source(&message, report);
         }

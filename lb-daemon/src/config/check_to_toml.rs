@@ -16,7 +16,9 @@ use super::{
 pub(super) fn check(out: &mut Writer, check: &Check) {
     out.header("[service.backend.check]");
     out.line("enabled", true);
-    out.line("address", quote(check.target.ip()));
+    if !check.target.ip().is_unspecified() {
+        out.line("address", quote(check.target.ip()));
+    }
     out.line("port", check.target.port());
     for (key, period) in [
         ("inter", check.inter),

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::{
     backend::PlacedBackend,
+    endpoint::Endpoint,
     names::Names,
     report::{Read, Report, Span},
 };
@@ -17,7 +18,7 @@ pub(super) struct Ledger<'a> {
     report: &'a Report<'a>,
     names: Names,
     binds: HashMap<SocketAddr, Span>,
-    backends: Vec<Spanned<SocketAddr>>,
+    backends: Vec<Spanned<Endpoint>>,
 }
 
 impl<'a> Ledger<'a> {
@@ -80,7 +81,8 @@ impl<'a> Ledger<'a> {
     /// at, by its keys; gives the names of the services.
     pub(super) fn close(self, own: [(&str, Option<&Spanned<SocketAddr>>); 2]) -> Names {
         for backend in &self.backends {
-            if let Some(bind) = self.binds.get(backend.get_ref()) {
+            let known = backend.get_ref().known();
+            if let Some(bind) = known.and_then(|address| self.binds.get(&address)) {
                 let message =
                     format!("the backend {} is a service of this node", backend.get_ref());
                 let hint = format!(

@@ -26,6 +26,7 @@ mod check_to_toml;
 mod command;
 mod diagnostic;
 mod duration;
+mod endpoint;
 mod external_check;
 mod group;
 mod group_ledger;
@@ -39,6 +40,7 @@ mod mysql_model;
 mod mysql_to_toml;
 mod names;
 mod node;
+mod observe;
 mod pattern;
 mod ports;
 mod reader;
@@ -59,6 +61,7 @@ mod track;
 mod virtual_address;
 mod vrrp;
 
+pub use address::is_forwardable;
 pub use check_model::{
     Check, CheckKind, ExternalCheck, HttpCheck, HttpExpect, HttpSubject, HttpVersion, Pattern,
     StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
@@ -70,8 +73,8 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, OnMarkedDown,
-    Peer, Role, Service, Timeouts, XdpMode,
+    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, Observe,
+    OnError, OnMarkedDown, Peer, Role, Service, Timeouts, XdpMode,
 };
 pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;

@@ -55,6 +55,8 @@ pub struct Global {
     pub source_ports: RangeInclusive<u16>,
     /// Directory on a bpffs that maps and links are pinned under.
     pub bpffs: PathBuf,
+    /// How often host names of backends are resolved.
+    pub resolve_interval: Duration,
 }
 
 /// How the XDP program is attached to an interface.
@@ -201,8 +203,11 @@ pub struct Timeouts {
 pub struct Backend {
     /// Name, unique within the service.
     pub name: String,
-    /// Address and port.
+    /// Address and port. As long as a host name is not resolved, the address is unspecified
+    /// (`0.0.0.0`); so are those of check and agent, if they are asked at the backend's own.
     pub address: SocketAddr,
+    /// Host name that stands in place of the address; none if there is none.
+    pub host: Option<String>,
     /// Share of new connections, 0 to 256; 0 drains.
     pub weight: u16,
     /// When it is used.
@@ -211,10 +216,85 @@ pub struct Backend {
     pub on_marked_down: OnMarkedDown,
     /// How long its weight climbs after a recovery; none if it has all of it at once.
     pub slowstart: Option<Duration>,
+    /// What comes of handshakes with it that fail; none if nothing does. There is one only where there
+    /// is a check.
+    pub observe: Option<Observe>,
     /// Its health check; none if checks are disabled.
     pub check: Option<Arc<Check>>,
     /// Its agent, which says more of it; none if there is none.
     pub agent: Option<Arc<AgentCheck>>,
+}
+
+impl Backend {
+    /// The same at the address `ip`, which its host name resolves to.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Self {
+        let place = |target: SocketAddr| {
+            let ip = if target.ip().is_unspecified() { ip } else { target.ip() };
+            SocketAddr::new(ip, target.port())
+        };
+        let check = |check: &Check| Check { target: place(check.target), ..check.clone() };
+        let agent =
+            |agent: &AgentCheck| AgentCheck { target: place(agent.target), ..agent.clone() };
+        Self {
+            address: place(self.address),
+            check: self.check.as_deref().map(|it| Arc::new(check(it))),
+            agent: self.agent.as_deref().map(|it| Arc::new(agent(it))),
+            ..self.clone()
+        }
+    }
+
+    /// Whether its address is known.
+    pub const fn is_resolved(&self) -> bool {
+        !self.address.ip().is_unspecified()
+    }
+
+    /// Whether this and another one, of another configuration, are the same server: by its host name,
+    /// if both have one, or by its address.
+    pub fn is_same_server_as(&self, other: &Self) -> bool {
+        match (&self.host, &other.host) {
+            (Some(one), Some(two)) => one == two && self.address.port() == other.address.port(),
+            _ => self.address == other.address && self.is_resolved(),
+        }
+    }
+}
+
+/// How failed handshakes of clients count as a sign of a backend's health, all defaults resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// How many in a row count.
+    pub error_limit: u32,
+    /// What comes of so many.
+    pub on_error: OnError,
+}
+
+/// What comes of too many failed handshakes in a row. The next check comes sooner in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Nothing else.
+    FastInter,
+    /// They are a failed check.
+    FailCheck,
+    /// They are a failed check, and the next one takes the backend down.
+    SuddenDeath,
+    /// The backend is down.
+    MarkDown,
+}
+
+impl OnError {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::FastInter, Self::FailCheck, Self::SuddenDeath, Self::MarkDown];
+
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FastInter => "fastinter",
+            Self::FailCheck => "fail-check",
+            Self::SuddenDeath => "sudden-death",
+            Self::MarkDown => "mark-down",
+        }
+    }
 }
 
 /// An agent on a backend, all defaults resolved.

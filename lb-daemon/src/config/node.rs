@@ -1,11 +1,13 @@
 //! `[global]`, `[admin]` and `[log]`: what concerns the node as a whole.
 
-use std::{collections::HashSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{
+    collections::HashSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use toml::Spanned;
 
 use super::{
-    address,
+    address, duration,
     model::{Admin, Global, Log, LogFormat, XdpMode},
     reader::{Field, Table},
     report::Read,
@@ -43,6 +45,8 @@ pub(super) fn global(root: &mut Table<'_>) -> Read<Global> {
         let max_half_open = table.optional("max_half_open", |field| max_half_open(field, maxconn));
         let source_ports = table.optional("source_ports", source_ports);
         let bpffs = table.optional("bpffs", path);
+        let resolve_interval =
+            table.optional("resolve_interval", |field| duration::read(field, &duration::CHECK));
         Ok(Global {
             node: node?,
             interfaces: interfaces?,
@@ -51,6 +55,7 @@ pub(super) fn global(root: &mut Table<'_>) -> Read<Global> {
             max_half_open: max_half_open.unwrap_or_else(|| default_half_open(maxconn)),
             source_ports: source_ports.unwrap_or(1024..=32_767),
             bpffs: bpffs.unwrap_or_else(|| "/sys/fs/bpf/tandem".into()),
+            resolve_interval: resolve_interval.unwrap_or(Duration::from_secs(10)),
         })
     })
 }

@@ -269,8 +269,9 @@ fn check_families(
     let line = report.line(&first.span());
     let binds = bind.iter().map(|at| ("bind", at.get_ref().ip(), at.span()));
     let sources = sources.iter().map(|at| ("source", *at.get_ref(), at.span()));
-    let backends =
-        backends.iter().map(|at| ("address", at.address.get_ref().ip(), at.address.span()));
+    let backends = backends
+        .iter()
+        .filter_map(|at| Some(("address", at.address.get_ref().known()?.ip(), at.address.span())));
     for (key, address, span) in binds.chain(sources).chain(backends) {
         let theirs = family(address);
         if theirs != ours {

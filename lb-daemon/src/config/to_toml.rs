@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use super::{
     check_to_toml, duration, group_to_toml,
     model::{
-        Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, Role, Service,
-        Timeouts, XdpMode,
+        Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, Observe, Role,
+        Service, Timeouts, XdpMode,
     },
 };
 
@@ -52,6 +52,7 @@ fn global(out: &mut Writer, global: &Global) {
     let ports = &global.source_ports;
     out.line("source_ports", quote(format!("{}-{}", ports.start(), ports.end())));
     out.line("bpffs", quote(global.bpffs.display()));
+    out.line("resolve_interval", quote(duration::format(global.resolve_interval)));
 }
 
 fn admin(out: &mut Writer, admin: &Admin) {
@@ -109,7 +110,13 @@ fn timeouts(timeouts: &Timeouts) -> String {
 fn backend(out: &mut Writer, backend: &Backend) {
     out.header("[[service.backend]]");
     out.line("name", quote(&backend.name));
-    out.line("address", quote(backend.address));
+    out.line(
+        "address",
+        match &backend.host {
+            None => quote(backend.address),
+            Some(host) => quote(format!("{host}:{}", backend.address.port())),
+        },
+    );
     out.line("weight", backend.weight);
     let role = match backend.role {
         Role::Active => "active",
@@ -119,6 +126,9 @@ fn backend(out: &mut Writer, backend: &Backend) {
     out.line("on_marked_down", quote(backend.on_marked_down.name()));
     let slowstart = backend.slowstart.unwrap_or_default();
     out.line("slowstart", quote(duration::format(slowstart)));
+    if let Some(each) = backend.observe {
+        observe(out, each);
+    }
     match &backend.check {
         Some(each) => check_to_toml::check(out, each),
         None => out.line("check", "{ enabled = false }"),
@@ -128,9 +138,17 @@ fn backend(out: &mut Writer, backend: &Backend) {
     }
 }
 
+fn observe(out: &mut Writer, observe: Observe) {
+    out.line("observe", quote("layer4"));
+    out.line("error_limit", observe.error_limit);
+    out.line("on_error", quote(observe.on_error.name()));
+}
+
 fn agent(out: &mut Writer, agent: &AgentCheck) {
     out.header("[service.backend.agent]");
-    out.line("address", quote(agent.target.ip()));
+    if !agent.target.ip().is_unspecified() {
+        out.line("address", quote(agent.target.ip()));
+    }
     out.line("port", agent.target.port());
     out.line("send", quote(&agent.send));
     out.line("inter", quote(duration::format(agent.inter)));

@@ -62,15 +62,23 @@ impl BackendState {
         spread: &mut Spread,
     ) -> Self {
         let subject = Arc::new(subject);
+        let has_moved = old.as_ref().is_some_and(|old| old.config.address != config.address);
+        let resolves =
+            config.is_resolved() && old.as_ref().is_some_and(|old| !old.config.is_resolved());
         let mut this = match old {
             Some(old) => Self { config, subject, administration: Administration::default(), ..old },
             None => Self::unknown(config, subject, now),
         };
         let config = &this.config;
+        if resolves {
+            this.since = now;
+        }
         this.number = None;
         this.to_end &= config.on_marked_down == OnMarkedDown::ShutdownSessions;
         this.health = config.check.as_ref().map(|check| {
-            let first: Duration = spread.next(check.inter);
+            let turn = spread.next(check.inter);
+            // Nobody knows yet whether it is well at its new address.
+            let first = if has_moved { Duration::ZERO } else { turn };
             match this.health.take() {
                 Some(mut health) => {
                     health.reconfigure(check.clone(), now, first);
@@ -150,15 +158,15 @@ impl BackendState {
         }
     }
 
-    /// Has checks run but in maintenance. They begin anew after it: taken for up, and checked at
-    /// once, as in HAProxy.
+    /// Has checks run but in maintenance, and as long as its host name does not resolve. They begin anew
+    /// after it: taken for up, and checked at once, as in HAProxy.
     fn follow_administration(&mut self, now: Instant) {
-        if self.is_in_maintenance() {
+        let pauses = self.is_in_maintenance() || !self.config.is_resolved();
+        if pauses {
             self.probe = None;
         }
-        let is_in_maintenance = self.is_in_maintenance();
         if let Some(health) = &mut self.health {
-            if is_in_maintenance {
+            if pauses {
                 health.pause();
             } else {
                 health.resume(now);
@@ -194,6 +202,15 @@ impl BackendState {
         let was_up = self.is_healthy();
         self.health.as_mut()?.finish(outcome, now);
         self.turned(was_up, now)
+    }
+
+    /// Takes in that too many handshakes with it have failed in a row, so many times. Tells whether it is
+    /// up, and why, if that is news.
+    pub(super) fn observed(&mut self, alarms: u64, now: Instant) -> Option<(bool, Outcome)> {
+        let was_up = self.is_healthy();
+        self.health.as_mut()?.observed(self.config.observe?, alarms, now);
+        let up = self.turned(was_up, now)?;
+        Some((up, self.health.as_ref()?.last_outcome()?.clone()))
     }
 
     /// Takes in what its agent said, if `probe` was the question.
@@ -253,9 +270,10 @@ impl BackendState {
         std::mem::take(&mut self.to_end)
     }
 
-    /// Up, as far as its check and its agent tell; what has neither is taken for up.
+    /// Up, as far as its check and its agent tell; what has neither is taken for up, if it has an address.
     fn is_healthy(&self) -> bool {
-        self.health.as_ref().is_none_or(Health::is_up)
+        self.config.is_resolved()
+            && self.health.as_ref().is_none_or(Health::is_up)
             && self.agent.as_ref().is_none_or(Agent::is_up)
     }
 
@@ -289,13 +307,14 @@ impl BackendState {
 
     /// The next question to its agent, under the name `id`, if it is due.
     pub(super) fn ask_agent(&mut self, id: ProbeId, now: Instant) -> Option<AgentRequest> {
-        self.agent.as_mut()?.start(id, now)
+        self.agent.as_mut().filter(|_| self.config.is_resolved())?.start(id, now)
     }
 
     /// When its check and its agent are due.
     pub(super) fn deadlines_of_questions(&self) -> impl Iterator<Item = Instant> + use<> {
         let check = self.health.as_ref().and_then(Health::next_deadline);
-        check.into_iter().chain(self.agent.as_ref().and_then(Agent::next_deadline))
+        let agent = self.agent.as_ref().filter(|_| self.config.is_resolved());
+        check.into_iter().chain(agent.and_then(Agent::next_deadline))
     }
 
     /// When something else of it is due.

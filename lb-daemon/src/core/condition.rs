@@ -1,5 +1,7 @@
 //! What the results of a check, passed or failed, add up to.
 
+use crate::config::OnError;
+
 /// Whether something is up, and how sure that is. [`Health`](super::Health) shows the rule, which
 /// is HAProxy's, and keepalived's for its scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,25 @@ impl Condition {
             (Self::Down { passed }, true) if passed + 1 < rise => Self::Down { passed: passed + 1 },
             (_, true) => Self::Up { failed: 0 },
             (_, false) => Self::Down { passed: 0 },
+        }
+    }
+
+    /// The condition after too many errors of clients in a row. What is down already gets no worse by
+    /// them, and what has passed since counts, unless they are to mark it down.
+    pub(super) const fn after_errors(self, on_error: OnError, fall: u32) -> Self {
+        match (self, on_error) {
+            (_, OnError::MarkDown) => Self::Down { passed: 0 },
+            (Self::Up { failed }, OnError::SuddenDeath) if failed + 1 < fall => {
+                Self::Up { failed: fall - 1 }
+            }
+            (
+                Self::Up { .. } | Self::Unproven { up: true },
+                OnError::FailCheck | OnError::SuddenDeath,
+            ) => {
+                // No number of passes makes a difference to a failure.
+                self.after(false, 1, fall)
+            }
+            _ => self,
         }
     }
 

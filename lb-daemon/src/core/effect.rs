@@ -36,6 +36,9 @@ pub enum Effect {
     Probe(ProbeRequest),
     /// Probes: ask this agent and answer with [`Event::Agent`](super::Event::Agent).
     AskAgent(AgentRequest),
+    /// Resolver: find the addresses of this host name and answer with
+    /// [`Event::Resolved`](super::Event::Resolved).
+    LookUp(String),
     /// Netlink: ask the kernel how it reaches this address, make it learn the neighbour on the
     /// way, and answer with [`Event::Routed`](super::Event::Routed) and
     /// [`Event::Neighbour`](super::Event::Neighbour).
@@ -208,6 +211,8 @@ pub struct DesiredBackend {
     pub weight: u16,
     /// Addresses to translate clients to: one to four, of the backend's family.
     pub sources: Vec<IpAddr>,
+    /// How many failed handshakes in a row are too many; none if nobody wants to know.
+    pub error_limit: Option<u32>,
     /// Where its frames go.
     pub hop: NextHop,
 }

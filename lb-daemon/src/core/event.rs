@@ -28,6 +28,9 @@ pub enum Event {
         /// What it found.
         outcome: Outcome,
     },
+    /// Handshakes of clients with these backends have failed, as many in a row as are too many: how
+    /// many times since this was told last, by the backend's number.
+    Observed(BTreeMap<u16, u64>),
     /// An agent was asked.
     Agent {
         /// The question, as the core named it when asking for it.
@@ -51,6 +54,14 @@ pub enum Event {
         address: IpAddr,
         /// Its link-layer address, or nothing if it is not (or no longer) known.
         mac: Option<Mac>,
+    },
+    /// The answer to [`Effect::LookUp`](super::Effect::LookUp).
+    Resolved {
+        /// The host name.
+        name: String,
+        /// Its addresses, in the order in which the resolver prefers them; or why there are none, for
+        /// people.
+        heard: Result<Vec<IpAddr>, String>,
     },
     /// A link, an address or a route changed: earlier [`Event::Routed`] answers may be wrong now.
     RoutesChanged,
@@ -251,6 +262,9 @@ pub enum Reason {
     /// Another status code came than those accepted.
     #[serde(rename = "L7STS")]
     L7Status,
+    /// No check: too many handshakes of clients in a row failed ("health analysis").
+    #[serde(rename = "HANA")]
+    Observed,
     /// This host could not even try: no socket, no source address.
     #[serde(rename = "SOCKERR")]
     Socket,
@@ -284,6 +298,7 @@ impl Reason {
             Self::L7Timeout => "L7TOUT",
             Self::L7Response => "L7RSP",
             Self::L7Status => "L7STS",
+            Self::Observed => "HANA",
             Self::Socket => "SOCKERR",
             Self::ProcessOk => "PROCOK",
             Self::ProcessError => "PROCERR",

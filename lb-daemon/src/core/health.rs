@@ -10,7 +10,7 @@ use super::{
     event::{Outcome, Reason},
     view::CheckStatus,
 };
-use crate::config::Check;
+use crate::config::{Check, Observe, OnError};
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +58,8 @@ pub struct Health {
     /// Failures since the last pass.
     failing: u64,
     downs: u64,
+    /// How many times too many handshakes of clients have failed in a row.
+    alarms: u64,
 }
 
 /// Where in its rhythm the check is.
@@ -105,6 +107,7 @@ impl Health {
             failed: 0,
             failing: 0,
             downs: 0,
+            alarms: 0,
         }
     }
 
@@ -178,7 +181,38 @@ impl Health {
         let was_up = self.is_up();
         self.condition = self.condition.after(passed, self.check.rise, self.check.fall);
         self.phase = Phase::Waiting { due: now.max(turn_after(due, started, self.interval())) };
+        self.turned(was_up, now)
+    }
 
+    /// Takes in that `alarms` times so many handshakes of clients have failed in a row that it counts.
+    ///
+    /// As in HAProxy, each time may be one more failed check or end the backend at once, and the next
+    /// check comes after `fastinter` at the latest. One that is under way takes its course.
+    pub fn observed(&mut self, observe: Observe, alarms: u64, now: Instant) -> Option<Transition> {
+        if self.phase == Phase::Paused {
+            return None;
+        }
+        self.alarms += alarms;
+        if let Phase::Waiting { due } = self.phase {
+            self.phase = Phase::Waiting { due: due.min(now + self.check.fastinter) };
+        }
+        let was_up = self.is_up();
+        if was_up && observe.on_error != OnError::FastInter {
+            self.last = Some(Last { outcome: too_many_errors(observe), ended: now });
+        }
+        // No more than `fall` of them make a difference.
+        for _ in 0..alarms.min(self.check.fall.into()) {
+            if self.is_up() && observe.on_error != OnError::FastInter {
+                self.failed += 1;
+                self.failing += 1;
+            }
+            self.condition = self.condition.after_errors(observe.on_error, self.check.fall);
+        }
+        self.turned(was_up, now)
+    }
+
+    /// Acts on it if the state has changed, and tells how.
+    fn turned(&mut self, was_up: bool, now: Instant) -> Option<Transition> {
         let transition = match (was_up, self.is_up()) {
             (false, true) => Transition::Up,
             (true, false) => Transition::Down,
@@ -239,7 +273,17 @@ impl Health {
 
     /// Why the last check that counted passed or failed; none before the first has ended.
     pub fn last_reason(&self) -> Option<Reason> {
-        self.last.as_ref().map(|last| last.outcome.reason)
+        self.last_outcome().map(|outcome| outcome.reason)
+    }
+
+    /// The same, with all that is known of it.
+    pub fn last_outcome(&self) -> Option<&Outcome> {
+        self.last.as_ref().map(|last| &last.outcome)
+    }
+
+    /// How many times too many handshakes of clients have failed in a row.
+    pub const fn alarms(&self) -> u64 {
+        self.alarms
     }
 
     /// What an operator sees of it; none before the first check has ended.
@@ -275,6 +319,15 @@ fn turn_after(due: Instant, started: Instant, interval: Duration) -> Instant {
     let least = started.saturating_duration_since(due) + interval / 2;
     let intervals = least.as_nanos().div_ceil(interval.as_nanos().max(1)).max(1);
     due + interval * u32::try_from(intervals).unwrap_or(u32::MAX)
+}
+
+/// What an operator is told of as the last check, though it was none.
+fn too_many_errors(observe: Observe) -> Outcome {
+    Outcome {
+        reason: Reason::Observed,
+        detail: format!("{} handshakes of clients in a row failed", observe.error_limit),
+        took: Duration::ZERO,
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -14,6 +14,7 @@ pub mod group;
 mod groups;
 mod health;
 mod hops;
+mod hosts;
 mod maglev;
 mod notice;
 mod numbers;
@@ -58,13 +59,14 @@ pub use self::{
     order::{AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight},
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
-        ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
-        OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
-        TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        ConfigStatus, Counters, Election, Elections, GroupStatus, HostStatus, InterfaceStatus,
+        Kind, ObserveStatus, OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State,
+        Status, SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{
-    groups::Groups, hops::Hops, numbers::Numbers, operator::Orphans, service::ServiceState,
+    groups::Groups, hops::Hops, hosts::Hosts, numbers::Numbers, operator::Orphans,
+    service::ServiceState,
 };
 use crate::config::{Backend, Config};
 
@@ -88,6 +90,7 @@ pub struct Core {
     /// By service number and address.
     backend_numbers: Numbers<(u16, SocketAddr)>,
     hops: Hops,
+    hosts: Hosts,
     next_probe: u64,
     /// What the data plane was told last; nothing yet, after a start.
     applied: Option<Desired>,
@@ -117,6 +120,7 @@ impl Core {
             service_numbers: Numbers::new(limit(MAX_SERVICES), services),
             backend_numbers: Numbers::new(limit(MAX_BACKENDS), backends),
             hops: Hops::default(),
+            hosts: Hosts::default(),
             next_probe: 0,
             applied: None,
             distrusted: inventory
@@ -155,6 +159,12 @@ impl Core {
         match event {
             Event::Config(config) => self.configure(&config, now, effects),
             Event::Overrides(overrides) => self.orphans = Orphans::kept(&overrides),
+            Event::Observed(alarms) => {
+                let services = self.services.iter_mut();
+                let notices = services.flat_map(|service| service.observed(&alarms, now));
+                effects.extend(notices.map(Effect::Notify));
+            }
+            Event::Resolved { name, heard } => self.resolved(&name, heard, now, effects),
             Event::Routed { target, route } => self.hops.routed(target, route),
             Event::Neighbour { ifindex, address, mac } => {
                 if let Some((from, to)) = self.hops.neighbour(ifindex, address, mac) {
@@ -196,6 +206,7 @@ impl Core {
     fn follow(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.keep_overrides(effects);
         self.climb(now);
+        self.look_up(now, effects);
         effects.extend(self.hops.due(now).into_iter().map(Effect::Resolve));
         self.number();
         self.apply(now, effects);
@@ -212,12 +223,19 @@ impl Core {
     fn deadlines_but_of_questions(&self) -> impl Iterator<Item = Instant> + '_ {
         let services = self.services.iter().flat_map(ServiceState::deadlines_but_of_questions);
         let tracked = self.groups.deadlines();
-        services.chain(tracked).chain(self.hops.next_deadline()).chain(self.settling)
+        let ways = self.hops.next_deadline().into_iter().chain(self.hosts.next_deadline());
+        services.chain(tracked).chain(ways).chain(self.settling)
     }
 
     /// The numbers of the backends in force, to read their counters by.
     pub fn backends(&self) -> impl Iterator<Item = u16> + '_ {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
+    }
+
+    /// The numbers of those whose failed handshakes count.
+    pub fn observed(&self) -> impl Iterator<Item = u16> + '_ {
+        let backends = self.services.iter().flat_map(|s| &s.backends);
+        backends.filter(|b| b.config.observe.is_some()).filter_map(|b| b.number)
     }
 
     /// The names of what connections refer to by numbers.
@@ -254,15 +272,32 @@ impl Core {
             services: self
                 .services
                 .iter()
-                .map(|service| service.status(&self.hops, counters, now))
+                .map(|service| {
+                    let mut status = service.status(&self.hops, counters, now);
+                    self.hosts.show(service, &mut status, now);
+                    status
+                })
                 .collect(),
             orphans: self.orphans.status(now),
             ..Status::default()
         }
     }
 
-    /// Puts a configuration in force. Services and backends that stay keep their state.
+    /// Puts a configuration in force.
     fn configure(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
+        self.hosts.follow(config, now);
+        self.put_in_force(config, now, effects);
+        self.groups.configure(config, now, effects);
+        self.config = Some(config.clone());
+        self.generation += 1;
+        self.configured = now;
+    }
+
+    /// Puts the services of a configuration in force, with the addresses that host names have by now.
+    /// Services and backends that stay keep their state.
+    fn put_in_force(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
+        let (config, moved) = self.hosts.resolve(config);
+        effects.extend(moved.into_iter().map(Effect::Notify));
         let said = self.take_overrides();
         let mut before = std::mem::take(&mut self.services);
         let checked = config.services.iter().flat_map(|s| &s.backends);
@@ -289,9 +324,8 @@ impl Core {
         let binds: BTreeSet<SocketAddr> = self.services.iter().filter_map(|s| s.identity).collect();
         self.service_numbers.keep(&binds);
         self.number();
-        let distrusted = std::mem::take(&mut self.distrusted);
         for backend in self.services.iter_mut().flat_map(|s| &mut s.backends) {
-            if backend.number.is_some_and(|number| distrusted.contains(&number)) {
+            if backend.number.is_some_and(|number| self.distrusted.remove(&number)) {
                 backend.distrust(now);
             }
         }
@@ -301,16 +335,17 @@ impl Core {
             .filter_map(|s| Some((s.number?, s)))
             .flat_map(|(number, s)| s.backends.iter().map(move |b| (number, b.config.address)))
             .collect();
-        self.backend_numbers.keep(&owners);
+        // Until then, a backend may turn out to be one that an earlier daemon had.
+        if self.hosts.are_settled() {
+            self.distrusted.clear();
+            self.backend_numbers.keep(&owners);
+        }
 
         let targets = self.services.iter().flat_map(|s| &s.backends);
+        let targets = targets.filter(|b| b.config.is_resolved());
         let targets: Vec<IpAddr> = targets.map(|b| b.config.address.ip()).collect();
         self.hops.attach(config.global.interfaces.iter().cloned().collect());
         effects.extend(self.hops.follow(targets).into_iter().map(Effect::Resolve));
-        self.groups.configure(config, now, effects);
-        self.config = Some(config.clone());
-        self.generation += 1;
-        self.configured = now;
     }
 
     /// Gives numbers to those services and backends that have none.
@@ -323,7 +358,7 @@ impl Core {
             let Some(number) = service.number else {
                 continue;
             };
-            for backend in &mut service.backends {
+            for backend in service.backends.iter_mut().filter(|b| b.config.is_resolved()) {
                 backend.number = self.backend_numbers.give(&(number, backend.config.address));
             }
         }
@@ -369,7 +404,8 @@ impl Core {
     /// Tells the data plane what changed, and the operator which services went up or down by it.
     fn apply(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let may_wait = self.settling.is_some_and(|until| now < until);
-        if self.config.is_none() || may_wait && !self.hops.are_settled() {
+        let are_settled = self.hops.are_settled() && self.hosts.are_settled();
+        if self.config.is_none() || may_wait && !are_settled {
             return;
         }
         self.settling = None;

@@ -1,9 +1,9 @@
 //! What an operator should know of at once.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use super::{
-    event::{Claimed, Outcome, PeerNews},
+    event::{Claimed, Outcome, PeerNews, Reason},
     group::{Role, Transition},
     order::{BackendName, By, Order},
     view::Kind,
@@ -89,6 +89,24 @@ pub enum Notice {
         /// Why they cannot be sent; nothing if they are.
         failure: Option<String>,
     },
+    /// A host name of backends does not resolve, or resolves again.
+    Host {
+        /// The name.
+        name: String,
+        /// Why it does not; nothing if it does.
+        failure: Option<String>,
+    },
+    /// The host name of a backend has another address.
+    Moved {
+        /// The backend.
+        backend: BackendName,
+        /// Its host name.
+        host: String,
+        /// Its address until now.
+        from: IpAddr,
+        /// Its address from now on.
+        to: IpAddr,
+    },
     /// The conversation with the peer began, ended, or cannot be had.
     Peer(PeerNews),
 }
@@ -113,6 +131,8 @@ impl Notice {
             | Self::Service { up: true, .. }
             | Self::Tracked { failure: None, .. }
             | Self::Advertises { failure: None, .. }
+            | Self::Host { failure: None, .. }
+            | Self::Moved { .. }
             | Self::PutBack { was_missing: true, .. }
             | Self::Peer(PeerNews::Connected { .. }) => Level::Info,
             Self::Group { transition, .. } => match transition.to {
@@ -124,6 +144,7 @@ impl Notice {
             | Self::Tracked { failure: Some(_), .. }
             | Self::Claimed { .. }
             | Self::Advertises { failure: Some(_), .. }
+            | Self::Host { failure: Some(_), .. }
             | Self::PutBack { was_missing: false, .. }
             | Self::Peer(PeerNews::Lost { .. } | PeerNews::Failed { .. }) => Level::Warn,
             Self::Service { up: false, .. } => Level::Error,
@@ -136,12 +157,15 @@ impl fmt::Display for Notice {
         match self {
             Self::Backend { service, backend, up, outcome, active, backup } => write!(
                 f,
-                "backend {service}/{backend} is {}: {} {} in {} ms; \
+                "backend {service}/{backend} is {}: {} {}{}; \
                  {active} active and {backup} backup left",
                 if *up { "UP" } else { "DOWN" },
                 outcome.reason,
                 outcome.detail,
-                outcome.took.as_millis(),
+                match outcome.reason {
+                    Reason::Observed => String::new(),
+                    _ => format!(" in {} ms", outcome.took.as_millis()),
+                },
             ),
             Self::Administered { backend, order, by } => {
                 write!(f, "backend {backend}: {order}, by {}", by.name())
@@ -190,6 +214,18 @@ impl fmt::Display for Notice {
                 f,
                 "adverts of group {group} cannot be sent, and without them this host does not \
                  serve it: {why}"
+            ),
+            Self::Host { name, failure: None } => write!(f, "{name} resolves again"),
+            Self::Host { name, failure: Some(why) } => {
+                write!(
+                    f,
+                    "{name} does not resolve, its backends keep the addresses that they have: {why}"
+                )
+            }
+            Self::Moved { backend, host, from, to } => write!(
+                f,
+                "backend {backend} moves from {from} to {to}, which {host} is now; its connections \
+                 stay where they are"
             ),
             Self::Peer(PeerNews::Connected { address, node, program }) => {
                 write!(f, "connected to the peer at {address}: {node}, tandem {program}")

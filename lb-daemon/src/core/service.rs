@@ -1,6 +1,6 @@
 //! One service at run time: its backends, their health, and who of them is eligible.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     SETTLE, Spread,
@@ -69,7 +69,7 @@ impl ServiceState {
             .zip(1..)
             .map(|(backend, place)| {
                 let subject = Subject::new((id, &config), (place, backend));
-                let same = |b: &BackendState| b.config.address == backend.address;
+                let same = |b: &BackendState| b.config.is_same_server_as(backend);
                 let old = before.iter().position(same).map(|i| before.swap_remove(i));
                 BackendState::new(backend.clone(), subject, old, now, spread)
             })
@@ -104,6 +104,18 @@ impl ServiceState {
             .enumerate()
             .find_map(|(nth, b)| Some((nth, b.probed(probe, outcome, now)?)))?;
         Some(self.health_notice(nth, up, outcome.clone()))
+    }
+
+    /// Takes in of which backends, by their numbers, too many handshakes have failed in a row, and how
+    /// many times.
+    pub(super) fn observed(&mut self, alarms: &BTreeMap<u16, u64>, now: Instant) -> Vec<Notice> {
+        let mut turned = Vec::new();
+        for (nth, backend) in self.backends.iter_mut().enumerate() {
+            let alarms = backend.number.and_then(|number| alarms.get(&number));
+            turned.extend(alarms.and_then(|n| Some((nth, backend.observed(*n, now)?))));
+        }
+        let notices = turned.into_iter();
+        notices.map(|(nth, (up, outcome))| self.health_notice(nth, up, outcome)).collect()
     }
 
     /// Takes in what an agent said, if it was asked of one of this service's backends: what the
@@ -163,7 +175,14 @@ impl ServiceState {
             let weight = backend.weight() / unit;
             desired.backends.insert(
                 id,
-                DesiredBackend { service: number, address, weight: weight.max(1), sources, hop },
+                DesiredBackend {
+                    service: number,
+                    address,
+                    weight: weight.max(1),
+                    sources,
+                    error_limit: backend.config.observe.map(|observe| observe.error_limit),
+                    hop,
+                },
             );
             candidates.push(Candidate {
                 number: id,

@@ -293,8 +293,11 @@ pub struct BackendStatus {
     pub id: u16,
     /// Its name.
     pub name: String,
-    /// Its address and port.
+    /// Its address and port; none as long as its host name does not resolve.
     pub address: Option<SocketAddr>,
+    /// The host name that its address comes from; none if it has none.
+    #[serde(default)]
+    pub host: Option<HostStatus>,
     /// `active` or `backup`.
     pub role: String,
     /// Its configured weight.
@@ -318,11 +321,25 @@ pub struct BackendStatus {
     pub why: Option<String>,
     /// Its last check; none if it is not checked or was not yet.
     pub check: Option<CheckStatus>,
+    /// What has come of failed handshakes of clients; none if nothing is to come of them.
+    #[serde(default)]
+    pub observe: Option<ObserveStatus>,
     /// What its agent said last; none if it has none, or it was not asked yet.
     #[serde(default)]
     pub agent: Option<AgentStatus>,
     /// Its traffic.
     pub traffic: Traffic,
+}
+
+/// The host name of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The name.
+    pub name: String,
+    /// How long ago it resolved; none if it never did.
+    pub age_seconds: Option<u64>,
+    /// Why it did not resolve when it was last asked for, for people; none if it did.
+    pub problem: Option<String>,
 }
 
 /// The slow start of a backend that has recovered.
@@ -378,6 +395,17 @@ pub struct CheckStatus {
     pub downs: u64,
 }
 
+/// Failed handshakes of clients as a sign of a backend's health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserveStatus {
+    /// How many in a row are too many.
+    pub error_limit: u32,
+    /// What comes of too many: `fastinter`, `fail-check`, `sudden-death`, `mark-down`.
+    pub on_error: String,
+    /// How many times there were too many since the daemon started.
+    pub alarms: u64,
+}
+
 /// The last answer of a backend's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
@@ -400,6 +428,9 @@ pub struct Traffic {
     pub active: u64,
     /// Connections opened.
     pub connections: u64,
+    /// Those of them that it refused, or did not answer.
+    #[serde(default)]
+    pub connection_errors: u64,
     /// Packets from clients.
     pub packets_in: u64,
     /// Bytes from clients: whole IP packets.

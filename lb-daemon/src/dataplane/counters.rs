@@ -9,13 +9,14 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{family::Family, pins::Pins};
+use super::{family::Family, handshakes::HandshakeCounts, mapped::Access, pins::Pins};
 use crate::core::{Counters, TableStatus, Traffic};
 
 /// Reads the counters. Each number is exact; numbers read together are not of one moment.
 pub struct CounterReader {
     state: Array<MapData, BackendState>,
     stats: PerCpuArray<MapData, BackendStats>,
+    handshakes: HandshakeCounts,
     tables: Array<MapData, TableState>,
     verdicts: PerCpuArray<MapData, u64>,
     hold: Array<MapData, Hold>,
@@ -30,6 +31,7 @@ impl CounterReader {
         Ok(Self {
             state: pins.open("BACKEND_STATE")?,
             stats: pins.open("BACKEND_STATS")?,
+            handshakes: HandshakeCounts::open(pins, Access::Read)?,
             tables: pins.open("TABLES")?,
             verdicts: pins.open("VERDICTS")?,
             hold: pins.open("HOLD")?,
@@ -56,7 +58,11 @@ impl CounterReader {
 
     fn traffic(&self, number: u16) -> Result<Traffic> {
         let state = self.state.get(&number.into(), 0)?;
-        let mut traffic = Traffic { active: state.active, ..Traffic::default() };
+        let mut traffic = Traffic {
+            active: state.active,
+            connection_errors: self.handshakes.failed(number),
+            ..Traffic::default()
+        };
         for cpu in self.stats.get(&number.into(), 0)?.iter() {
             traffic.connections += cpu.connections;
             traffic.packets_in += cpu.packets_in;

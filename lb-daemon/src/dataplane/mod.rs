@@ -17,6 +17,7 @@ mod counters;
 mod end;
 mod family;
 mod flows;
+mod handshakes;
 mod inject;
 mod leases;
 mod lock;
@@ -58,6 +59,7 @@ pub use self::{
     counters::CounterReader,
     end::Ender,
     flows::Flows,
+    handshakes::Alarms,
     inject::Injector,
     leases::Leases,
     lock::Lock,
@@ -239,6 +241,11 @@ impl Dataplane {
     /// A reader of the counters, with handles of its own.
     pub fn counters(&self) -> Result<CounterReader> {
         CounterReader::open(&self.pins)
+    }
+
+    /// What sees of which backends too many handshakes fail.
+    pub fn alarms(&self) -> Result<Alarms> {
+        Alarms::open(&self.pins)
     }
 
     /// Where the groups' leases are written. Those that an earlier process has left go on.

@@ -22,6 +22,7 @@ pub(super) const MAPS: &[&str] = &[
     "LEASES",
     "BACKEND_STATE",
     "BACKEND_STATS",
+    "HANDSHAKES",
     "NEXT_HOPS",
     "CLIENT_HOPS",
     "FREE_HOPS",

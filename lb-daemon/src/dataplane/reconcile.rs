@@ -23,6 +23,8 @@ use lb_common::{
 
 use super::{
     family::{Family, join},
+    handshakes::HandshakeCounts,
+    mapped::Access,
     pins::Pins,
     replica::{Names, SharedNames},
 };
@@ -41,6 +43,7 @@ pub(super) struct Reconciler {
     next_hops: Array<MapData, NextHop>,
     client_hops: HashMap<MapData, HopKey, u32>,
     stats: PerCpuArray<MapData, BackendStats>,
+    handshakes: HandshakeCounts,
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
     /// What was written of each service.
@@ -69,6 +72,7 @@ impl Reconciler {
             next_hops: pins.open("NEXT_HOPS")?,
             client_hops: pins.open("CLIENT_HOPS")?,
             stats: pins.open("BACKEND_STATS")?,
+            handshakes: HandshakeCounts::open(pins, Access::Change)?,
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
             services: BTreeMap::new(),
@@ -157,7 +161,9 @@ impl Reconciler {
         if self.owners.get(&number).is_some_and(|before| *before != owner) {
             let zero = vec![BackendStats::default(); aya::util::nr_cpus().map_err(|(_, e)| e)?];
             self.stats.set(number.into(), PerCpuValues::try_from(zero)?, 0)?;
+            self.handshakes.reset(number);
         }
+        self.handshakes.set_limit(number, backend.error_limit);
         self.owners.insert(number, owner);
         match backend.address.ip() {
             IpAddr::V4(_) => self.v4.write_backend(number, backend),

@@ -200,6 +200,7 @@ pub(super) fn global(maxconn: u32, interface: &str) -> Global {
         max_half_open: HALF_OPEN,
         source_ports: 1024..=65_535,
         bpffs: "/sys/fs/bpf/bench".into(),
+        resolve_interval: Duration::from_secs(10),
     }
 }
 
@@ -246,6 +247,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         address: (Ipv4Addr::from(u32::from_be_bytes([10, 2, 0, 1]) + u32::from(number)), 80).into(),
         weight: 1,
         sources: vec![Ipv4Addr::new(10, 1, 0, 1).into()],
+        error_limit: None,
         hop,
     };
     Desired {

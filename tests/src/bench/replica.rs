@@ -145,7 +145,9 @@ fn desired() -> Desired {
     let backend = |number: u16| {
         let address = change(number.into()).tuple().backend;
         let sources = vec![any.tuple.source.ip()];
-        (number, DesiredBackend { service: 0, address, weight: 1, sources, hop: HOP })
+        let backend =
+            DesiredBackend { service: 0, address, weight: 1, sources, error_limit: None, hop: HOP };
+        (number, backend)
     };
     Desired {
         services: BTreeMap::from([(0, service)]),

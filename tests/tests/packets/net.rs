@@ -167,6 +167,7 @@ impl Net {
             address: self.backend,
             weight: 1,
             sources: vec![self.source.ip()],
+            error_limit: None,
             hop: NextHop {
                 ifindex: self.back,
                 src: addr::Mac(BACK),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -191,5 +191,6 @@ fn global(bpffs: &str) -> Global {
         max_half_open: 1024,
         source_ports: 1024..=32_767,
         bpffs: bpffs.into(),
+        resolve_interval: Duration::from_secs(10),
     }
 }

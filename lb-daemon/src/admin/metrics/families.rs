@@ -363,6 +363,13 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     )?;
     out.counters(
         &family(
+            "service_connection_errors",
+            "Connections of the service that a backend refused or did not answer.",
+        ),
+        each(|traffic| traffic.connection_errors),
+    )?;
+    out.counters(
+        &family(
             "service_packets",
             "Packets of the service from clients (in) and to clients (out).",
         ),
@@ -437,12 +444,36 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
             .filter_map(|(labels, backend)| Some((labels, u32::from(backend.agent.as_ref()?.up)))),
     )?;
     out.gauges(
+        &family(
+            "backend_host_resolved",
+            "Whether the backend's host name resolved when it was last asked for; only with one.",
+        ),
+        backends_of(services).filter_map(|(labels, backend)| {
+            Some((labels, u32::from(backend.host.as_ref()?.problem.is_none())))
+        }),
+    )?;
+    out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
     )?;
     out.counters(
         &family("backend_connections", "Connections opened to the backend."),
         each(|backend| backend.traffic.connections),
+    )?;
+    out.counters(
+        &family(
+            "backend_connection_errors",
+            "Connections that the backend refused or did not answer.",
+        ),
+        each(|backend| backend.traffic.connection_errors),
+    )?;
+    out.counters(
+        &family(
+            "backend_observed_alarms",
+            "How many times too many such connections came in a row; only where that is observed.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, backend.observe.as_ref()?.alarms))),
     )?;
     out.counters(
         &family(
@@ -529,6 +560,7 @@ fn total(service: &ServiceStatus) -> Traffic {
         |sum, traffic| Traffic {
             active: sum.active + traffic.active,
             connections: sum.connections + traffic.connections,
+            connection_errors: sum.connection_errors + traffic.connection_errors,
             packets_in: sum.packets_in + traffic.packets_in,
             bytes_in: sum.bytes_in + traffic.bytes_in,
             packets_out: sum.packets_out + traffic.packets_out,

@@ -133,6 +133,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_service_up{service="web"} 1
         tandem_service_active_connections{service="mysql"} 819
         tandem_service_connections_total{service="mysql"} 877149
+        tandem_service_connection_errors_total{service="mysql"} 12
         tandem_service_packets_total{service="mysql",direction="in"} 74529000
         tandem_service_packets_total{service="mysql",direction="out"} 87633000
         tandem_service_bytes_total{service="mysql",direction="in"} 7452900000
@@ -147,8 +148,11 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
         tandem_backend_override{service="mysql",backend="db2",override="weight",by="operator"} 1
         tandem_backend_agent_up{service="web",backend="web1"} 1
+        tandem_backend_host_resolved{service="web",backend="web2"} 0
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
+        tandem_backend_connection_errors_total{service="mysql",backend="db1"} 12
+        tandem_backend_observed_alarms_total{service="mysql",backend="db1"} 1
         tandem_backend_packets_total{service="mysql",backend="db1",direction="in"} 38311000
         tandem_backend_packets_total{service="mysql",backend="db1",direction="out"} 45047000
         tandem_backend_bytes_total{service="mysql",backend="db1",direction="in"} 3831100000

@@ -18,8 +18,8 @@ use self::{
 };
 use super::Rates;
 use crate::core::{
-    AgentStatus, BackendStatus, CheckStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State,
-    Status,
+    AgentStatus, BackendStatus, CheckStatus, HostStatus, ObserveStatus, OverrideStatus, Reason,
+    ServiceStatus, SlowStartStatus, State, Status,
 };
 
 /// Problems listed at the top: when a whole rack is gone, the worst must not scroll away.
@@ -211,6 +211,9 @@ fn backend_row(
 }
 
 fn check(check: &CheckStatus) -> Cell {
+    if check.reason == Reason::Observed {
+        return Cell::new(check.reason.code(), Tone::Bad);
+    }
     let tone = if check.reason.passed() { Tone::Plain } else { Tone::Bad };
     let took = units::millis(check.took_ms);
     Cell::new(format!("{} {took}", check.reason), tone)
@@ -234,9 +237,30 @@ fn note(backend: &BackendStatus) -> Option<String> {
         format!("slow start at {percent}%, {} left", units::duration(left_seconds))
     });
     let agent = backend.agent.as_ref().and_then(agent);
-    let notes = [said, climb, agent, left_out, complaint];
+    let host = backend.host.as_ref().map(host);
+    let notes = [host, said, climb, observed(backend), agent, left_out, complaint];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// "db1.example.org, resolved 5s ago"
+fn host(host: &HostStatus) -> String {
+    match host.age_seconds {
+        Some(age) => format!("{}, resolved {} ago", host.name, units::duration(age)),
+        None => host.name.clone(),
+    }
+}
+
+/// "12 failed handshakes, 10 in a row once"
+fn observed(backend: &BackendStatus) -> Option<String> {
+    let ObserveStatus { error_limit, alarms, .. } = backend.observe.as_ref()?;
+    let failed = units::count(backend.traffic.connection_errors);
+    let times = match alarms {
+        0 => return None,
+        1 => "once".to_owned(),
+        many => format!("{} times", units::count(*many)),
+    };
+    Some(format!("{failed} failed handshakes, {error_limit} in a row {times}"))
 }
 
 /// "agent: 75% up"

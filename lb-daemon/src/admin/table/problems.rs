@@ -44,6 +44,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_failing));
     problems.extend(backends().filter_map(agent_unheard));
     problems.extend(status.not_kept.as_deref().map(not_kept));
+    problems.extend(backends().filter_map(host_unresolved));
     problems.extend(status.orphans.iter().map(orphaned));
     problems.extend(
         status
@@ -187,6 +188,16 @@ fn orphaned(orphan: &OrphanStatus) -> Problem {
 fn agent_unheard((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
     let problem = backend.agent.as_ref()?.problem.as_ref()?;
     Some(warn(format!("agent of {}/{}: {problem}", service.name, backend.name)))
+}
+
+/// It has an address, and that may be an old one.
+fn host_unresolved((service, backend): (&ServiceStatus, &BackendStatus)) -> Option<Problem> {
+    let host = backend.host.as_ref().filter(|_| backend.address.is_some())?;
+    let problem = host.problem.as_ref()?;
+    Some(warn(format!(
+        "{} of {}/{} does not resolve, and keeps its address: {problem}",
+        host.name, service.name, backend.name
+    )))
 }
 
 fn table_filling(table: &TableStatus) -> Vec<Problem> {

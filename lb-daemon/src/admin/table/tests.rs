@@ -54,6 +54,7 @@ fn what_is_wrong_comes_first() {
      ! web/web1 failed once, last 1s ago: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server…
      ! what operators said of backends would not outlive the daemon, which tries again:
          cannot write /var/lib/tandem/overrides.json: No space left
+     ! web2.example.org of web/web2 does not resolve, and keeps its address: Temporary failure in name…
      ! mysql/db9 is not in the configuration, but maint by operator for 1d is kept for it
          forget it: tandem backend mysql/db9 ready
      ! the last reload was refused, generation 3 stays in force:
@@ -81,7 +82,7 @@ fn what_is_wrong_comes_first() {
     SERVICE  ADDRESS          ROLE    WEIGHT  STATE       CONNS  TOTAL      IN     OUT  CHECK
     mysql  DOWN  leastconn on 10.2.2.4:3306
       db1    10.2.3.11:3306   active     100  DOWN 12m5s    421   451k  3.83GB  51.8GB  L4CON 0ms
-        └ Connection refused (os error 111)
+        └ 12 failed handshakes, 10 in a row once; Connection refused (os error 111)
       db2    10.2.3.12:3306   active      50  DRAIN 3d4h    398   426k  3.62GB  49.0GB  L7OK 2ms
         └ drain by operator for 5m, weight 50% by operator for 3h
       db3    10.2.3.13:3306   backup     100  UP 3d4h         0      0      0B      0B  L7OK 2ms
@@ -90,6 +91,7 @@ fn what_is_wrong_comes_first() {
       web1   [fd00:3::11]:80  active     100  UP 3d4h         7   7497  63.7MB   861MB  L7RSP 2ms
         └ agent: 75% up; expected "pong", got �[2J"HTTP/1.0 500 Internal Server Error: the database of…
       web2   [fd00:3::12]:80  active     100  DOWN 3d4h       8   8568  72.8MB   984MB  L7TOUT 2.00s
+        └ web2.example.org, resolved 1m35s ago
 
     DROPPED OR RESET  PACKETS
     reset_no_backend    4,242

@@ -5,9 +5,10 @@ use std::{net::IpAddr, time::Instant};
 use super::BackendState;
 use crate::core::{
     agent::Agent,
+    health::Health,
     hops::{Hops, Unreachable},
     order::{AdminState, HUNDREDTHS},
-    view::{BackendStatus, Counters, SlowStartStatus, State},
+    view::{BackendStatus, Counters, ObserveStatus, SlowStartStatus, State},
 };
 
 impl BackendState {
@@ -24,6 +25,8 @@ impl BackendState {
             id: self.number.unwrap_or_default(),
             name: self.config.name.clone(),
             address: Some(self.config.address),
+            // Of its host name, the core knows more.
+            host: None,
             role: self.config.role.name().to_owned(),
             weight: self.config.weight,
             effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
@@ -36,6 +39,11 @@ impl BackendState {
             since_seconds: now.saturating_duration_since(self.since).as_secs(),
             eligible,
             why: if eligible { None } else { self.why_not(hops) },
+            observe: self.config.observe.map(|observe| ObserveStatus {
+                error_limit: observe.error_limit,
+                on_error: observe.on_error.name().to_owned(),
+                alarms: self.health.as_ref().map_or(0, Health::alarms),
+            }),
             check: self.health.as_ref().and_then(|h| h.status(now)),
             agent: self.agent.as_ref().and_then(|agent| agent.status(now)),
             traffic: traffic.unwrap_or_default(),

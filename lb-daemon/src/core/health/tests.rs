@@ -1,3 +1,5 @@
+mod observed;
+
 use proptest::prelude::*;
 
 use super::*;

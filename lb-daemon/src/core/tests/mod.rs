@@ -2,7 +2,9 @@
 
 mod agent;
 mod groups;
+mod hosts;
 mod numbers;
+mod observe;
 mod operator;
 mod peer;
 mod probes;
@@ -56,6 +58,8 @@ struct Bench {
     ended: Vec<String>,
     /// The probes under way.
     probes: Vec<ProbeRequest>,
+    /// The host names that were asked for.
+    lookups: Vec<String>,
     /// The questions to agents under way.
     agents: Vec<AgentRequest>,
     /// The scripts under way.
@@ -94,6 +98,7 @@ impl Bench {
             resolve: Vec::new(),
             ended: Vec::new(),
             probes: Vec::new(),
+            lookups: Vec::new(),
             agents: Vec::new(),
             notices: Vec::new(),
             runs: Vec::new(),
@@ -159,6 +164,7 @@ impl Bench {
                 }
                 Effect::Probe(request) => self.probes.push(request),
                 Effect::AskAgent(request) => self.agents.push(request),
+                Effect::LookUp(name) => self.lookups.push(name),
                 Effect::Resolve(target) => self.resolve.push(target),
                 Effect::Moved { from, to, .. } => self.moved.push((from, to)),
                 Effect::RunScript(request) => self.runs.push(request),

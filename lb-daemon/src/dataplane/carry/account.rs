@@ -216,6 +216,8 @@ impl Backend {
             address: self.address,
             weight: self.weight,
             sources: self.sources.clone(),
+            // The daemon says it again, by what it is configured to.
+            error_limit: None,
             hop: self.way.into(),
         }
     }

@@ -192,6 +192,7 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             address: (SERVER, port).into(),
             weight: 1,
             sources: vec![BALANCER.into()],
+            error_limit: None,
             hop: NextHop { ifindex, src, dst, ..NextHop::default() },
         };
         desired.services.insert(number, service);
