@@ -23,6 +23,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    admission::Admission,
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
     config::{self, Config, Parsed, Peer},
     core::{
@@ -173,6 +174,8 @@ struct Runtime {
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
+    /// What has clients wait where connections are limited.
+    admission: Admission,
     /// What operators said of backends.
     overrides: Overrides,
     /// Backends whose connections are to end: their numbers, and their names for the log.
@@ -206,6 +209,7 @@ impl Runtime {
         let counters = dataplane.counters()?;
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
+        let admission = Admission::start(dataplane.gate(global)?)?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let (overrides, kept) = Overrides::open(config.admin.state_file.clone())?;
@@ -224,6 +228,7 @@ impl Runtime {
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
+            admission,
             overrides,
             endings,
             sync: None,
@@ -310,6 +315,8 @@ impl Runtime {
         if let Err(error) = self.dataplane.apply(&desired) {
             error!("the data plane does not take the new state, trying again: {error:#}");
             self.unapplied = Some((Instant::now() + APPLY_AGAIN, desired));
+        } else {
+            self.admission.configure(&desired);
         }
     }
 

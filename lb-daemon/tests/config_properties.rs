@@ -267,9 +267,10 @@ fn log() -> impl Strategy<Value = Log> {
 /// Addresses follow from the numbers of service, bind and backend, so that none is there twice.
 fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let balance = vec![Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash];
-    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
-        |[connect, client, server, client_fin, server_fin]| Timeouts {
+    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
+        |[connect, queue, client, server, client_fin, server_fin]| Timeouts {
             connect,
+            queue,
             client,
             server,
             client_fin,
@@ -279,14 +280,16 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let backends = (1..6_usize).prop_flat_map(move |count| {
         (0..count).map(|backend_index| backend(backend_index, v6)).collect::<Vec<_>>()
     });
-    (name(), 1..4_usize, select(balance), any::<bool>(), timeout, 0..=4_usize, backends).prop_map(
-        move |(name, binds, balance, allbackups, timeout, sources, backends)| Service {
+    let whole = (name(), 1..4_usize, select(balance), any::<bool>(), limit());
+    (whole, timeout, 0..=4_usize, backends).prop_map(
+        move |((name, binds, balance, allbackups, maxconn), timeout, sources, backends)| Service {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             bind: (0..binds).map(|n| SocketAddr::new(address(v6, 2, index), port(n))).collect(),
             group: None,
             balance,
             allbackups,
             synchronous: !allbackups,
+            maxconn,
             timeout,
             source: (0..sources).map(|n| address(v6, 3, n)).collect(),
             backends,

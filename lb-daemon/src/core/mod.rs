@@ -3,6 +3,7 @@
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
 mod administration;
+pub mod admission;
 mod agent;
 mod backend;
 mod balance;

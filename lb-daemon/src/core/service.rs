@@ -163,7 +163,14 @@ impl ServiceState {
             let weight = backend.weight() / unit;
             desired.backends.insert(
                 id,
-                DesiredBackend { service: number, address, weight: weight.max(1), sources, hop },
+                DesiredBackend {
+                    service: number,
+                    address,
+                    weight: weight.max(1),
+                    limits: backend.limits(),
+                    sources,
+                    hop,
+                },
             );
             candidates.push(Candidate {
                 number: id,
@@ -181,6 +188,7 @@ impl ServiceState {
                 bind: self.config.bind.clone(),
                 balance: self.config.balance,
                 slots,
+                maxconn: self.config.maxconn,
                 timeout: self.config.timeout,
                 synchronous: self.config.synchronous,
                 group,

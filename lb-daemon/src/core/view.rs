@@ -384,7 +384,7 @@ pub struct AgentStatus {
     pub answer: Option<String>,
     /// Why there was no line, or what of it has no meaning; for people.
     pub problem: Option<String>,
-    /// How many connections it wants at most, if it has said so. Nothing comes of that yet.
+    /// How many connections it wants at most, if it has said so.
     pub maxconn: Option<u32>,
     /// How long ago it answered, or did not, in milliseconds.
     pub age_ms: u64,

@@ -27,6 +27,8 @@ pub(super) struct Mapped<T> {
 
 // SAFETY: the mapping belongs to the process, not to a thread.
 unsafe impl<T: Send> Send for Mapped<T> {}
+// SAFETY: it hands out nothing but pointers, which are for atomic and volatile access.
+unsafe impl<T: Sync> Sync for Mapped<T> {}
 
 impl<T> Mapped<T> {
     /// Maps the pinned map `name`, whose elements are `T`.

@@ -17,8 +17,10 @@ mod counters;
 mod end;
 mod family;
 mod flows;
+mod gate;
 mod inject;
 mod leases;
+mod limits;
 mod lock;
 mod mapped;
 mod pins;
@@ -58,6 +60,7 @@ pub use self::{
     counters::CounterReader,
     end::Ender,
     flows::Flows,
+    gate::Gate,
     leases::Leases,
     lock::Lock,
     reap::{Reaper, Sweep},
@@ -284,6 +287,12 @@ impl Dataplane {
     /// What sends frames on that were held back, in the network namespace of the calling thread.
     fn injector(&self, global: &Global) -> Result<Injector> {
         Injector::open(create(&self.pins, global)?)
+    }
+
+    /// The way of SYNs that wait for a place, in the network namespace of the calling thread, for a thread of
+    /// its own.
+    pub fn gate(&self, global: &Global) -> Result<Gate> {
+        Gate::open(&self.pins, self.injector(global)?)
     }
 
     /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its

@@ -1,7 +1,6 @@
 //! SYN-ACKs that are held back until the other host knows of the connection.
 
 use std::{
-    os::fd::{AsRawFd as _, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -15,15 +14,12 @@ use lb_daemon::{
     core::sync::{Adopted, Change, Conflict, Connection, Digest, Tables as _},
     dataplane::XdpAction,
 };
-use nix::{
-    errno::Errno,
-    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
-};
 
 use crate::{
     frame::Frame,
     net::{FIRST_PORT, Net},
     pair::{self, GROUP, Host, all, nth, out, tuple},
+    wire::Wire,
 };
 
 /// What the program is told to hold, at the latest after so long no longer.
@@ -287,34 +283,4 @@ fn what_was_handed_over_is_not_for_ever() -> Result<()> {
         ensure!(two.changes()?.is_empty(), "its end is told");
         Ok(())
     })
-}
-
-/// All that is sent in the namespace.
-struct Wire(OwnedFd);
-
-impl Wire {
-    fn open() -> Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let protocol = SockProtocol::EthAll;
-        Ok(Self(socket(AddressFamily::Packet, SockType::Raw, flags, protocol)?))
-    }
-
-    /// Waits until this frame is sent by the interface that it belongs to.
-    fn wait_for(&self, expected: &Frame) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut bytes = [0; 2048];
-        loop {
-            match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut bytes) {
-                Ok((length, from)) => {
-                    let is_by = from.is_some_and(|it| it.ifindex() == expected.ifindex as usize);
-                    if is_by && bytes[..length] == expected.bytes {
-                        return Ok(());
-                    }
-                }
-                Err(Errno::EAGAIN) => thread::sleep(Duration::from_millis(1)),
-                Err(error) => return Err(error.into()),
-            }
-            ensure!(Instant::now() < deadline, "it was not sent");
-        }
-    }
 }

@@ -14,8 +14,9 @@
 //! and [`verify`] judges what comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
 //! connections by sweeping, [`limits`] runs into every limit, [`table`] looks into the flow table,
 //! [`timestamps`] follows TCP's clocks, [`claims`] hands leases from one process to another,
-//! [`replication`] plays the peer, [`pair`] has two hosts, [`hold`] has clients wait for the second of them, and [`random`] tries what nobody thought of.
+//! [`admission`] has clients wait for a place, [`replication`] plays the peer, [`pair`] has two hosts, [`hold`] has clients wait for the second of them, and [`random`] tries what nobody thought of.
 
+mod admission;
 mod asking;
 mod claims;
 mod frame;
@@ -33,4 +34,5 @@ mod rows;
 mod table;
 mod timestamps;
 mod verify;
+mod wire;
 mod world;
