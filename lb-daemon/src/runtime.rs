@@ -377,7 +377,8 @@ impl Runtime {
     }
 
     fn status(&self) -> Result<Status> {
-        let counters = self.counters.read(self.core.backends())?;
+        let mut counters = self.counters.read(self.core.backends())?;
+        counters.queues = self.admission.view();
         let elections = self.election.view()?;
         let mut status = self.core.status(&counters, &elections, Instant::now());
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);

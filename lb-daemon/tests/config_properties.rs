@@ -3,13 +3,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
 
 use lb_daemon::config::{
     self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
-    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, MysqlCheck, MysqlExpect,
+    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Limits, Log, LogFormat, MysqlCheck, MysqlExpect,
     MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service, Severity,
     StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
 };
@@ -301,12 +302,14 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let roles = select(vec![Role::Active, Role::Backup]);
     let downs = select(vec![OnMarkedDown::None, OnMarkedDown::ShutdownSessions]);
     let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
-    let fixed = (name(), 0..=256_u16, roles, downs, slowstart);
+    let limits = (limit(), limit()).prop_map(|(maxconn, maxqueue)| Limits { maxconn, maxqueue });
+    let fixed = (name(), (0..=256_u16, limits), roles, downs, slowstart);
     (fixed, option::of(check()), option::of(agent())).prop_map(
-        move |((name, weight, role, on_marked_down, slowstart), check, agent)| Backend {
+        move |((name, (weight, limits), role, on_marked_down, slowstart), check, agent)| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             weight,
+            limits,
             role,
             on_marked_down,
             slowstart,
@@ -314,6 +317,10 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
             agent: agent.map(Arc::new),
         },
     )
+}
+
+fn limit() -> impl Strategy<Value = Option<NonZeroU32>> {
+    (0..=8_388_608_u32).prop_map(NonZeroU32::new)
 }
 
 fn agent() -> impl Strategy<Value = AgentCheck> {

@@ -60,7 +60,7 @@ pub use self::{
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
-        OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
+        OrphanStatus, OverrideStatus, QueueStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
         TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };

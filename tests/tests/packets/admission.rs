@@ -22,7 +22,12 @@ use lb_daemon::{
 };
 use tests::lab::Family;
 
-use crate::{frame::Segment, net::Net, wire::Wire, world::World};
+use crate::{
+    frame::{ACK, Frame, RST, Segment},
+    net::Net,
+    wire::Wire,
+    world::World,
+};
 
 /// Number of the service.
 const SERVICE: u16 = 0;
@@ -120,6 +125,11 @@ const fn port(client: u16) -> u16 {
 
 fn syn(n: &Net, client: u16) -> Segment {
     n.client().sport(port(client)).syn()
+}
+
+/// What answers a SYN of this client's that there is no place for.
+fn refusal(n: &Net, client: u16) -> Frame {
+    n.reset().dport(port(client)).flags(RST | ACK).ack(0x1000_0001).frame()
 }
 
 fn most(count: u32) -> Option<NonZeroU32> {
@@ -290,7 +300,7 @@ fn a_client_waits_for_its_own_backend_until_too_many_do() -> Result<()> {
         let wire = Wire::open()?;
         place.come([6], DropQueued)?;
         place.turn()?;
-        wire.wait_for(&place.n.reset().dport(port(6)).frame())?;
+        wire.wait_for(&refusal(place.n, 6))?;
         place.served(&[0, 1, 4, 5])?;
         // The other one's place is nothing to those that wait.
         place.end(4)?;
@@ -357,7 +367,7 @@ fn who_has_waited_for_too_long_is_answered_by_a_rst() -> Result<()> {
         ensure!(place.waiting() == 1, "answered too early");
         place.turn_at(began + PATIENCE)?;
         ensure!(place.waiting() == 0 && place.world.read([])?.verdicts[ResetNoPlace.label()] == 1);
-        wire.wait_for(&place.n.reset().dport(port(3)).frame())?;
+        wire.wait_for(&refusal(place.n, 3))?;
         // And then it is nobody's turn.
         place.end(0)?;
         place.come([4], ForwardNew)
@@ -427,13 +437,13 @@ fn no_moment_has_more_connections_than_there_may_be() -> Result<()> {
             for half in 0..2 {
                 let is_over = &is_over;
                 scope.spawn(move || -> Result<()> {
-                    let mut round: u16 = 0;
+                    let mut round = CLIENTS;
                     while !is_over.load(Ordering::SeqCst) {
                         let client = round % CLIENTS * 2 + half;
                         world.send(&syn(n, client).frame())?;
-                        let old = (round + CLIENTS - 2) % CLIENTS * 2 + half;
+                        let old = (round - 2) % CLIENTS * 2 + half;
                         world.send(&n.client().sport(port(old)).rst().frame())?;
-                        round = round.wrapping_add(1);
+                        round = round % CLIENTS + 1 + CLIENTS;
                     }
                     Ok(())
                 });
