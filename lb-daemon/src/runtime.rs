@@ -23,8 +23,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    admission::Admission,
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
+    admission::Admission,
     config::{self, Config, Parsed, Peer},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,

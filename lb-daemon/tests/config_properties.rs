@@ -10,9 +10,9 @@ use std::{
 
 use lb_daemon::config::{
     self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
-    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Limits, Log, LogFormat, MysqlCheck, MysqlExpect,
-    MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service, Severity,
-    StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
+    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Limits, Log, LogFormat, MysqlCheck,
+    MysqlExpect, MysqlLogin, MysqlQuestion, OnMarkedDown, Password, Pattern, Peer, Role, Service,
+    Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;

@@ -24,7 +24,8 @@ pub fn backend<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> u32 {
     if service.balance == BALANCE_LEASTCONN {
         return least_connections::<F>(service, slots);
     }
-    let (Some(table), Some(slot)) = (maps::SLOTS.get(service.table), slot::<F>(service, key)) else {
+    let (Some(table), Some(slot)) = (maps::SLOTS.get(service.table), slot::<F>(service, key))
+    else {
         return NOBODY;
     };
     at(table, slot).into()
@@ -88,8 +89,7 @@ extern "C" fn look(step: u64, search: *mut c_void) -> i64 {
     let candidate = u32::from(at(table, slot));
     let Some(state) = maps::BACKEND_STATE.get_ptr_mut(candidate) else { return 1 };
     // SAFETY: a live element of an array map; what changes is read atomically.
-    let (active, limit) =
-        unsafe { (Word::new(&raw mut (*state).active).load(), (*state).limit) };
+    let (active, limit) = unsafe { (Word::new(&raw mut (*state).active).load(), (*state).limit) };
     if !has_place(active, limit) {
         return 0;
     }
@@ -153,8 +153,7 @@ extern "C" fn visit<F: Family>(step: u64, search: *mut c_void) -> i64 {
         return 1;
     };
     // SAFETY: a live element of an array map; only ever accessed atomically.
-    let (active, limit) =
-        unsafe { (Word::new(&raw mut (*state).active).load(), (*state).limit) };
+    let (active, limit) = unsafe { (Word::new(&raw mut (*state).active).load(), (*state).limit) };
     if !has_place(active, limit) {
         return 0;
     }

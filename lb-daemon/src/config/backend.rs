@@ -34,8 +34,7 @@ impl ServerKeys {
         Self {
             weight: table.optional("weight", weight),
             maxconn: table.optional("maxconn", limit),
-            maxqueue: table
-                .optional("maxqueue", |field| Ok(field.spanned(limit(field)?))),
+            maxqueue: table.optional("maxqueue", |field| Ok(field.spanned(limit(field)?))),
             role: table.optional("role", |field| {
                 field.choice(&[("active", Role::Active), ("backup", Role::Backup)])
             }),

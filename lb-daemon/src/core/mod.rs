@@ -60,8 +60,8 @@ pub use self::{
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, InterfaceStatus, Kind,
-        OrphanStatus, OverrideStatus, QueueStatus, ServiceStatus, SlowStartStatus, State, Status, SyncStatus,
-        TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        OrphanStatus, OverrideStatus, QueueStatus, ServiceStatus, SlowStartStatus, State, Status,
+        SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
     },
 };
 use self::{

@@ -245,7 +245,8 @@ impl ServiceState {
                 b.status(is_eligible, hops, counters, now)
             })
             .map(|status: BackendStatus| {
-                let (queue, queue_most) = waiting.bound.get(&status.id).copied().unwrap_or_default();
+                let (queue, queue_most) =
+                    waiting.bound.get(&status.id).copied().unwrap_or_default();
                 BackendStatus { queue, queue_most, ..status }
             })
             .collect();

@@ -77,15 +77,16 @@ impl Injector {
     }
 
     fn run(&self, program: &'static str, frame: &[u8], ifindex: u32) -> Result<Injected> {
-        let program: &Xdp =
-            self.ebpf.program(program).context("no such program")?.try_into()?;
+        let program: &Xdp = self.ebpf.program(program).context("no such program")?.try_into()?;
         let (out, frame) = run_on_frame(program, frame, ifindex)?;
         if out == 0 {
             return Ok(Injected::Dropped);
         }
         if out & NO_PLACE != 0 {
             let bound = out & !NO_PLACE;
-            return Ok(Injected::NoPlace((bound != ANY).then(|| u16::try_from(bound)).transpose()?));
+            return Ok(Injected::NoPlace(
+                (bound != ANY).then(|| u16::try_from(bound)).transpose()?,
+            ));
         }
         self.send(&frame, out).context("cannot send a frame that was held back")?;
         Ok(Injected::Sent)

@@ -87,7 +87,8 @@ impl Places {
     }
 
     pub(super) fn limit_backend(&self, number: u16, limits: Limits) {
-        let Some(state) = self.backends.element(number.into()).map(std::ptr::NonNull::as_ptr) else {
+        let Some(state) = self.backends.element(number.into()).map(std::ptr::NonNull::as_ptr)
+        else {
             return;
         };
         // SAFETY: aligned words of a live mapping, which nobody else writes.

@@ -33,10 +33,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use self::driver::Driver;
-use crate::{core::{
-    Elections, Event,
-    group::{Command, Leases, Standing},
-}, wake::Wake};
+use crate::{
+    core::{
+        Elections, Event,
+        group::{Command, Leases, Standing},
+    },
+    wake::Wake,
+};
 
 /// How long to wait for an answer of the thread, which has nothing to do that takes long.
 const PATIENCE: Duration = Duration::from_millis(100);

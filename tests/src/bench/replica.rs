@@ -147,7 +147,17 @@ fn desired() -> Desired {
     let backend = |number: u16| {
         let address = change(number.into()).tuple().backend;
         let sources = vec![any.tuple.source.ip()];
-        (number, DesiredBackend { service: 0, address, weight: 1, limits: Limits::default(), sources, hop: HOP })
+        (
+            number,
+            DesiredBackend {
+                service: 0,
+                address,
+                weight: 1,
+                limits: Limits::default(),
+                sources,
+                hop: HOP,
+            },
+        )
     };
     Desired {
         services: BTreeMap::from([(0, service)]),

@@ -88,11 +88,8 @@ fn wait_for(tandem: &Tandem, count: u64) -> Result<()> {
 #[test]
 fn who_comes_to_full_backends_waits_and_is_served_in_order() -> Result<()> {
     let lab = Lab::two_arm(2)?;
-    let _servers: Vec<_> = lab
-        .backends()
-        .iter()
-        .map(|host| Echo::start(host))
-        .collect::<Result<_>>()?;
+    let _servers: Vec<_> =
+        lab.backends().iter().map(|host| Echo::start(host)).collect::<Result<_>>()?;
     let vip = (lab.vip4(), 80).into();
     let service = Service::new("web", vip)
         .set("balance = \"leastconn\"\ntimeout = { queue = \"1m\" }\nserver.maxconn = 1")
@@ -106,7 +103,7 @@ fn who_comes_to_full_backends_waits_and_is_served_in_order() -> Result<()> {
         late.push(Caller::new(&lab, vip)?);
         wait_for(&tandem, count)?;
     }
-    let text = tandem.verb(&["status"]).output(PATIENCE)?.stdout;
+    let text = tandem.verb(&["status", "--socket"]).arg(tandem.socket()).run()?;
     ensure!(text.contains("1/1") && text.contains("3 waiting"), "{text}");
     let metrics = tandem.scrape_metrics()?;
     ensure!(metrics.contains("tandem_service_queue{service=\"web\"} 3"), "{metrics}");

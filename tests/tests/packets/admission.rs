@@ -213,7 +213,8 @@ fn a_syn_that_waited_is_sent_to_the_backend_as_if_it_had_not() -> Result<()> {
         ensure!(place.world.decide(late)?.verdict == DropQueued);
         place.turn()?;
         place.end(0)?;
-        let forwarded = |place: &Place<'_>| anyhow::Ok(place.world.read([])?.verdicts["forward_new"]);
+        let forwarded =
+            |place: &Place<'_>| anyhow::Ok(place.world.read([])?.verdicts["forward_new"]);
         let before = forwarded(place)?;
         place.turn()?;
         ensure!(forwarded(place)? == before + 1, "not counted as forwarded");
@@ -380,7 +381,9 @@ fn without_the_daemon_nobody_waits_and_the_limit_holds() -> Result<()> {
         place.come(0..3, ForwardNew)?;
         place.come([3], DropQueued)?;
         place.gate.hold_open(&BTreeSet::new());
-        let decide = |place: &Place<'_>, client| anyhow::Ok(place.world.decide(syn(place.n, client))?.verdict);
+        let decide = |place: &Place<'_>, client| {
+            anyhow::Ok(place.world.decide(syn(place.n, client))?.verdict)
+        };
         ensure!(decide(place, 4)? == DropNoPlace);
         place.end(0)?;
         ensure!(decide(place, 4)? == ForwardNew, "who waits for nobody is in the way");
@@ -429,6 +432,8 @@ fn what_is_too_long_to_be_held_is_dropped() -> Result<()> {
 #[test]
 fn no_moment_has_more_connections_than_there_may_be() -> Result<()> {
     const CLIENTS: u16 = 40;
+    /// Connections that each of two threads would have.
+    const WANTED: u16 = 10;
     with(Balance::RoundRobin, 2, three(), |place| {
         let is_over = AtomicBool::new(false);
         let (world, n) = (&*place.world, place.n);
@@ -441,7 +446,7 @@ fn no_moment_has_more_connections_than_there_may_be() -> Result<()> {
                     while !is_over.load(Ordering::SeqCst) {
                         let client = round % CLIENTS * 2 + half;
                         world.send(&syn(n, client).frame())?;
-                        let old = (round - 2) % CLIENTS * 2 + half;
+                        let old = (round - WANTED) % CLIENTS * 2 + half;
                         world.send(&n.client().sport(port(old)).rst().frame())?;
                         round = round % CLIENTS + 1 + CLIENTS;
                     }

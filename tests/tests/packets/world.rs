@@ -11,8 +11,8 @@ use lb_daemon::{
     config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus, group::Leases as _},
     dataplane::{
-        CounterReader, Dataplane, Ender, FindWay, Gate, Leases, Program, Reaper, Replica, Simulated,
-        XdpAction,
+        CounterReader, Dataplane, Ender, FindWay, Gate, Leases, Program, Reaper, Replica,
+        Simulated, XdpAction,
     },
 };
 use nix::net::if_::if_nametoindex;

@@ -15,8 +15,8 @@ use prometheus_client::{
 
 use super::encoder::{Encoder, family};
 use crate::core::{
-    BackendStatus, CheckStatus, Condition, GroupStatus, QueueStatus, ServiceStatus, State, Status, SyncStatus,
-    TableStatus, Traffic,
+    BackendStatus, CheckStatus, Condition, GroupStatus, QueueStatus, ServiceStatus, State, Status,
+    SyncStatus, TableStatus, Traffic,
     sync::{Stage, Totals, View},
 };
 
@@ -396,8 +396,11 @@ fn queues(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         each(|queue| queue.queued),
     )?;
     out.counters(
-        &family("service_queue_refusals", "Clients answered by a RST, because they had waited too \
-                 long (timeout) or too many did (full)."),
+        &family(
+            "service_queue_refusals",
+            "Clients answered by a RST, because they had waited too \
+                 long (timeout) or too many did (full).",
+        ),
         services.iter().filter_map(|it| Some((&it.name, it.queue.as_ref()?))).flat_map(
             |(service, queue)| {
                 [("timeout", queue.timed_out), ("full", queue.refused)].map(|(reason, clients)| {

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     admin::sample,
     core::{
-        SyncStatus,
+        QueueStatus, SyncStatus,
         sync::{Stage, View},
     },
 };
@@ -91,9 +91,26 @@ fn check_labels(mut labels: &str) {
     }
 }
 
+/// Much of what can go wrong, and a limit that is reached.
+fn limited() -> Status {
+    let mut status = sample::troubled();
+    let service = &mut status.services[0];
+    service.limit = Some(1000);
+    service.queue = Some(QueueStatus {
+        waiting: 5,
+        most: 9,
+        oldest_ms: 70,
+        queued: 100,
+        timed_out: 3,
+        refused: 2,
+    });
+    (service.backends[0].limit, service.backends[0].queue) = (Some(300), 4);
+    status
+}
+
 #[test]
 fn the_exposition_is_well_formed_and_complete() {
-    let exposition = parse(&encode(sample::troubled()));
+    let exposition = parse(&encode(limited()));
     let expected = r#"
         tandem_build_info{version="0.1.0"} 1
         tandem_uptime_seconds 273600
@@ -131,6 +148,12 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_service_up{service="mysql"} 0
         tandem_service_up{service="web"} 1
         tandem_service_active_connections{service="mysql"} 819
+        tandem_service_limit{service="mysql"} 1000
+        tandem_service_queue{service="mysql"} 5
+        tandem_service_queue_most{service="mysql"} 9
+        tandem_service_queued_total{service="mysql"} 100
+        tandem_service_queue_refusals_total{service="mysql",reason="timeout"} 3
+        tandem_service_queue_refusals_total{service="mysql",reason="full"} 2
         tandem_service_connections_total{service="mysql"} 877149
         tandem_service_packets_total{service="mysql",direction="in"} 74529000
         tandem_service_packets_total{service="mysql",direction="out"} 87633000
@@ -146,6 +169,8 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
         tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
+        tandem_backend_limit{service="mysql",backend="db1"} 300
+        tandem_backend_queue{service="mysql",backend="db1"} 4
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
         tandem_backend_packets_total{service="mysql",backend="db1",direction="in"} 38311000
         tandem_backend_packets_total{service="mysql",backend="db1",direction="out"} 45047000

@@ -157,8 +157,11 @@ impl Queues {
         let mut full = BTreeSet::new();
         while let Some(bound) = queue.oldest_line(&full) {
             let Some(first) = queue.first(bound) else { break };
-            let admission =
-                if is_worth(gate, bound) { gate.admit(&first.frame) } else { Admission::NoPlace(bound) };
+            let admission = if is_worth(gate, bound) {
+                gate.admit(&first.frame)
+            } else {
+                Admission::NoPlace(bound)
+            };
             match admission {
                 Admission::NoPlace(other) if other == bound => {
                     full.insert(bound);
@@ -213,7 +216,8 @@ impl Queue {
     /// The line, of those that are not `full`, whose first has waited for longest.
     fn oldest_line(&self, full: &BTreeSet<Option<u16>>) -> Option<Option<u16>> {
         let lines = self.lines.iter().filter(|(bound, _)| !full.contains(bound));
-        let (_, bound) = lines.filter_map(|(bound, line)| Some((line.first()?.ticket, *bound))).min()?;
+        let (_, bound) =
+            lines.filter_map(|(bound, line)| Some((line.first()?.ticket, *bound))).min()?;
         Some(bound)
     }
 
@@ -227,9 +231,10 @@ impl Queue {
 
     fn view(&self, now: Instant) -> QueueView {
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let bound = self.lines.iter().filter_map(|(bound, line)| {
-            Some(((*bound)?, (count(line.len()), count(line.most()))))
-        });
+        let bound = self
+            .lines
+            .iter()
+            .filter_map(|(bound, line)| Some(((*bound)?, (count(line.len()), count(line.most())))));
         let oldest = self.oldest().map(|since| now.saturating_duration_since(since));
         QueueView {
             waiting: count(self.len()),

@@ -69,9 +69,10 @@ impl Gate for Places {
         self.attempts += 1;
         let port = Self::of(frame);
         let bound = self.backend(port);
-        let mut free = self.free.iter_mut().filter(|(number, count)| {
-            **count > 0 && bound.is_none_or(|bound| bound == **number)
-        });
+        let mut free = self
+            .free
+            .iter_mut()
+            .filter(|(number, count)| **count > 0 && bound.is_none_or(|bound| bound == **number));
         let Some((_, count)) = free.next() else { return Admission::NoPlace(bound) };
         *count -= 1;
         self.served.push(port);

@@ -2,6 +2,7 @@
 
 mod agent;
 mod groups;
+mod limits;
 mod numbers;
 mod operator;
 mod peer;

@@ -97,7 +97,9 @@ impl Gate {
 
     fn complain(&mut self, error: &anyhow::Error) {
         if !std::mem::replace(&mut self.has_complained, true) {
-            warn!("a client that waited cannot be served, so that it tries again: {error:#} (said once)");
+            warn!(
+                "a client that waited cannot be served, so that it tries again: {error:#} (said once)"
+            );
         }
     }
 }
