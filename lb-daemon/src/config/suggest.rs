@@ -32,8 +32,7 @@ fn familiar(word: &str) -> Option<&'static str> {
             "`maxconn` limits the connections of a backend, of a [[service]], or of each table in \
              [global]"
         }
-        "maxqueue" => "it is a backend's, or that of all of them in [service.server]",
-        "slowstart" => "it is a backend's, or that of all of them in [service.server]",
+        "maxqueue" | "slowstart" => "it is a backend's, or that of all of them in [service.server]",
         "option" => "HAProxy's options have names of their own here, such as `allbackups = true`",
         "addr" => "the address to check is `check = { address = \"10.4.4.11\" }`",
         "health" => "health checks are set in `check`, in a backend or in [service.server]",

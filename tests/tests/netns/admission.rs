@@ -88,8 +88,7 @@ fn wait_for(tandem: &Tandem, count: u64) -> Result<()> {
 #[test]
 fn who_comes_to_full_backends_waits_and_is_served_in_order() -> Result<()> {
     let lab = Lab::two_arm(2)?;
-    let _servers: Vec<_> =
-        lab.backends().iter().map(|host| Echo::start(host)).collect::<Result<_>>()?;
+    let _servers: Vec<_> = lab.backends().iter().map(Echo::start).collect::<Result<_>>()?;
     let vip = (lab.vip4(), 80).into();
     let service = Service::new("web", vip)
         .set("balance = \"leastconn\"\ntimeout = { queue = \"1m\" }\nserver.maxconn = 1")
@@ -162,7 +161,7 @@ fn a_client_that_waited_is_at_the_backend_soon_after_a_place_is_free() -> Result
     tandem.wait_until_all_serve()?;
     let mut held = Caller::new(&lab, vip)?.connected()?;
     let mut waits = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..10 {
         let next = Caller::new(&lab, vip)?;
         wait_for(&tandem, 1)?;
         let began = Instant::now();

@@ -17,6 +17,7 @@ use lb_daemon::{
     core::{
         Desired, Slots,
         admission::{Door as _, Queues, rules},
+        sync::Conflict,
     },
     dataplane::{Drift, Gate},
 };
@@ -25,6 +26,7 @@ use tests::lab::Family;
 use crate::{
     frame::{ACK, Frame, RST, Segment},
     net::Net,
+    pair::{self, Host, nth},
     wire::Wire,
     world::World,
 };
@@ -364,7 +366,7 @@ fn who_has_waited_for_too_long_is_answered_by_a_rst() -> Result<()> {
         place.come([3], DropQueued)?;
         let began = Instant::now();
         place.turn_at(began)?;
-        place.turn_at(began + PATIENCE - Duration::from_millis(1))?;
+        place.turn_at(began + PATIENCE / 2)?;
         ensure!(place.waiting() == 1, "answered too early");
         place.turn_at(began + PATIENCE)?;
         ensure!(place.waiting() == 0 && place.world.read([])?.verdicts[ResetNoPlace.label()] == 1);
@@ -426,6 +428,33 @@ fn what_is_too_long_to_be_held_is_dropped() -> Result<()> {
         ensure!(place.world.decide(long)?.verdict == DropNoPlace);
         place.end(0)?;
         place.come([4], ForwardNew)
+    })
+}
+
+#[test]
+fn what_the_other_host_has_is_taken_over_whatever_the_limit_and_counts() -> Result<()> {
+    pair::pair(|one, two, n| {
+        for backend in two.desired.backends.values_mut() {
+            backend.limits = Limits { maxconn: most(2), maxqueue: None };
+        }
+        let desired = two.desired.clone();
+        two.world.apply(&desired)?;
+        one.serve()?;
+        for i in 0..3 {
+            one.tell(&nth(n, i).established())?;
+        }
+        two.adopt(&one.changes()?, Conflict::TakeTheirs)?;
+        ensure!(two.active()? == 3, "{} were taken over", two.active()?);
+        one.world.lease(one.group, None)?;
+        two.serve()?;
+        let new = |two: &Host| anyhow::Ok(two.world.decide(nth(n, 9).client().syn())?.verdict);
+        for i in 0..2 {
+            ensure!(new(two)? == DropNoPlace, "{i} have ended");
+            let n = nth(n, i);
+            two.tell(&[n.client().fin().frame(), n.server().fin().frame()])?;
+        }
+        ensure!(new(two)? == ForwardNew, "there is a place");
+        Ok(())
     })
 }
 

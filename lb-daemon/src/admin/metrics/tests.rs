@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     admin::sample,
     core::{
-        QueueStatus, SyncStatus,
+        QueueStatus, Status, SyncStatus,
         sync::{Stage, View},
     },
 };
@@ -232,7 +232,7 @@ fn the_peer_shows_in_the_metrics_if_there_is_one() {
 
 #[test]
 fn a_daemon_without_services_is_well_formed_too() {
-    let exposition = parse(&encode(crate::core::Status::default()));
+    let exposition = parse(&encode(Status::default()));
     assert_eq!(
         exposition.series["tandem_config_last_reload_successful"].to_bits(),
         1_f64.to_bits()

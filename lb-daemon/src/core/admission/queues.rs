@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -142,7 +143,12 @@ impl Queues {
     }
 
     fn try_all(&mut self, service: u16, gate: &mut impl Gate) {
-        self.call(service, gate, |gate, bound| gate.has_place(service, bound));
+        let Some(queue) = self.services.get(&service) else { return };
+        let backends = Arc::clone(&queue.rules.backends);
+        self.call(service, gate, |gate, bound| match bound {
+            Some(_) => gate.has_place(service, bound),
+            None => backends.iter().any(|number| gate.has_place(service, Some(*number))),
+        });
     }
 
     /// Has those of a service have their turn, the one first that has waited for longest, until there is no
@@ -155,7 +161,7 @@ impl Queues {
     ) {
         let Some(queue) = self.services.get_mut(&service) else { return };
         let mut full = BTreeSet::new();
-        while let Some(bound) = queue.oldest_line(&full) {
+        while let Some((_, bound)) = queue.oldest_line(&full) {
             let Some(first) = queue.first(bound) else { break };
             let admission = if is_worth(gate, bound) {
                 gate.admit(&first.frame)
@@ -213,12 +219,10 @@ impl Queue {
         self.lines.get_mut(&bound)?.take_first()
     }
 
-    /// The line, of those that are not `full`, whose first has waited for longest.
-    fn oldest_line(&self, full: &BTreeSet<Option<u16>>) -> Option<Option<u16>> {
+    /// The line, of those that are not `full`, whose first has waited for longest, behind the ticket of that.
+    fn oldest_line(&self, full: &BTreeSet<Option<u16>>) -> Option<(u64, Option<u16>)> {
         let lines = self.lines.iter().filter(|(bound, _)| !full.contains(bound));
-        let (_, bound) =
-            lines.filter_map(|(bound, line)| Some((line.first()?.ticket, *bound))).min()?;
-        Some(bound)
+        lines.filter_map(|(bound, line)| Some((line.first()?.ticket, *bound))).min()
     }
 
     fn oldest(&self) -> Option<Instant> {

@@ -1,6 +1,6 @@
 //! Who may wait, and for how long.
 
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::core::{Desired, DesiredService};
 
@@ -9,6 +9,8 @@ use crate::core::{Desired, DesiredService};
 pub struct Rules {
     /// How long a SYN waits at most.
     pub timeout: Duration,
+    /// Numbers of the backends that get new connections.
+    pub backends: Arc<[u16]>,
     /// How many may wait for whichever backend; none for no limit: as many as may for all of its backends
     /// together.
     pub room: Option<usize>,
@@ -46,6 +48,7 @@ fn of(service: &DesiredService, desired: &Desired) -> Option<Rules> {
     let are_all = rooms.len() == limits.len() && !limits.is_empty();
     Some(Rules {
         timeout: service.timeout.queue,
+        backends: serving.into(),
         room: are_all.then(|| rooms.values().sum()),
         rooms,
         group: service.group,

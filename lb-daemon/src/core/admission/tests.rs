@@ -113,7 +113,13 @@ fn queues(rules: Rules, is_bound: bool) -> (Queues, Places, Instant) {
 }
 
 fn unlimited() -> Rules {
-    Rules { timeout: TIMEOUT, room: None, rooms: BTreeMap::new(), group: 0 }
+    Rules {
+        timeout: TIMEOUT,
+        backends: [10, 11].into(),
+        room: None,
+        rooms: BTreeMap::new(),
+        group: 0,
+    }
 }
 
 fn arrive(queues: &mut Queues, places: &mut Places, port: u16, now: Instant) {
@@ -190,7 +196,7 @@ fn who_waits_for_too_long_is_refused() {
     arrive(&mut queues, &mut places, 1, now);
     arrive(&mut queues, &mut places, 2, now + TIMEOUT / 2);
     assert_eq!(queues.next_deadline(), Some(now + TIMEOUT));
-    queues.expire(now + TIMEOUT - Duration::from_nanos(1), &mut places);
+    queues.expire(now + TIMEOUT * 9 / 10, &mut places);
     assert!(places.refused.is_empty());
     queues.expire(now + TIMEOUT, &mut places);
     assert_eq!((places.refused.as_slice(), view(&queues, now).timed_out), (&[1][..], 1));
@@ -209,6 +215,7 @@ fn who_finds_the_queue_full_is_refused_unless_there_is_a_place() {
     arrive(&mut queues, &mut places, 4, now);
     assert_eq!((places.served.as_slice(), places.refused.len()), (&[1][..], 1));
     agrees(&queues, &places, now);
+    assert_eq!(places.attempts, 1, "it was tried where nothing was to be had");
 
     let rooms = BTreeMap::from([(10, 1)]);
     let (mut queues, mut places, now) = self::queues(Rules { rooms, ..unlimited() }, true);
