@@ -14,6 +14,7 @@
 )]
 
 pub mod addr;
+pub mod admission;
 pub mod bench;
 pub mod checksum;
 pub mod flow;

@@ -10,7 +10,8 @@
 //! | `TURNS` | array | service → turns taken, `u64` | program |
 //! | `TERMS` | array | service → [`Terms`] | daemon |
 //! | `BACKENDS_V4`, `_V6` | array | backend → [`Backend`] | daemon |
-//! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon corrects once |
+//! | `BACKEND_STATE` | array, mapped | backend → [`BackendState`] | program; daemon sets limits, corrects once |
+//! | `SERVICE_STATE` | array, mapped | service → [`ServiceState`] | as above |
 //! | `BACKEND_STATS` | per-CPU array | backend → [`BackendStats`] | program |
 //! | `HANDSHAKES` | array, mapped | backend → [`Handshakes`] | program; daemon sets the limit |
 //! | `NEXT_HOPS` | array | hop → [`NextHop`] | both (by index range) |
@@ -20,12 +21,14 @@
 //! | `HALF_OPEN_V4`, `_V6` | array | ring position → [`HalfOpen`] | program |
 //! | `TABLES` | array, mapped | [`TABLE_V4`] or [`TABLE_V6`] → [`TableState`] | as above |
 //! | `CHANGES` | ring buffer | [`Change`], [`Held`] | program; daemon takes |
+//! | `ARRIVALS` | ring buffer | [`Arrival`], [`Freed`] | program; daemon takes |
 //! | `HOLD` | array, mapped | 0 → [`Hold`] | daemon; program counts |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
-//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted | program; never pinned |
+//! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted, 2 → the one being opened by an injected frame | program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
+    admission::{Arrival, Freed},
     flow::{Adoption, Change, Flow, FlowKey, GROUP, Group, Terms},
     hash::{MAGLEV_SIZE, Seed},
     hold::{Held, Hold},
@@ -68,6 +71,9 @@ pub const CHANGES_SIZE: u32 = 1 << 22;
 /// How many of these bytes may be taken when a frame is held: the rest is for changes, which are lost
 /// where there is no room.
 pub const CHANGES_FOR_FRAMES: u32 = CHANGES_SIZE / 2;
+
+/// Size of `ARRIVALS` in bytes: for some three thousand SYNs.
+pub const ARRIVALS_SIZE: u32 = 1 << 20;
 
 /// Index of the IPv4 table in `TABLES`.
 pub const TABLE_V4: u32 = 0;
@@ -204,7 +210,7 @@ pub struct Backend<A> {
     pub service: u16,
 }
 
-/// Exact counts of one backend, changed atomically.
+/// Exact counts of one backend, changed atomically, and its limits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct BackendState {
@@ -212,6 +218,30 @@ pub struct BackendState {
     pub active: u64,
     /// Translation ports tried so far; the next port follows from it.
     pub cursor: u64,
+    /// SYNs that wait for a place at this very backend, those on their way to the daemon included.
+    pub waiting: u64,
+    /// Most connections that are not closed; zero for no limit. Those taken over from the peer count,
+    /// and are never refused.
+    pub limit: u32,
+    /// Most SYNs that wait for it; zero for no limit.
+    pub max_waiting: u32,
+}
+
+/// Exact counts of one service, changed atomically, and its limit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServiceState {
+    /// Connections that are not closed.
+    pub active: u64,
+    /// SYNs that wait for a place, whichever backend's, those on their way to the daemon included.
+    pub waiting: u64,
+    /// Until when SYNs may wait (monotonic clock, nanoseconds). Nobody waits any longer for a daemon that
+    /// does not go on saying so.
+    pub until: u64,
+    /// Most connections that are not closed; zero for no limit.
+    pub limit: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// How the handshakes with one backend end, changed atomically.
@@ -346,6 +376,11 @@ pub const LAYOUT: u64 = {
         size_of::<Settings>(),
         size_of::<Service>(),
         size_of::<BackendState>(),
+        size_of::<ServiceState>(),
+        size_of::<Arrival<V4>>(),
+        size_of::<Arrival<V6>>(),
+        size_of::<Freed>(),
+        ARRIVALS_SIZE as usize,
         size_of::<BackendStats>(),
         size_of::<Handshakes>(),
         size_of::<TableState>(),
@@ -393,6 +428,8 @@ const _: () = {
     assert!(ADOPT_HEADER + ADOPT_BATCH * size_of::<Adoption<V6>>() <= 4096 - 256 - 320);
     assert!(size_of::<Lease>() == 64);
     assert!(size_of::<Hold>() == 24);
+    assert!(size_of::<BackendState>() == 32);
+    assert!(size_of::<ServiceState>() == 32);
     assert!(size_of::<TableState>() == 40);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<ServiceKey<V4>>() == 8);
@@ -414,7 +451,7 @@ const _: () = {
 mod pod {
     use super::{
         Backend, BackendState, BackendStats, HalfOpen, HopKey, Lease, NextHop, Service, ServiceKey,
-        Settings, SlotTable, TableState, V4, V6, VirtualAddress,
+        ServiceState, Settings, SlotTable, TableState, V4, V6, VirtualAddress,
     };
     use crate::addr::Address;
 
@@ -439,6 +476,8 @@ mod pod {
     unsafe impl<A: Address> aya::Pod for Backend<A> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BackendState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ServiceState {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BackendStats {}
     // SAFETY: as above.

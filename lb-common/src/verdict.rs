@@ -64,6 +64,9 @@ verdicts! {
     ResetNoFlow = Transmit, "reset_no_flow";
     /// A SYN to a service none of whose backends is eligible: answered with a RST.
     ResetNoBackend = Transmit, "reset_no_backend";
+    /// A SYN for which there was no place, and that waited for too long or found the queue full: answered
+    /// with a RST.
+    ResetNoPlace = Transmit, "reset_no_place";
     /// Neither IPv4 nor IPv6 (ARP, for one).
     PassNotIp = Pass, "pass_not_ip";
     /// Too short to hold its IP header.
@@ -107,6 +110,12 @@ verdicts! {
     /// A backend's SYN-ACK that is held back until the peer knows of the connection. It is sent on after
     /// that, and counted once more then, by what becomes of it.
     DropHeld = Drop, "drop_held";
+    /// A SYN that waits, because its service or all backends it may go to have as many connections as they
+    /// may. It is sent on when there is a place, and counted once more then, by what becomes of it.
+    DropQueued = Drop, "drop_queued";
+    /// A SYN for which there is no place, and that cannot wait: the daemon is not there, or has more of them
+    /// than it can take. The client sends its SYN again.
+    DropNoPlace = Drop, "drop_no_place";
     /// A packet of a flow that another processor is just removing.
     DropDying = Drop, "drop_dying";
     /// A new connection, but another processor was just opening it too, or was for too long inserting

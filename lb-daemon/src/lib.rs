@@ -1,6 +1,7 @@
 //! The library behind `tandem`: see ARCHITECTURE.md for the map of its rooms.
 
 pub mod admin;
+pub mod admission;
 pub mod config;
 pub mod core;
 pub mod dataplane;
@@ -20,3 +21,4 @@ pub mod stand_in;
 pub mod sync;
 pub mod tracking;
 pub mod vrrp_io;
+mod wake;

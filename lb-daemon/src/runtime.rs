@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
+    admission::Admission,
     config::{self, Config, Parsed, Peer},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
@@ -181,6 +182,8 @@ struct Runtime {
     processes: ProcessWatcher,
     hooks: Hooks,
     election: Election,
+    /// What has clients wait where connections are limited.
+    admission: Admission,
     /// What operators said of backends.
     overrides: Overrides,
     /// Backends whose connections are to end: their numbers, and their names for the log.
@@ -214,6 +217,7 @@ impl Runtime {
         let (counters, alarms) = (dataplane.counters()?, dataplane.alarms()?);
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
+        let admission = Admission::start(dataplane.gate(global)?)?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let (overrides, kept) = Overrides::open(config.admin.state_file.clone())?;
@@ -235,6 +239,7 @@ impl Runtime {
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,
+            admission,
             overrides,
             endings,
             sync: None,
@@ -336,6 +341,8 @@ impl Runtime {
         if let Err(error) = self.dataplane.apply(&desired) {
             error!("the data plane does not take the new state, trying again: {error:#}");
             self.unapplied = Some((Instant::now() + APPLY_AGAIN, desired));
+        } else {
+            self.admission.configure(&desired);
         }
     }
 
@@ -396,7 +403,8 @@ impl Runtime {
     }
 
     fn status(&self) -> Result<Status> {
-        let counters = self.counters.read(self.core.backends())?;
+        let mut counters = self.counters.read(self.core.backends())?;
+        counters.queues = self.admission.view();
         let elections = self.election.view()?;
         let mut status = self.core.status(&counters, &elections, Instant::now());
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);

@@ -3,16 +3,17 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
 
 use lb_daemon::config::{
     self, Admin, AgentCheck, Backend, Balance, Check, CheckKind, Config, ExternalCheck, Global,
-    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Log, LogFormat, MysqlCheck, MysqlExpect,
-    MysqlLogin, MysqlQuestion, Observe, OnError, OnMarkedDown, Password, Pattern, Peer, Role,
-    Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep, Timeouts, Tls,
-    XdpMode,
+    HttpCheck, HttpExpect, HttpSubject, HttpVersion, Limits, Log, LogFormat, MysqlCheck,
+    MysqlExpect, MysqlLogin, MysqlQuestion, Observe, OnError, OnMarkedDown, Password, Pattern,
+    Peer, Role, Service, Severity, StatusRange, TcpAction, TcpConnect, TcpExpect, TcpStep,
+    Timeouts, Tls, XdpMode,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use regex::bytes::Regex;
@@ -269,9 +270,10 @@ fn log() -> impl Strategy<Value = Log> {
 /// Addresses follow from the numbers of service, bind and backend, so that none is there twice.
 fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let balance = vec![Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Hash];
-    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
-        |[connect, client, server, client_fin, server_fin]| Timeouts {
+    let timeout = [timeout(), timeout(), timeout(), timeout(), timeout(), timeout()].prop_map(
+        |[connect, queue, client, server, client_fin, server_fin]| Timeouts {
             connect,
+            queue,
             client,
             server,
             client_fin,
@@ -281,14 +283,16 @@ fn service(index: usize, v6: bool) -> impl Strategy<Value = Service> {
     let backends = (1..6_usize).prop_flat_map(move |count| {
         (0..count).map(|backend_index| backend(backend_index, v6)).collect::<Vec<_>>()
     });
-    (name(), 1..4_usize, select(balance), any::<bool>(), timeout, 0..=4_usize, backends).prop_map(
-        move |(name, binds, balance, allbackups, timeout, sources, backends)| Service {
+    let whole = (name(), 1..4_usize, select(balance), any::<bool>(), limit());
+    (whole, timeout, 0..=4_usize, backends).prop_map(
+        move |((name, binds, balance, allbackups, maxconn), timeout, sources, backends)| Service {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             bind: (0..binds).map(|n| SocketAddr::new(address(v6, 2, index), port(n))).collect(),
             group: None,
             balance,
             allbackups,
             synchronous: !allbackups,
+            maxconn,
             timeout,
             source: (0..sources).map(|n| address(v6, 3, n)).collect(),
             backends,
@@ -302,13 +306,19 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
     let slowstart = option::of((1_000..=1_728_000_000_000_u64).prop_map(Duration::from_micros));
     let observe = (1..=65_535_u32, select(OnError::ALL.to_vec()));
     let observe = observe.prop_map(|(error_limit, on_error)| Observe { error_limit, on_error });
-    let fixed = (name(), 0..=256_u16, roles, downs, slowstart, option::of(observe));
+    let limits = (limit(), limit()).prop_map(|(maxconn, maxqueue)| Limits { maxconn, maxqueue });
+    let fixed = (name(), (0..=256_u16, limits), roles, downs, slowstart, option::of(observe));
     (fixed, option::of(check()), option::of(agent())).prop_map(
-        move |((name, weight, role, on_marked_down, slowstart, observe), check, agent)| Backend {
+        move |(
+            (name, (weight, limits), role, on_marked_down, slowstart, observe),
+            check,
+            agent,
+        )| Backend {
             name: format!("{index}{}", &name[..name.len().min(60)]),
             address: SocketAddr::new(address(v6, 4, index), port(index)),
             host: None,
             weight,
+            limits,
             role,
             on_marked_down,
             slowstart,
@@ -317,6 +327,10 @@ fn backend(index: usize, v6: bool) -> impl Strategy<Value = Backend> {
             agent: agent.map(Arc::new),
         },
     )
+}
+
+fn limit() -> impl Strategy<Value = Option<NonZeroU32>> {
+    (0..=8_388_608_u32).prop_map(NonZeroU32::new)
 }
 
 fn agent() -> impl Strategy<Value = AgentCheck> {

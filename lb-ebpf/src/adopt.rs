@@ -21,6 +21,7 @@ use lb_common::{
 };
 
 use crate::{
+    admission,
     atomic::{Half, fence},
     flow::{now, remove, set},
     forward,
@@ -211,14 +212,18 @@ fn enter<F: Family>(opening: &mut Opening<F::Address>) -> u8 {
     let Some(settings) = maps::SETTINGS.get(0) else { return ADOPT_FAILED };
     let Some(terms) = maps::TERMS.get(opening.service.into()) else { return ADOPT_FAILED };
     let (backend, state) = (opening.backend, opening.state);
+    let service = u32::from(opening.service);
     if u32::from(backend) >= MAX_BACKENDS {
         return ADOPT_FAILED;
     }
     opening.renew = if state & CLOSING == 0 { renewal(terms) } else { 0 };
     // Before the connection can be found: whoever ends it lowers the counts.
-    if count::<F>(backend, state, 1) >= u64::from(settings.connections) {
-        count::<F>(backend, state, u64::MAX);
+    if count::<F>(state, 1) >= u64::from(settings.connections) {
+        count::<F>(state, u64::MAX);
         return ADOPT_FULL;
+    }
+    if !is_closed(state) {
+        admission::enter(service, backend.into());
     }
     let code = match insert_reverse::<F>(ADOPTING) {
         FOUND => insert_forward::<F>(ADOPTING),
@@ -227,7 +232,10 @@ fn enter<F: Family>(opening: &mut Opening<F::Address>) -> u8 {
     if code == FOUND {
         return ADOPT_NEW;
     }
-    count::<F>(backend, state, u64::MAX);
+    count::<F>(state, u64::MAX);
+    if !is_closed(state) {
+        admission::leave(service, backend.into());
+    }
     if code == EXISTS {
         ADOPT_CONFLICT
     } else if code == Verdict::DropTableFull as u32 {

@@ -15,6 +15,7 @@ use lb_common::{
 };
 
 use crate::{
+    admission,
     atomic::{Word, fence},
     handshake,
     hold::hold,
@@ -267,7 +268,7 @@ pub(crate) fn set<F: Family>(owner: Entry<F>, birth: u64, seen: u8) -> u64 {
 fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
     // Before the change: after it, another processor may remove the connection.
     // SAFETY: an element of an array map; the connection's own if the change succeeds.
-    let backend = unsafe { (*owner).backend };
+    let (service, backend) = unsafe { ((*owner).service, (*owner).backend) };
     fence();
     if !life_of::<F>(owner).replace(before, after) {
         return false;
@@ -281,12 +282,8 @@ fn replace<F: Family>(owner: Entry<F>, before: u64, after: u64) -> bool {
         // SAFETY: a live element of an array map; only ever accessed atomically.
         unsafe { Word::new(&raw mut (*table).half_open) }.decrement();
     }
-    if !is_closed(before)
-        && (is_dead || is_closed(after))
-        && let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into())
-    {
-        // SAFETY: as above.
-        unsafe { Word::new(&raw mut (*state).active) }.decrement();
+    if !is_closed(before) && (is_dead || is_closed(after)) {
+        admission::leave(service.into(), backend.into());
     }
     true
 }

@@ -3,7 +3,8 @@
 //! A packet takes these steps, each in a room of its own:
 //! parse ([`link`], [`segment`]) → flow lookup ([`table`], [`flow`]) → translate ([`rewrite`],
 //! [`timestamps`]) → send ([`forward`]);
-//! without a flow: [`service`] → [`select`] → [`open`] a flow, or answer with a [`reset`].
+//! without a flow: [`service`] → [`admission`] by a backend that was [`select`]ed → [`open`] a flow, or
+//! answer with a [`reset`].
 //! An answer to a SYN may have to wait for the peer ([`hold`]).
 //! An ICMP error about a flow is translated as well ([`icmp`]); what the next link does not take is
 //! answered by one ([`too_big`]). All access to packet memory goes through [`packet`].
@@ -14,6 +15,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "atomic read-modify-write: see `atomic`")]
 
+mod admission;
 mod adopt;
 mod atomic;
 mod flow;
@@ -47,12 +49,14 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
+    admission::NO_PLACE,
     flow::{ADOPTED, FlowKey},
     maps::{ADOPT_BATCH, MISS_DROP, REAP_BATCH, REAP_HEADER},
     verdict::{Action, Verdict},
 };
 
 use crate::{
+    admission::Admission,
     flow::Follow,
     lease::Other,
     link::Link,
@@ -79,14 +83,35 @@ pub fn tandem(ctx: XdpContext) -> u32 {
 
 /// Does the same with a frame that was held back and is to go on now; run by the daemon through
 /// `BPF_PROG_TEST_RUN`. Its output is the frame as it is to be sent. Returns the number of the interface
-/// that it is to be sent by, zero if it is not to be sent.
+/// that it is to be sent by, zero if it is not to be sent, or [`NO_PLACE`] if it is to wait on.
 ///
-/// Packets may interrupt this: a counter of this processor may miss one of either by that, and what
-/// opens a connection here would need a place of its own to put it together.
+/// Packets may interrupt this: a counter of this processor may miss one of either by that.
 #[xdp]
 pub fn inject(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
     let outcome = decide::<true>(&packet);
+    if matches!(outcome.verdict(), Verdict::DropQueued) {
+        return NO_PLACE | outcome.out();
+    }
+    to_send(&packet, outcome)
+}
+
+/// Turns a SYN that has waited in vain into the RST that answers it; run by the daemon as [`inject`] is, and
+/// returns the same.
+#[xdp]
+pub fn refuse(ctx: XdpContext) -> u32 {
+    let packet = Packet::new(&ctx);
+    let outcome = counted(match Link::parse(&packet) {
+        Ok(link) if link.ethertype == link::IPV4 => refusal::<Inet>(&packet, link),
+        Ok(link) if link.ethertype == link::IPV6 => refusal::<Inet6>(&packet, link),
+        _ => Err(Verdict::DropInternal),
+    });
+    to_send(&packet, outcome)
+}
+
+/// The number of the interface that a frame is to be sent by, zero if it is not to be sent.
+#[inline(always)]
+fn to_send(packet: &Packet<'_>, outcome: Outcome) -> u32 {
     match (outcome.verdict().action(), outcome.out()) {
         (Action::Transmit, 0) => packet.ifindex(),
         (Action::Transmit, out) => out,
@@ -124,7 +149,8 @@ pub fn adopt_v6(ctx: XdpContext) -> u32 {
 }
 
 /// What becomes of a packet: a verdict, and the interface that a frame to be transmitted leaves by,
-/// zero for the one it came in by. One word, so that a function of its own can return it.
+/// zero for the one it came in by; of one that is to wait, the backend that it waits for. One word, so that a
+/// function of its own can return it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Outcome(u64);
@@ -156,7 +182,12 @@ impl From<Verdict> for Outcome {
 /// What becomes of a packet, counted. `INJECTED` says whether it is one that was held back.
 #[inline(always)]
 fn decide<const INJECTED: bool>(packet: &Packet<'_>) -> Outcome {
-    let outcome = steps::<INJECTED>(packet).unwrap_or_else(Outcome::from);
+    counted(steps::<INJECTED>(packet))
+}
+
+#[inline(always)]
+fn counted(outcome: Result<Outcome, Verdict>) -> Outcome {
+    let outcome = outcome.unwrap_or_else(Outcome::from);
     if let Some(count) = maps::VERDICTS.get_ptr_mut(outcome.verdict() as u32) {
         // SAFETY: this processor's own copy.
         unsafe { *count += 1 };
@@ -199,7 +230,7 @@ fn segment<'a, F: Family, const INJECTED: bool>(
 
     let (found, verdict) = match known::<F, INJECTED>(packet, &key, segment.tcp.flags)? {
         Some(known) => known,
-        None => match miss(packet, &key, &segment)? {
+        None => match miss::<F, INJECTED>(packet, &key, &segment)? {
             Miss::Opened(found) => (found, Verdict::ForwardNew),
             Miss::Answered(outcome) => return Ok(outcome),
         },
@@ -254,7 +285,7 @@ enum Miss<F: Family> {
 
 /// A segment without a flow: opens one if it may, or answers.
 #[inline(always)]
-fn miss<F: Family>(
+fn miss<F: Family, const INJECTED: bool>(
     packet: &Packet<'_>,
     key: &FlowKey<F::Address>,
     segment: &Segment<'_, F>,
@@ -290,17 +321,39 @@ fn miss<F: Family>(
     if flags & FIN != 0 {
         return Err(Verdict::DropBadFlags);
     }
-    let backend = match select::backend::<F>(service, key) {
-        Ok(backend) => backend,
-        Err(Verdict::ResetNoBackend) => {
-            return Ok(Miss::Answered(reset::answer::<F>(packet.ctx, Verdict::ResetNoBackend)));
+    let admission = admission::admit::<F, INJECTED>(service, key);
+    if admission == Admission::Nowhere as u32 {
+        return Ok(Miss::Answered(reset::answer::<F>(packet.ctx, Verdict::ResetNoBackend)));
+    }
+    let backend = admission::admitted::<F, INJECTED>();
+    if admission == Admission::Waits as u32 {
+        if INJECTED {
+            return Ok(Miss::Answered(Outcome::new(Verdict::DropQueued, backend)));
         }
-        Err(verdict) => return Err(verdict),
-    };
-    let client_hop = forward::client_hop(packet)?;
+        let is_queued = admission::hand_over::<F>(packet.ctx, key, service.id, backend);
+        return Err(if is_queued { Verdict::DropQueued } else { Verdict::DropNoPlace });
+    }
     let timestamp = timestamps::lead(packet.ctx, segment.start());
-    open::open::<F>(key, service, backend, client_hop, timestamp)?;
-    open::opened::<F>().map(Miss::Opened).ok_or(Verdict::DropInternal)
+    let opened = forward::client_hop(packet)
+        .and_then(|client_hop| open::open::<F, INJECTED>(key, service, client_hop, timestamp));
+    if let Err(verdict) = opened {
+        admission::leave(service.id, backend);
+        return Err(verdict);
+    }
+    open::opened::<F, INJECTED>().map(Miss::Opened).ok_or(Verdict::DropInternal)
+}
+
+/// The answer to a SYN that has waited in vain, if this host may give one.
+#[inline(always)]
+fn refusal<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome, Verdict> {
+    let Ok(segment) = Segment::<F>::parse(packet, link) else {
+        return Err(Verdict::DropInternal);
+    };
+    let service = service::find::<F>(&segment.key())?;
+    if !lease::holds_service(service.id) {
+        return Err(Verdict::DropNoLease);
+    }
+    Ok(reset::answer::<F>(packet.ctx, Verdict::ResetNoPlace))
 }
 
 /// Translates a segment and addresses its frame.

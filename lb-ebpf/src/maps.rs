@@ -10,9 +10,10 @@ use lb_common::{
     flow::{Group, Terms},
     hold::Hold,
     maps::{
-        Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, Handshakes, HopKey, Lease,
-        MAX_BACKENDS, MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES, MAX_SLOT_TABLES, NextHop,
-        Service, ServiceKey, Settings, SlotTable, TABLE_V4, TABLE_V6, TableState, VirtualAddress,
+        ARRIVALS_SIZE, Backend, BackendState, BackendStats, CHANGES_SIZE, HalfOpen, Handshakes,
+        HopKey, Lease, MAX_BACKENDS, MAX_BINDS, MAX_GROUPS, MAX_HOPS, MAX_SERVICES,
+        MAX_SLOT_TABLES, NextHop, Service, ServiceKey, ServiceState, Settings, SlotTable, TABLE_V4,
+        TABLE_V6, TableState, VirtualAddress,
     },
     verdict::COUNT,
 };
@@ -41,6 +42,9 @@ pub static LEASES: Array<Lease> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAP
 pub static BACKEND_STATE: Array<BackendState> =
     Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 #[map]
+pub static SERVICE_STATE: Array<ServiceState> =
+    Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
+#[map]
 pub static BACKEND_STATS: PerCpuArray<BackendStats> =
     PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 #[map]
@@ -55,6 +59,8 @@ pub static FREE_HOPS: Queue<u32> = Queue::with_max_entries(MAX_HOPS, 0);
 pub static TABLES: Array<TableState> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
 pub static CHANGES: RingBuf = RingBuf::with_byte_size(CHANGES_SIZE, 0);
+#[map]
+pub static ARRIVALS: RingBuf = RingBuf::with_byte_size(ARRIVALS_SIZE, 0);
 #[map]
 pub static HOLD: Array<Hold> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]

@@ -57,33 +57,41 @@ pub struct Opening<A> {
 
 /// Where in the per-CPU memory a connection is put together that is being opened, ...
 const OPENING: u32 = 0;
-/// ... and where one that is being adopted: a packet that opens one may interrupt that.
+/// ... where one that is being adopted, ...
 pub const ADOPTING: u32 = 1;
+/// ... and where one that is being opened by a frame that was held back: packets may interrupt both.
+const INJECTING: u32 = 2;
 /// How many connections that makes.
-pub const OPENINGS: u32 = 2;
+pub const OPENINGS: u32 = 3;
+
+/// Where that is. `INJECTED` says whether the frame that opens it was held back.
+pub const fn opening<const INJECTED: bool>() -> u32 {
+    if INJECTED { INJECTING } else { OPENING }
+}
 
 /// The forward entry of the connection that was opened last.
 #[inline(always)]
-pub fn opened<F: Family>() -> Option<Found<F>> {
-    let opening = F::opening().get_ptr_mut(OPENING)?;
+pub fn opened<F: Family, const INJECTED: bool>() -> Option<Found<F>> {
+    let opening = F::opening().get_ptr_mut(const { opening::<INJECTED>() })?;
     // SAFETY: as in `open`.
     let Opening { entry: number, life, .. } = unsafe { &*opening };
     Some(Found { entry: entry::<F>(*number)?, life: *life })
 }
 
-/// Opens a connection to the backend `number`, which adds `timestamp` to the client's TCP timestamps.
+/// Opens a connection to the backend that it was [admitted](crate::admission::admit) to, which adds
+/// `timestamp` to the client's TCP timestamps.
 #[inline(never)]
-pub fn open<F: Family>(
+pub fn open<F: Family, const INJECTED: bool>(
     key: &Key<F>,
     service: &Service,
-    number: u16,
     client_hop: u32,
     timestamp: u32,
 ) -> Result<(), Verdict> {
     let settings = maps::SETTINGS.get(0).ok_or(Verdict::DropInternal)?;
-    let opening = F::opening().get_ptr_mut(OPENING).ok_or(Verdict::DropInternal)?;
-    // SAFETY: this processor's own copy, and programs of one processor do not interrupt each
-    // other.
+    let opening =
+        F::opening().get_ptr_mut(const { opening::<INJECTED>() }).ok_or(Verdict::DropInternal)?;
+    // SAFETY: this processor's own copy, and programs that open a connection by the same one do not
+    // interrupt each other.
     let opening = unsafe { &mut *opening };
     // SAFETY: a helper without preconditions.
     opening.life = born(unsafe { bpf_ktime_get_ns() });
@@ -91,23 +99,23 @@ pub fn open<F: Family>(
     opening.renew = maps::TERMS.get(service.id).map_or(0, renewal);
     opening.timestamp = timestamp;
     opening.client_hop = client_hop as u16;
-    opening.backend = number;
     opening.service = service.id as u16;
     opening.flags = 0;
     opening.state = 0;
 
+    let number = opening.backend;
     let place = make_room::<F>(settings).ok_or(Verdict::DropInternal)?;
     // Before the connection can be found: whoever ends it lowers the counts.
-    if count::<F>(number, 0, 1) >= u64::from(settings.connections) {
-        count::<F>(number, 0, u64::MAX);
+    if count::<F>(0, 1) >= u64::from(settings.connections) {
+        count::<F>(0, u64::MAX);
         return Err(Verdict::DropTableFull);
     }
-    let code = match allocate::<F>() {
-        FOUND => insert_forward::<F>(OPENING),
+    let code = match allocate::<F, INJECTED>() {
+        FOUND => insert_forward::<F>(const { self::opening::<INJECTED>() }),
         code => code,
     };
     if code != FOUND {
-        count::<F>(number, 0, u64::MAX);
+        count::<F>(0, u64::MAX);
         // Another processor was faster with the same SYN, and has sent that on.
         return Err(if code == EXISTS { Verdict::DropBusy } else { Verdict::from_index(code) });
     }
@@ -161,34 +169,36 @@ fn make_room<F: Family>(settings: &Settings) -> Option<&'static mut HalfOpen> {
 /// Finds a free translation for the connection being opened and inserts its reverse entry. Ports
 /// are taken in turn, the one unused for longest first, over all source addresses.
 #[inline(always)]
-fn allocate<F: Family>() -> u32 {
+fn allocate<F: Family, const INJECTED: bool>() -> u32 {
     let mut code = FOUND;
     // SAFETY: the callback has the signature that the kernel calls it by, and `code` outlives the
     // call.
     unsafe {
-        bpf_loop(PORT_ATTEMPTS, try_port::<F> as *mut c_void, (&raw mut code).cast::<c_void>(), 0);
+        let attempt = try_port::<F, INJECTED> as *mut c_void;
+        bpf_loop(PORT_ATTEMPTS, attempt, (&raw mut code).cast::<c_void>(), 0);
     }
     if code == EXISTS { Verdict::DropNoPort as u32 } else { code }
 }
 
 /// Tries the next port, or the last one again if the connection that had it is gone. Returns 1 to end
 /// the search.
-extern "C" fn try_port<F: Family>(_step: u64, code: *mut c_void) -> i64 {
+extern "C" fn try_port<F: Family, const INJECTED: bool>(_step: u64, code: *mut c_void) -> i64 {
     // SAFETY: what `allocate` passed.
     let code = unsafe { &mut *code.cast::<u32>() };
     // A connection that only lingers gives its port up.
-    if (*code != EXISTS || !evict_closed::<F>()) && !next_port::<F>() {
+    if (*code != EXISTS || !evict_closed::<F, INJECTED>()) && !next_port::<F, INJECTED>() {
         *code = INTERNAL;
         return 1;
     }
-    *code = insert_reverse::<F>(OPENING);
+    *code = insert_reverse::<F>(const { opening::<INJECTED>() });
     i64::from(*code != EXISTS)
 }
 
 /// Sets the next translation for the connection being opened; false if there is none.
 #[inline(always)]
-fn next_port<F: Family>() -> bool {
-    let Some(opening) = F::opening().get_ptr_mut(OPENING) else { return false };
+fn next_port<F: Family, const INJECTED: bool>() -> bool {
+    let opening = F::opening().get_ptr_mut(const { opening::<INJECTED>() });
+    let Some(opening) = opening else { return false };
     // SAFETY: as in `open`.
     let opening = unsafe { &mut *opening };
     let number = opening.backend.into();
@@ -298,8 +308,9 @@ fn translate<A: Address>(to: &mut Translation<A>, from: &FlowKey<A>, answered: &
 /// Removes the connection that has the reverse key of the one being opened, if it is closed; true
 /// if the key is free now.
 #[inline(always)]
-fn evict_closed<F: Family>() -> bool {
-    let Some(opening) = F::opening().get_ptr_mut(OPENING) else { return false };
+fn evict_closed<F: Family, const INJECTED: bool>() -> bool {
+    let opening = F::opening().get_ptr_mut(const { opening::<INJECTED>() });
+    let Some(opening) = opening else { return false };
     // SAFETY: as in `open`.
     let Some(found) = table::find::<F>(unsafe { &(*opening).reverse }) else { return true };
     // SAFETY: an element of an array map; that the two belong together is asked next.
@@ -311,10 +322,10 @@ fn evict_closed<F: Family>() -> bool {
         && end::<F>(owner, life, CHANGE_GONE)
 }
 
-/// Adds to the counts that a new connection enters with these state bits; all ones take one away.
-/// Returns how many connections there were.
+/// Adds to the counts of the table that a new connection enters with these state bits; all ones take one
+/// away. Returns how many connections there were.
 #[inline(always)]
-pub(crate) fn count<F: Family>(backend: u16, state: u8, by: u64) -> u64 {
+pub(crate) fn count<F: Family>(state: u8, by: u64) -> u64 {
     let mut connections = u64::MAX;
     if let Some(table) = maps::TABLES.get_ptr_mut(F::TABLE) {
         // SAFETY: live elements of an array map; only ever accessed atomically.
@@ -324,12 +335,6 @@ pub(crate) fn count<F: Family>(backend: u16, state: u8, by: u64) -> u64 {
                 Word::new(&raw mut (*table).half_open).add(by);
             }
         }
-    }
-    if !is_closed(state)
-        && let Some(state) = maps::BACKEND_STATE.get_ptr_mut(backend.into())
-    {
-        // SAFETY: as above.
-        unsafe { Word::new(&raw mut (*state).active) }.add(by);
     }
     connections
 }

@@ -123,6 +123,8 @@ pub(super) fn healthy() -> Status {
                 bind: vec!["10.2.2.4:3306".parse().unwrap()],
                 balance: "leastconn".into(),
                 state: State::Up,
+                limit: None,
+                queue: None,
                 backends: vec![
                     backend(1, "db1", "10.2.3.11:3306", Reason::L7Ok, "", 421),
                     backend(2, "db2", "10.2.3.12:3306", Reason::L7Ok, "", 398),
@@ -139,6 +141,8 @@ pub(super) fn healthy() -> Status {
                 bind: vec!["[fd00:2::4]:80".parse().unwrap(), "[fd00:2::4]:443".parse().unwrap()],
                 balance: "roundrobin".into(),
                 state: State::Up,
+                limit: None,
+                queue: None,
                 backends: vec![
                     backend(4, "web1", "[fd00:3::11]:80", Reason::L7Ok, "200", 7),
                     BackendStatus {
@@ -320,6 +324,9 @@ fn backend(
         role: "active".into(),
         weight: 100,
         effective_weight: 100.0,
+        limit: None,
+        queue: 0,
+        queue_most: 0,
         overrides: Vec::new(),
         slow_start: None,
         state: State::Up,

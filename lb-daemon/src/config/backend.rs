@@ -1,6 +1,6 @@
 //! `[[service.backend]]`, and what backends inherit from a `server` table.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use toml::Spanned;
 
@@ -9,17 +9,19 @@ use super::{
     check::CheckKeys,
     duration,
     endpoint::Endpoint,
-    model::{Backend, OnMarkedDown, Role},
+    model::{Backend, Limits, OnMarkedDown, Role},
     node,
     observe::ObserveKeys,
     reader::{Field, Table},
-    report::Read,
+    report::{Read, Report},
 };
 
 /// The keys that a backend can set itself or inherit, as from HAProxy's `default-server`.
 #[derive(Clone, Default)]
 pub(super) struct ServerKeys {
     weight: Option<u16>,
+    maxconn: Option<u32>,
+    maxqueue: Option<Spanned<u32>>,
     role: Option<Role>,
     on_marked_down: Option<OnMarkedDown>,
     slowstart: Option<Duration>,
@@ -33,6 +35,8 @@ impl ServerKeys {
     pub(super) fn read(table: &mut Table<'_>, [check, agent]: [&'static str; 2]) -> Self {
         Self {
             weight: table.optional("weight", weight),
+            maxconn: table.optional("maxconn", limit),
+            maxqueue: table.optional("maxqueue", |field| Ok(field.spanned(limit(field)?))),
             role: table.optional("role", |field| {
                 field.choice(&[("active", Role::Active), ("backup", Role::Backup)])
             }),
@@ -56,6 +60,8 @@ impl ServerKeys {
     pub(super) fn or(self, inherited: &Self) -> Self {
         Self {
             weight: self.weight.or(inherited.weight),
+            maxconn: self.maxconn.or(inherited.maxconn),
+            maxqueue: self.maxqueue.or_else(|| inherited.maxqueue.clone()),
             role: self.role.or(inherited.role),
             on_marked_down: self.on_marked_down.or(inherited.on_marked_down),
             slowstart: self.slowstart.or(inherited.slowstart),
@@ -63,6 +69,18 @@ impl ServerKeys {
             check: self.check.or(&inherited.check),
             agent: self.agent.or(&inherited.agent),
         }
+    }
+
+    /// Nobody waits for a backend that takes everybody.
+    fn limits(&self, report: &Report<'_>) -> Limits {
+        let maxconn = self.maxconn.and_then(NonZeroU32::new);
+        let maxqueue = self.maxqueue.as_ref().and_then(|it| NonZeroU32::new(*it.get_ref()));
+        if let (None, Some(_), Some(place)) = (maxconn, maxqueue, &self.maxqueue) {
+            let message = "`maxqueue` does nothing without `maxconn`: nobody has to wait";
+            let hint = "set the `maxconn` of the backend, or remove `maxqueue`";
+            report.warning(Some(place.span()), message, hint);
+        }
+        Limits { maxconn, maxqueue }
     }
 }
 
@@ -86,6 +104,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
         let titles = ["[service.backend.check]", "[service.backend.agent]"];
         let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
+        let limits = keys.limits(report);
         let place = address.get_ref();
         let agent = keys.agent.resolve(place.address(), report);
         let check = keys.check.resolve(place.address(), report);
@@ -95,6 +114,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             address: place.address(),
             host: place.host_name().map(str::to_owned),
             weight: keys.weight.unwrap_or(1),
+            limits,
             role: keys.role.unwrap_or(Role::Active),
             on_marked_down: keys.on_marked_down.unwrap_or(OnMarkedDown::None),
             slowstart: keys.slowstart.filter(|time| !time.is_zero()),
@@ -104,6 +124,11 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
         };
         Ok(PlacedBackend { name, address, backend })
     })
+}
+
+/// A limit of connections; 0 for none.
+pub(super) fn limit(field: &Field<'_>) -> Read<u32> {
+    field.integer(&(0..=8_388_608), "it is a number of connections; 0 is no limit")
 }
 
 fn weight(field: &Field<'_>) -> Read<u16> {

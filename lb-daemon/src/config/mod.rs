@@ -73,8 +73,8 @@ pub use group_model::{
     Vrrp, VrrpVersion,
 };
 pub use model::{
-    Admin, AgentCheck, Backend, Balance, Config, Global, Log, LogFormat, MAX_GROUPS, Observe,
-    OnError, OnMarkedDown, Peer, Role, Service, Timeouts, XdpMode,
+    Admin, AgentCheck, Backend, Balance, Config, Global, Limits, Log, LogFormat, MAX_GROUPS,
+    Observe, OnError, OnMarkedDown, Peer, Role, Service, Timeouts, XdpMode,
 };
 pub use mysql_model::{MysqlCheck, MysqlExpect, MysqlLogin, MysqlQuestion, Password};
 pub use ports::own_ports;

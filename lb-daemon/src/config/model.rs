@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
@@ -148,6 +149,8 @@ pub struct Service {
     pub allbackups: bool,
     /// Whether a client learns that it is connected only when the peer knows of the connection.
     pub synchronous: bool,
+    /// Most connections that it has at once, those that only linger aside; none for no limit.
+    pub maxconn: Option<NonZeroU32>,
     /// Idle timeouts.
     pub timeout: Timeouts,
     /// Addresses that clients are translated to, at most four; the address that the route to a
@@ -182,11 +185,14 @@ impl Balance {
     }
 }
 
-/// Idle timeouts of a service.
+/// Timeouts of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Longest time for a handshake with a backend.
     pub connect: Duration,
+    /// Longest time that a client waits for a place where connections are limited; as
+    /// [`connect`](Self::connect) by default.
+    pub queue: Duration,
     /// Longest silence of a client.
     pub client: Duration,
     /// Longest silence of a backend.
@@ -210,6 +216,8 @@ pub struct Backend {
     pub host: Option<String>,
     /// Share of new connections, 0 to 256; 0 drains.
     pub weight: u16,
+    /// How many connections it takes.
+    pub limits: Limits,
     /// When it is used.
     pub role: Role,
     /// What becomes of its connections when its check finds it down.
@@ -223,6 +231,15 @@ pub struct Backend {
     pub check: Option<Arc<Check>>,
     /// Its agent, which says more of it; none if there is none.
     pub agent: Option<Arc<AgentCheck>>,
+}
+
+/// How many connections a backend takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most connections that it has at once, those that only linger aside; none for no limit.
+    pub maxconn: Option<NonZeroU32>,
+    /// Most clients that wait for a place; none for no limit.
+    pub maxqueue: Option<NonZeroU32>,
 }
 
 impl Backend {

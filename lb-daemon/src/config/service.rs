@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -28,7 +29,9 @@ pub(super) struct ServiceKeys {
     allbackups: Option<bool>,
     synchronous: Option<Spanned<bool>>,
     source: Option<Vec<Spanned<IpAddr>>>,
+    maxconn: Option<u32>,
     connect: Option<Duration>,
+    queue: Option<Duration>,
     client: Option<Duration>,
     server_timeout: Option<Duration>,
     client_fin: Option<Duration>,
@@ -64,9 +67,10 @@ impl ServiceKeys {
         let synchronous =
             table.optional("synchronous", |field| Ok(field.spanned(field.boolean()?)));
         let source = table.optional("source", sources);
-        let [connect, client, server_timeout, client_fin, server_fin] =
+        let maxconn = table.optional("maxconn", backend::limit);
+        let [connect, queue, client, server_timeout, client_fin, server_fin] =
             table.table("timeout", timeout).read(|table| {
-                ["connect", "client", "server", "client_fin", "server_fin"].map(|key| {
+                ["connect", "queue", "client", "server", "client_fin", "server_fin"].map(|key| {
                     table.optional(key, |field| duration::read(field, &duration::TIMEOUT))
                 })
             });
@@ -76,7 +80,9 @@ impl ServiceKeys {
             allbackups,
             synchronous,
             source,
+            maxconn,
             connect,
+            queue,
             client,
             server_timeout,
             client_fin,
@@ -92,7 +98,9 @@ impl ServiceKeys {
             allbackups: self.allbackups.or(inherited.allbackups),
             synchronous: self.synchronous.or_else(|| inherited.synchronous.clone()),
             source: self.source.or_else(|| inherited.source.clone()),
+            maxconn: self.maxconn.or(inherited.maxconn),
             connect: self.connect.or(inherited.connect),
+            queue: self.queue.or(inherited.queue),
             client: self.client.or(inherited.client),
             server_timeout: self.server_timeout.or(inherited.server_timeout),
             client_fin: self.client_fin.or(inherited.client_fin),
@@ -110,8 +118,10 @@ impl ServiceKeys {
         const THREE_HOURS: Duration = Duration::from_secs(3 * 3600);
         let client = self.client.unwrap_or(THREE_HOURS);
         let server = self.server_timeout.unwrap_or(THREE_HOURS);
+        let connect = self.connect.unwrap_or(Duration::from_secs(5));
         Timeouts {
-            connect: self.connect.unwrap_or(Duration::from_secs(5)),
+            connect,
+            queue: self.queue.unwrap_or(connect),
             client,
             server,
             client_fin: self.client_fin.unwrap_or(client),
@@ -162,6 +172,7 @@ pub(super) fn read(
             allbackups: keys.allbackups.unwrap_or(false),
             synchronous: keys.synchronous().is_some(),
             group,
+            maxconn: keys.maxconn.and_then(NonZeroU32::new),
             timeout: keys.timeouts(),
             source: keys.source.into_iter().flatten().map(Spanned::into_inner).collect(),
             backends: backends.into_iter().map(|placed| placed.backend).collect(),

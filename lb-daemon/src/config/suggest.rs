@@ -28,9 +28,11 @@ fn familiar(word: &str) -> Option<&'static str> {
         }
         "backup" => "write `role = \"backup\"`",
         "disabled" => "to take a backend out of use, write `weight = 0`",
-        "maxconn" => "connections are limited for the whole node: `maxconn` in [global]",
-        "maxqueue" => "there are no queues here; remove it",
-        "slowstart" => "it is a backend's, or that of all of them in [service.server]",
+        "maxconn" => {
+            "`maxconn` limits the connections of a backend, of a [[service]], or of each table in \
+             [global]"
+        }
+        "maxqueue" | "slowstart" => "it is a backend's, or that of all of them in [service.server]",
         "option" => "HAProxy's options have names of their own here, such as `allbackups = true`",
         "addr" => "the address to check is `check = { address = \"10.4.4.11\" }`",
         "health" => "health checks are set in `check`, in a backend or in [service.server]",

@@ -1,6 +1,9 @@
 //! The effective configuration as TOML: what inheritance and defaults have come to.
 
-use std::fmt::{Display, Write};
+use std::{
+    fmt::{Display, Write},
+    num::NonZeroU32,
+};
 
 use super::{
     check_to_toml, duration, group_to_toml,
@@ -89,6 +92,7 @@ fn service(out: &mut Writer, service: &Service) {
     out.line("allbackups", service.allbackups);
     out.line("synchronous", service.synchronous);
     out.line("source", list(service.source.iter().map(quote)));
+    out.line("maxconn", limit(service.maxconn));
     out.line("timeout", timeouts(&service.timeout));
     for each in &service.backends {
         backend(out, each);
@@ -98,6 +102,7 @@ fn service(out: &mut Writer, service: &Service) {
 fn timeouts(timeouts: &Timeouts) -> String {
     let keys = [
         ("connect", timeouts.connect),
+        ("queue", timeouts.queue),
         ("client", timeouts.client),
         ("server", timeouts.server),
         ("client_fin", timeouts.client_fin),
@@ -118,6 +123,8 @@ fn backend(out: &mut Writer, backend: &Backend) {
         },
     );
     out.line("weight", backend.weight);
+    out.line("maxconn", limit(backend.limits.maxconn));
+    out.line("maxqueue", limit(backend.limits.maxqueue));
     let role = match backend.role {
         Role::Active => "active",
         Role::Backup => "backup",
@@ -142,6 +149,11 @@ fn observe(out: &mut Writer, observe: Observe) {
     out.line("observe", quote("layer4"));
     out.line("error_limit", observe.error_limit);
     out.line("on_error", quote(observe.on_error.name()));
+}
+
+/// Zero for no limit.
+fn limit(limit: Option<NonZeroU32>) -> u32 {
+    limit.map_or(0, NonZeroU32::get)
 }
 
 fn agent(out: &mut Writer, agent: &AgentCheck) {

@@ -3,6 +3,7 @@
 mod status;
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use super::{
     order::{AdminState, By, Order},
     slow_start::SlowStart,
 };
-use crate::config::{Backend, OnMarkedDown, Role};
+use crate::config::{Backend, Limits, OnMarkedDown, Role};
 
 /// A backend of the configuration in force.
 #[derive(Debug)]
@@ -292,6 +293,20 @@ impl BackendState {
         let weight = self.administration.weight(self.config.weight);
         let share = u32::from(weight) * u32::from(self.slow_start.percent()) / 100;
         u16::try_from(share).unwrap_or(weight).max(weight.min(1))
+    }
+
+    /// Its limits: of the configured number of connections, its share during a slow start, but not none.
+    /// Its agent may have asked for another number.
+    pub(super) fn limits(&self) -> Limits {
+        let asked = self.agent.as_ref().and_then(Agent::maxconn);
+        let limits = self.config.limits;
+        let maxconn = asked.map_or(limits.maxconn, NonZeroU32::new);
+        let percent = u64::from(self.slow_start.percent());
+        let climbed = |whole: NonZeroU32| {
+            let share = u32::try_from(u64::from(whole.get()) * percent / 100).unwrap_or(u32::MAX);
+            NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
+        };
+        Limits { maxconn: maxconn.map(climbed), ..limits }
     }
 
     /// The next probe, under the name `id`, if it is due.

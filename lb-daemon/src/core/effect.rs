@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use super::{
     notice::Notice,
     order::Override,
 };
-use crate::config::{Backend, Balance, Check, Script, Service, Timeouts};
+use crate::config::{Backend, Balance, Check, Limits, Script, Service, Timeouts};
 
 /// Something an adapter is to do.
 #[derive(Clone, Debug)]
@@ -109,6 +110,8 @@ pub struct Subject {
     pub backend_id: usize,
     /// Its address, whatever address is checked.
     pub address: SocketAddr,
+    /// Its configured limit of connections; zero for none.
+    pub maxconn: u32,
 }
 
 impl Subject {
@@ -124,6 +127,7 @@ impl Subject {
             backend: backend.name.clone(),
             backend_id,
             address: backend.address,
+            maxconn: backend.limits.maxconn.map_or(0, NonZeroU32::get),
         }
     }
 }
@@ -186,7 +190,9 @@ pub struct DesiredService {
     pub balance: Balance,
     /// Whom to choose among.
     pub slots: Slots,
-    /// Idle timeouts.
+    /// Most connections that it may have; none for no limit.
+    pub maxconn: Option<NonZeroU32>,
+    /// Timeouts.
     pub timeout: Timeouts,
     /// Number of the group that has its addresses; zero if this host has them for itself.
     pub group: u16,
@@ -209,6 +215,8 @@ pub struct DesiredBackend {
     pub address: SocketAddr,
     /// Effective weight, at least 1; in the same unit as those of the service's other backends.
     pub weight: u16,
+    /// How many connections it may have by now, and how many SYNs may wait for it.
+    pub limits: Limits,
     /// Addresses to translate clients to: one to four, of the backend's family.
     pub sources: Vec<IpAddr>,
     /// How many failed handshakes in a row are too many; none if nobody wants to know.

@@ -3,6 +3,7 @@
 //! [`Event`]s go in, [`Effect`]s come out, `now` is always a parameter.
 
 mod administration;
+pub mod admission;
 mod agent;
 mod backend;
 mod balance;
@@ -60,8 +61,9 @@ pub use self::{
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, HostStatus, InterfaceStatus,
-        Kind, ObserveStatus, OrphanStatus, OverrideStatus, ServiceStatus, SlowStartStatus, State,
-        Status, SyncStatus, TableStatus, TrackedStatus, Traffic, TransitionStatus,
+        Kind, ObserveStatus, OrphanStatus, OverrideStatus, QueueStatus, ServiceStatus,
+        SlowStartStatus, State, Status, SyncStatus, TableStatus, TrackedStatus, Traffic,
+        TransitionStatus,
     },
 };
 use self::{

@@ -1,6 +1,6 @@
 //! One service at run time: its backends, their health, and who of them is eligible.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Instant};
 
 use super::{
     SETTLE, Spread,
@@ -11,7 +11,7 @@ use super::{
     hops::Hops,
     notice::Notice,
     order::{BackendName, By, HUNDREDTHS},
-    view::{Counters, ServiceStatus, State},
+    view::{BackendStatus, Counters, QueueStatus, ServiceStatus, State},
 };
 use crate::config::{Balance, Role, Service};
 
@@ -179,6 +179,7 @@ impl ServiceState {
                     service: number,
                     address,
                     weight: weight.max(1),
+                    limits: backend.limits(),
                     sources,
                     error_limit: backend.config.observe.map(|observe| observe.error_limit),
                     hop,
@@ -200,6 +201,7 @@ impl ServiceState {
                 bind: self.config.bind.clone(),
                 balance: self.config.balance,
                 slots,
+                maxconn: self.config.maxconn,
                 timeout: self.config.timeout,
                 synchronous: self.config.synchronous,
                 group,
@@ -246,6 +248,8 @@ impl ServiceState {
                 .collect::<Vec<_>>()
         });
         let eligible = eligible.unwrap_or_default();
+        let queue = self.number.and_then(|number| counters.queues.get(&number));
+        let waiting = queue.cloned().unwrap_or_default();
         let backends = self
             .backends
             .iter()
@@ -253,12 +257,19 @@ impl ServiceState {
                 let is_eligible = b.number.is_some_and(|n| eligible.contains(&n));
                 b.status(is_eligible, hops, counters, now)
             })
+            .map(|status: BackendStatus| {
+                let (queue, queue_most) =
+                    waiting.bound.get(&status.id).copied().unwrap_or_default();
+                BackendStatus { queue, queue_most, ..status }
+            })
             .collect();
         ServiceStatus {
             name: self.config.name.clone(),
             bind: self.config.bind.clone(),
             balance: self.config.balance.name().to_owned(),
             state: if self.is_up { State::Up } else { State::Down },
+            limit: self.config.maxconn.map(NonZeroU32::get),
+            queue: queue.map(QueueStatus::from),
             backends,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{event::Reason, group::Role, sync};
+use super::{admission::QueueView, event::Reason, group::Role, sync};
 
 /// The whole daemon at one moment. Times are seconds, ages are relative to the snapshot.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -282,6 +282,12 @@ pub struct ServiceStatus {
     pub balance: String,
     /// Up if a new connection finds a backend.
     pub state: State,
+    /// Most connections that it may have; none for no limit.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// Who waits for a place; none if nobody ever has to.
+    #[serde(default)]
+    pub queue: Option<QueueStatus>,
     /// Its backends, in the order of the file.
     pub backends: Vec<BackendStatus>,
 }
@@ -305,6 +311,15 @@ pub struct BackendStatus {
     /// Its weight in force.
     #[serde(default)]
     pub effective_weight: f64,
+    /// Most connections that it may have by now; none for no limit.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// Clients that wait for this very backend, because their address leads them to it.
+    #[serde(default)]
+    pub queue: u64,
+    /// Most that ever did at once, since the daemon started.
+    #[serde(default)]
+    pub queue_most: u64,
     /// What was said of it at run time, and differs from the configuration.
     #[serde(default)]
     pub overrides: Vec<OverrideStatus>,
@@ -340,6 +355,31 @@ pub struct HostStatus {
     pub age_seconds: Option<u64>,
     /// Why it did not resolve when it was last asked for, for people; none if it did.
     pub problem: Option<String>,
+}
+
+/// Who waits for a place at a service's backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Clients that wait now, those that wait for a certain backend included.
+    pub waiting: u64,
+    /// Most that ever did at once, since the daemon started.
+    pub most: u64,
+    /// For how long the first of them has been waiting, in milliseconds; zero if nobody waits.
+    pub oldest_ms: u64,
+    /// Clients that had to wait, since the daemon started, ...
+    pub queued: u64,
+    /// ... those that did so for too long, and were answered by a RST, ...
+    pub timed_out: u64,
+    /// ... and those that were so at once, because as many waited as may.
+    pub refused: u64,
+}
+
+impl From<&QueueView> for QueueStatus {
+    fn from(view: &QueueView) -> Self {
+        let &QueueView { waiting, most, queued, timed_out, refused, oldest, .. } = view;
+        let oldest_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        Self { waiting, most, oldest_ms, queued, timed_out, refused }
+    }
 }
 
 /// The slow start of a backend that has recovered.
@@ -415,7 +455,7 @@ pub struct AgentStatus {
     pub answer: Option<String>,
     /// Why there was no line, or what of it has no meaning; for people.
     pub problem: Option<String>,
-    /// How many connections it wants at most, if it has said so. Nothing comes of that yet.
+    /// How many connections it wants at most, if it has said so.
     pub maxconn: Option<u32>,
     /// How long ago it answered, or did not, in milliseconds.
     pub age_ms: u64,
@@ -446,6 +486,8 @@ pub struct Traffic {
 pub struct Counters {
     /// Traffic by backend number.
     pub backends: BTreeMap<u16, Traffic>,
+    /// Who waits for a place, by service number.
+    pub queues: BTreeMap<u16, QueueView>,
     /// The flow tables.
     pub tables: Vec<TableStatus>,
     /// Packets by verdict.

@@ -12,20 +12,38 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
+use lb_common::admission::{ANY, NO_PLACE};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::simulate::run_on_frame;
 
-/// The program that decides, and the socket. For use in the network namespace that it was opened in.
+/// What became of a frame that was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// It is on its way, or an answer to it is.
+    Sent,
+    /// There is no place for the connection that it would open, and this is the only backend that it may go
+    /// to; none if that may be any.
+    NoPlace(Option<u16>),
+    /// It goes nowhere: its connection is over, for one.
+    Dropped,
+}
+
+/// The programs that decide, and the socket. For use in the network namespace that it was opened in.
 pub struct Injector {
     ebpf: Ebpf,
     socket: OwnedFd,
 }
 
 impl Injector {
-    const PROGRAM: &'static str = "inject";
+    const INJECT: &'static str = "inject";
+    const REFUSE: &'static str = "refuse";
+    /// What sends a frame on.
+    pub const ONE: [&'static str; 1] = [Self::INJECT];
+    /// What sends a frame on, or a RST back.
+    pub const BOTH: [&'static str; 2] = [Self::INJECT, Self::REFUSE];
 
-    /// `ebpf` has the program, which is loaded when it is first [wanted](Self::load): the kernel takes its
+    /// `ebpf` has the programs, each of which is loaded when it is first [wanted](Self::load): the kernel takes its
     /// time over that, and many need none.
     pub(super) fn open(ebpf: Ebpf) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -35,17 +53,16 @@ impl Injector {
         Ok(Self { ebpf, socket })
     }
 
-    /// Loads the program.
+    /// Loads these programs.
     ///
     /// # Errors
     ///
-    /// If the kernel does not take it.
-    pub fn load(&mut self) -> Result<()> {
-        super::load(&mut self.ebpf, Self::PROGRAM)
+    /// If the kernel does not take one.
+    pub fn load(&mut self, programs: &[&'static str]) -> Result<()> {
+        programs.iter().try_for_each(|program| super::load(&mut self.ebpf, program))
     }
 
-    /// Has a frame that came in by this interface go on. Returns whether it did: its connection may be
-    /// over.
+    /// Has a frame that came in by this interface go on, if it may.
     ///
     /// Whether this host may serve it is the program's to ask, but this thread may be held up between its
     /// answer and the sending. So it `is_served` only if that says so at the last moment.
@@ -58,15 +75,44 @@ impl Injector {
         frame: &[u8],
         ifindex: u32,
         is_served: impl FnOnce() -> bool,
-    ) -> Result<bool> {
-        let program: &Xdp =
-            self.ebpf.program(Self::PROGRAM).context("no inject program")?.try_into()?;
+    ) -> Result<Injected> {
+        self.run(Self::INJECT, frame, ifindex, is_served)
+    }
+
+    /// Answers a SYN that came in by this interface by a RST, if this host serves what it is for.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn refuse(
+        &self,
+        frame: &[u8],
+        ifindex: u32,
+        is_served: impl FnOnce() -> bool,
+    ) -> Result<Injected> {
+        self.run(Self::REFUSE, frame, ifindex, is_served)
+    }
+
+    fn run(
+        &self,
+        program: &'static str,
+        frame: &[u8],
+        ifindex: u32,
+        is_served: impl FnOnce() -> bool,
+    ) -> Result<Injected> {
+        let program: &Xdp = self.ebpf.program(program).context("no such program")?.try_into()?;
         let (out, frame) = run_on_frame(program, frame, ifindex)?;
+        if out & NO_PLACE != 0 {
+            let bound = out & !NO_PLACE;
+            return Ok(Injected::NoPlace(
+                (bound != ANY).then(|| u16::try_from(bound)).transpose()?,
+            ));
+        }
         if out == 0 || !is_served() {
-            return Ok(false);
+            return Ok(Injected::Dropped);
         }
         self.send(&frame, out).context("cannot send a frame that was held back")?;
-        Ok(true)
+        Ok(Injected::Sent)
     }
 
     /// Sends a whole frame.

@@ -17,9 +17,11 @@ mod counters;
 mod end;
 mod family;
 mod flows;
+mod gate;
 mod handshakes;
 mod inject;
 mod leases;
+mod limits;
 mod lock;
 mod mapped;
 mod pins;
@@ -59,8 +61,9 @@ pub use self::{
     counters::CounterReader,
     end::Ender,
     flows::Flows,
+    gate::Gate,
     handshakes::Alarms,
-    inject::Injector,
+    inject::{Injected, Injector},
     leases::Leases,
     lock::Lock,
     reap::{Reaper, Sweep},
@@ -293,6 +296,12 @@ impl Dataplane {
     /// If the process may not open packet sockets, or the maps are gone.
     pub fn injector(&self, global: &Global) -> Result<Injector> {
         Injector::open(create(&self.pins, global)?)
+    }
+
+    /// The way of SYNs that wait for a place, in the network namespace of the calling thread, for a thread of
+    /// its own.
+    pub fn gate(&self, global: &Global) -> Result<Gate> {
+        Gate::open(&self.pins, self.injector(global)?)
     }
 
     /// What keeps the flow tables equal to the peer's, with handles of its own, for a thread of its

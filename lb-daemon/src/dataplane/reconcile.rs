@@ -24,6 +24,7 @@ use lb_common::{
 use super::{
     family::{Family, join},
     handshakes::HandshakeCounts,
+    limits::Places,
     mapped::Access,
     pins::Pins,
     replica::{Names, SharedNames},
@@ -44,6 +45,7 @@ pub(super) struct Reconciler {
     client_hops: HashMap<MapData, HopKey, u32>,
     stats: PerCpuArray<MapData, BackendStats>,
     handshakes: HandshakeCounts,
+    places: Places,
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
     /// What was written of each service.
@@ -73,6 +75,7 @@ impl Reconciler {
             client_hops: pins.open("CLIENT_HOPS")?,
             stats: pins.open("BACKEND_STATS")?,
             handshakes: HandshakeCounts::open(pins, Access::Change)?,
+            places: Places::open(pins)?,
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
             services: BTreeMap::new(),
@@ -156,6 +159,7 @@ impl Reconciler {
     }
 
     fn write_backend(&mut self, number: u16, backend: &DesiredBackend) -> Result<()> {
+        self.places.limit_backend(number, backend.limits);
         self.next_hops.set(number.into(), backend.hop, 0)?;
         let owner = (backend.service, backend.address);
         if self.owners.get(&number).is_some_and(|before| *before != owner) {
@@ -172,6 +176,7 @@ impl Reconciler {
     }
 
     fn write_service(&mut self, number: u16, service: &DesiredService) -> Result<()> {
+        self.places.limit_service(number, service.maxconn);
         self.terms.set(number.into(), terms(service), 0)?;
         let before = self.services.get(&number);
         let slots_stay = before.is_some_and(|before| before.slots == service.slots);
@@ -355,6 +360,7 @@ mod tests {
             let other = Duration::from_secs(1);
             let timeout = Timeouts {
                 connect: other,
+                queue: other,
                 client,
                 server: other,
                 client_fin: other,
@@ -364,6 +370,7 @@ mod tests {
                 bind: Vec::new(),
                 balance: Balance::RoundRobin,
                 slots: Slots::default(),
+                maxconn: None,
                 timeout,
                 group: 0,
                 synchronous: false,

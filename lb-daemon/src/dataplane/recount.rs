@@ -16,7 +16,7 @@ use anyhow::Result;
 use lb_common::{
     addr::{V4, V6},
     flow::{DEAD, is_closed, is_half_open, state},
-    maps::{BackendState, MAX_BACKENDS, TableState},
+    maps::{BackendState, MAX_BACKENDS, MAX_SERVICES, ServiceState, TableState},
 };
 
 use super::{
@@ -39,6 +39,8 @@ pub enum Count {
     HalfOpen(u32),
     /// Connections of the backend with this number that are not closed.
     Active(u16),
+    /// Connections of the service with this number that are not closed.
+    ActiveOfService(u16),
 }
 
 /// Counts that were wrong, and by how much each was too high.
@@ -53,6 +55,9 @@ impl fmt::Display for Drift {
                 Count::Connections(table) => write!(f, "{separator}connections of table {table}")?,
                 Count::HalfOpen(table) => write!(f, "{separator}half open of table {table}")?,
                 Count::Active(number) => write!(f, "{separator}active of backend {number}")?,
+                Count::ActiveOfService(number) => {
+                    write!(f, "{separator}active of service {number}")?;
+                }
             }
             write!(f, " by {by:+}")?;
         }
@@ -64,6 +69,7 @@ impl fmt::Display for Drift {
 pub(super) struct Counts {
     tables: Mapped<TableState>,
     backends: Mapped<BackendState>,
+    services: Mapped<ServiceState>,
 }
 
 impl Counts {
@@ -71,6 +77,7 @@ impl Counts {
         Ok(Self {
             tables: Mapped::open(pins, "TABLES", Access::Change)?,
             backends: Mapped::open(pins, "BACKEND_STATE", Access::Change)?,
+            services: Mapped::open(pins, "SERVICE_STATE", Access::Change)?,
         })
     }
 
@@ -122,9 +129,11 @@ impl Counts {
     fn read(&self) -> BTreeMap<Count, i64> {
         let tables = [V4::TABLE, V6::TABLE].into_iter();
         let backends = (0..=u16::MAX).take(MAX_BACKENDS as usize).map(Count::Active);
+        let services = (0..=u16::MAX).take(MAX_SERVICES as usize).map(Count::ActiveOfService);
         tables
             .flat_map(|table| [Count::Connections(table), Count::HalfOpen(table)])
             .chain(backends)
+            .chain(services)
             .filter_map(|count| {
                 Some((count, self.word(count)?.load(Ordering::SeqCst).cast_signed()))
             })
@@ -145,6 +154,9 @@ impl Counts {
                 Count::Active(number) => {
                     &raw mut (*self.backends.element(number.into())?.as_ptr()).active
                 }
+                Count::ActiveOfService(number) => {
+                    &raw mut (*self.services.element(number.into())?.as_ptr()).active
+                }
             };
             Some(AtomicU64::from_ptr(word))
         }
@@ -163,6 +175,7 @@ fn tally<A: Family>(table: &FlowTable<A>, found: &mut BTreeMap<Count, i64>) {
         }
         if state & DEAD == 0 && !is_closed(state) {
             add(Count::Active(flow.backend));
+            add(Count::ActiveOfService(flow.service));
         }
     }
 }

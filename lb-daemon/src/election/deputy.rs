@@ -15,12 +15,13 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
-use super::{schedule_first, wake::Wake};
+use super::schedule_first;
 use crate::{
     config::{self, GroupAddress},
     core::Event,
     netlink::Addresses,
     vrrp_io::{Announcer, Channel},
+    wake::Wake,
 };
 
 /// How often to look whether the addresses are where they shall be: half of the second in which one is

@@ -22,7 +22,6 @@ use super::{
     schedule_first,
     seat::Seat,
     sentry::Sentry,
-    wake::Wake,
 };
 use crate::{
     config::GroupAddress,
@@ -30,6 +29,7 @@ use crate::{
         Elections, Event,
         group::{Command, Input, Leases, Numbered, Role, identity},
     },
+    wake::Wake,
 };
 
 use std::os::fd::AsFd as _;

@@ -20,7 +20,6 @@ mod driver;
 mod hands;
 mod seat;
 mod sentry;
-mod wake;
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +32,13 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use self::{driver::Driver, wake::Wake};
-use crate::core::{
-    Elections, Event,
-    group::{Command, Leases, Standing},
+use self::driver::Driver;
+use crate::{
+    core::{
+        Elections, Event,
+        group::{Command, Leases, Standing},
+    },
+    wake::Wake,
 };
 
 /// How long to wait for an answer of the thread, which has nothing to do that takes long.

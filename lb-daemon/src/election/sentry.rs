@@ -21,11 +21,11 @@ use nix::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::wake::Wake;
 use crate::{
     config::{Family, GroupAddress},
     core::{Claimed, Event},
     vrrp_io::{Claim, Claims},
+    wake::Wake,
 };
 
 /// A claimant of an address is told of once in this time.

@@ -47,7 +47,7 @@ fn environment(
         ("HAPROXY_SERVER_ID", subject.backend_id.to_string()),
         ("HAPROXY_SERVER_ADDR", server_address),
         ("HAPROXY_SERVER_PORT", server_port),
-        ("HAPROXY_SERVER_MAXCONN", "0".to_owned()),
+        ("HAPROXY_SERVER_MAXCONN", subject.maxconn.to_string()),
         // Who counts connections is not asked for every check; nobody is known to look here.
         ("HAPROXY_SERVER_CURCONN", String::new()),
     ]

@@ -16,7 +16,7 @@ use lb_common::{
     maps::{LAYOUT, NextHop, TABLE_V4},
 };
 use lb_daemon::{
-    config::{Balance, Global, Timeouts, XdpMode},
+    config::{Balance, Global, Limits, Timeouts, XdpMode},
     core::{Counters, Desired, DesiredBackend, DesiredService, Slots},
     dataplane::{CounterReader, Dataplane, FlowTable, Reaper},
 };
@@ -232,10 +232,12 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         bind: vec![SERVICE],
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
+        maxconn: None,
         group: 0,
         synchronous: false,
         timeout: Timeouts {
             connect: timeout,
+            queue: timeout,
             client: timeout,
             server: timeout,
             client_fin: timeout,
@@ -246,6 +248,7 @@ fn desired(lane: &Lane, timeout: Duration) -> Desired {
         service: 0,
         address: (Ipv4Addr::from(u32::from_be_bytes([10, 2, 0, 1]) + u32::from(number)), 80).into(),
         weight: 1,
+        limits: Limits::default(),
         sources: vec![Ipv4Addr::new(10, 1, 0, 1).into()],
         error_limit: None,
         hop,

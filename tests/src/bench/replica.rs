@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Result, ensure};
 use lb_common::{addr::Mac, flow::ESTABLISHED, maps::NextHop};
 use lb_daemon::{
-    config::{Balance, Timeouts},
+    config::{Balance, Limits, Timeouts},
     core::{
         Desired, DesiredBackend, DesiredService, Slots,
         sync::{Adopted, Change, Conflict, Connection, Cursor, Scope, Tables as _, Tuple},
@@ -132,10 +132,12 @@ fn desired() -> Desired {
         bind: vec![any.tuple.bind],
         balance: Balance::RoundRobin,
         slots: Slots((0..BACKENDS).collect()),
+        maxconn: None,
         group: 1,
         synchronous: false,
         timeout: Timeouts {
             connect: LONG,
+            queue: LONG,
             client: LONG,
             server: LONG,
             client_fin: LONG,
@@ -145,8 +147,16 @@ fn desired() -> Desired {
     let backend = |number: u16| {
         let address = change(number.into()).tuple().backend;
         let sources = vec![any.tuple.source.ip()];
-        let backend =
-            DesiredBackend { service: 0, address, weight: 1, sources, error_limit: None, hop: HOP };
+        let limits = Limits::default();
+        let backend = DesiredBackend {
+            service: 0,
+            address,
+            weight: 1,
+            limits,
+            sources,
+            error_limit: None,
+            hop: HOP,
+        };
         (number, backend)
     };
     Desired {

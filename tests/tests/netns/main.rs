@@ -2,6 +2,7 @@
 //! servers. They need root and run one at a time.
 
 mod administration;
+mod admission;
 mod adverts;
 mod announcements;
 mod attachment;

@@ -1,7 +1,6 @@
 //! SYN-ACKs that are held back until the other host knows of the connection.
 
 use std::{
-    os::fd::{AsRawFd as _, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -13,17 +12,14 @@ use lb_common::{
 };
 use lb_daemon::{
     core::sync::{Adopted, Change, Conflict, Connection, Digest, Tables as _},
-    dataplane::XdpAction,
-};
-use nix::{
-    errno::Errno,
-    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
+    dataplane::{Injected, Injector, XdpAction},
 };
 
 use crate::{
     frame::Frame,
     net::{FIRST_PORT, Net},
     pair::{self, GROUP, Host, all, nth, out, tuple},
+    wire::Wire,
 };
 
 /// What the program is told to hold, at the latest after so long no longer.
@@ -102,13 +98,15 @@ fn a_host_that_loses_its_lease_at_the_last_moment_sends_nothing() -> Result<()> 
         let answer = n.server().syn_ack().frame();
         ensure!(verdict(one, answer.clone())? == DropHeld);
         let mut injector = one.world.injector()?;
-        injector.load()?;
+        injector.load(&Injector::ONE)?;
         let is_served = || one.replica.serving().contains(GROUP);
         // The program has let it through by then.
         let loses = || one.world.lease(one.group, None).is_ok() && is_served();
-        ensure!(!injector.inject(&answer.bytes, answer.ifindex, loses)?, "it was sent");
+        let sent = injector.inject(&answer.bytes, answer.ifindex, loses)?;
+        ensure!(sent == Injected::Dropped, "it was sent");
         one.serve()?;
-        ensure!(injector.inject(&answer.bytes, answer.ifindex, is_served)?, "it was not sent");
+        let sent = injector.inject(&answer.bytes, answer.ifindex, is_served)?;
+        ensure!(sent == Injected::Sent, "it was not sent");
         wire.wait_for(&n.to_client().syn_ack().frame())
     })
 }
@@ -308,34 +306,4 @@ fn what_was_handed_over_is_not_for_ever() -> Result<()> {
         ensure!(two.changes()? == [Change::Gone(tuple(n))], "its end is not told");
         Ok(())
     })
-}
-
-/// All that is sent in the namespace.
-struct Wire(OwnedFd);
-
-impl Wire {
-    fn open() -> Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let protocol = SockProtocol::EthAll;
-        Ok(Self(socket(AddressFamily::Packet, SockType::Raw, flags, protocol)?))
-    }
-
-    /// Waits until this frame is sent by the interface that it belongs to.
-    fn wait_for(&self, expected: &Frame) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut bytes = [0; 2048];
-        loop {
-            match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut bytes) {
-                Ok((length, from)) => {
-                    let is_by = from.is_some_and(|it| it.ifindex() == expected.ifindex as usize);
-                    if is_by && bytes[..length] == expected.bytes {
-                        return Ok(());
-                    }
-                }
-                Err(Errno::EAGAIN) => thread::sleep(Duration::from_millis(1)),
-                Err(error) => return Err(error.into()),
-            }
-            ensure!(Instant::now() < deadline, "it was not sent");
-        }
-    }
 }

@@ -24,8 +24,14 @@ type Story = fn(&Net) -> Vec<Frame>;
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(50);
-const UNLIMITED: Timeouts =
-    Timeouts { connect: LONG, client: LONG, server: LONG, client_fin: LONG, server_fin: LONG };
+const UNLIMITED: Timeouts = Timeouts {
+    connect: LONG,
+    queue: LONG,
+    client: LONG,
+    server: LONG,
+    client_fin: LONG,
+    server_fin: LONG,
+};
 
 /// How much earlier than a timeout a connection may go: the program reads a clock that advances
 /// with the timer tick, of 10 ms at most, and counts in units of 1 ms.

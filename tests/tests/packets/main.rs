@@ -14,10 +14,11 @@
 //! and [`verify`] judges what comes out; none of them shares code with the program. Beside the tables, [`lifetime`] ends
 //! connections by sweeping, [`limits`] runs into every limit, [`table`] looks into the flow table,
 //! [`timestamps`] follows TCP's clocks, [`claims`] hands leases from one process to another,
-//! [`handshakes`] has backends refuse clients, [`replication`] plays the peer, [`pair`] has two hosts,
-//! [`digests`] has them find what differs, [`hold`] has clients wait for the second of them, and [`random`]
-//! tries what nobody thought of.
+//! [`admission`] has clients wait for a place, [`handshakes`] has backends refuse clients, [`replication`]
+//! plays the peer, [`pair`] has two hosts, [`digests`] has them find what differs, [`hold`] has clients wait
+//! for the second of them, and [`random`] tries what nobody thought of.
 
+mod admission;
 mod asking;
 mod claims;
 mod digests;
@@ -37,4 +38,5 @@ mod rows;
 mod table;
 mod timestamps;
 mod verify;
+mod wire;
 mod world;

@@ -14,7 +14,7 @@ use std::{
 
 use lb_common::{addr, maps::NextHop};
 use lb_daemon::{
-    config::{Balance, Timeouts},
+    config::{Balance, Limits, Timeouts},
     core::{Desired, DesiredBackend, DesiredService, Slots},
 };
 use tests::lab::Family;
@@ -149,8 +149,10 @@ impl Net {
             bind: vec![self.vip],
             balance: Balance::RoundRobin,
             slots: Slots(vec![self.number].into()),
+            maxconn: None,
             timeout: Timeouts {
                 connect: LONG,
+                queue: LONG,
                 client: LONG,
                 server: LONG,
                 client_fin: LONG,
@@ -166,6 +168,7 @@ impl Net {
             service: 0,
             address: self.backend,
             weight: 1,
+            limits: Limits::default(),
             sources: vec![self.source.ip()],
             error_limit: None,
             hop: NextHop {

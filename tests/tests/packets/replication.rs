@@ -668,7 +668,14 @@ fn serve(world: &mut World, n: &Net, timeouts: Timeouts) -> Result<()> {
 }
 
 fn unlimited() -> Timeouts {
-    Timeouts { connect: LONG, client: LONG, server: LONG, client_fin: LONG, server_fin: LONG }
+    Timeouts {
+        connect: LONG,
+        queue: LONG,
+        client: LONG,
+        server: LONG,
+        client_fin: LONG,
+        server_fin: LONG,
+    }
 }
 
 /// As many connections of the client's as a batch has room for.

@@ -18,7 +18,7 @@ use aya::maps::MapData;
 use lb_common::{
     addr::{Address, V4, V6},
     flow::{DEAD, Flow, GROUP, OVERFLOW, born, groups},
-    maps::{BackendState, LAYOUT, TABLE_V4, TABLE_V6, TableState},
+    maps::{BackendState, LAYOUT, ServiceState, TABLE_V4, TABLE_V6, TableState},
     verdict::Verdict::{DropTableFull, ForwardNew},
 };
 use lb_daemon::{
@@ -166,12 +166,15 @@ fn counts_that_are_wrong_are_corrected_by_what_is_there() -> Result<()> {
             tables.word(index as usize, |table| &raw mut table.half_open).fetch_sub(1, SEQ);
             backends.word(n.number.into(), |backend| &raw mut backend.active).fetch_add(7, SEQ);
             backends.word(9, |backend| &raw mut backend.active).fetch_add(1, SEQ);
+            let services = Mapping::<ServiceState>::open("SERVICE_STATE", 16)?;
+            services.word(0, |service| &raw mut service.active).fetch_sub(2, SEQ);
             let drift = reaper.recount().0;
             let expected = [
                 (Count::Connections(index), 3),
                 (Count::HalfOpen(index), -1),
                 (Count::Active(n.number), 7),
                 (Count::Active(9), 1),
+                (Count::ActiveOfService(0), -2),
             ];
             ensure!(drift.into_iter().eq(expected.into_iter()), "another drift");
             let counts = world.table(n.family)?;

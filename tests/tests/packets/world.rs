@@ -11,7 +11,7 @@ use lb_daemon::{
     config::{Global, Peer, XdpMode},
     core::{Counters, Desired, TableStatus, group::Leases as _},
     dataplane::{
-        CounterReader, Dataplane, Ender, FindWay, Injector, Leases, Program, Reaper, Replica,
+        CounterReader, Dataplane, Ender, FindWay, Gate, Injector, Leases, Program, Reaper, Replica,
         Simulated, XdpAction,
     },
 };
@@ -175,6 +175,10 @@ impl World {
 
     pub(crate) fn ender(&self) -> Result<Ender> {
         self.dataplane.ender(&self.global)
+    }
+
+    pub(crate) fn gate(&self) -> Result<Gate> {
+        self.dataplane.gate(&self.global)
     }
 
     pub(crate) fn replica(&self, find: FindWay) -> Result<Replica> {

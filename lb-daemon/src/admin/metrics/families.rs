@@ -15,8 +15,8 @@ use prometheus_client::{
 
 use super::encoder::{Encoder, family};
 use crate::core::{
-    BackendStatus, CheckStatus, Condition, GroupStatus, ServiceStatus, State, Status, SyncStatus,
-    TableStatus, Traffic,
+    BackendStatus, CheckStatus, Condition, GroupStatus, QueueStatus, ServiceStatus, State, Status,
+    SyncStatus, TableStatus, Traffic,
     sync::{Stage, Totals, View},
 };
 
@@ -357,6 +357,7 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         &family("service_active_connections", "Connections of the service that are not closed."),
         each(|traffic| traffic.active),
     )?;
+    queues(out, services)?;
     out.counters(
         &family("service_connections", "Connections opened through the service."),
         each(|traffic| traffic.connections),
@@ -382,6 +383,45 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         )
         .in_unit(Unit::Bytes),
         directions(|traffic| [traffic.bytes_in, traffic.bytes_out]),
+    )
+}
+
+/// Only of services that are limited, or whose backends are.
+fn queues(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
+    let each = |value: fn(&QueueStatus) -> u64| {
+        services.iter().filter_map(move |service| {
+            Some(([("service", &service.name)], value(service.queue.as_ref()?)))
+        })
+    };
+    out.gauges(
+        &family("service_limit", "Most connections the service may have; not there if any number."),
+        services.iter().filter_map(|it| Some(([("service", &it.name)], u64::from(it.limit?)))),
+    )?;
+    out.gauges(
+        &family("service_queue", "Clients that wait for a place at one of the service's backends."),
+        each(|queue| queue.waiting),
+    )?;
+    out.gauges(
+        &family("service_queue_most", "Most clients that waited at once since the daemon started."),
+        each(|queue| queue.most),
+    )?;
+    out.counters(
+        &family("service_queued", "Clients that had to wait for a place."),
+        each(|queue| queue.queued),
+    )?;
+    out.counters(
+        &family(
+            "service_queue_refusals",
+            "Clients answered by a RST, because they had waited too \
+                 long (timeout) or too many did (full).",
+        ),
+        services.iter().filter_map(|it| Some((&it.name, it.queue.as_ref()?))).flat_map(
+            |(service, queue)| {
+                [("timeout", queue.timed_out), ("full", queue.refused)].map(|(reason, clients)| {
+                    ([("service", service.as_str()), ("reason", reason)], clients)
+                })
+            },
+        ),
     )
 }
 
@@ -455,6 +495,21 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
+    )?;
+    out.gauges(
+        &family(
+            "backend_limit",
+            "Most connections the backend may have by now; not there if any number.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, u64::from(backend.limit?)))),
+    )?;
+    out.gauges(
+        &family(
+            "backend_queue",
+            "Clients that wait for this very backend: with balance source or hash.",
+        ),
+        each(|backend| backend.queue),
     )?;
     out.counters(
         &family("backend_connections", "Connections opened to the backend."),

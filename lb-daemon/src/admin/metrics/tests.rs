@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     admin::sample,
     core::{
-        SyncStatus,
+        QueueStatus, Status, SyncStatus,
         sync::{Stage, View},
     },
 };
@@ -91,9 +91,26 @@ fn check_labels(mut labels: &str) {
     }
 }
 
+/// Much of what can go wrong, and a limit that is reached.
+fn limited() -> Status {
+    let mut status = sample::troubled();
+    let service = &mut status.services[0];
+    service.limit = Some(1000);
+    service.queue = Some(QueueStatus {
+        waiting: 5,
+        most: 9,
+        oldest_ms: 70,
+        queued: 100,
+        timed_out: 3,
+        refused: 2,
+    });
+    (service.backends[0].limit, service.backends[0].queue) = (Some(300), 4);
+    status
+}
+
 #[test]
 fn the_exposition_is_well_formed_and_complete() {
-    let exposition = parse(&encode(sample::troubled()));
+    let exposition = parse(&encode(limited()));
     let expected = r#"
         tandem_build_info{version="0.1.0"} 1
         tandem_uptime_seconds 273600
@@ -132,6 +149,12 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_service_up{service="mysql"} 0
         tandem_service_up{service="web"} 1
         tandem_service_active_connections{service="mysql"} 819
+        tandem_service_limit{service="mysql"} 1000
+        tandem_service_queue{service="mysql"} 5
+        tandem_service_queue_most{service="mysql"} 9
+        tandem_service_queued_total{service="mysql"} 100
+        tandem_service_queue_refusals_total{service="mysql",reason="timeout"} 3
+        tandem_service_queue_refusals_total{service="mysql",reason="full"} 2
         tandem_service_connections_total{service="mysql"} 877149
         tandem_service_connection_errors_total{service="mysql"} 12
         tandem_service_packets_total{service="mysql",direction="in"} 74529000
@@ -150,6 +173,8 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_host_resolved{service="web",backend="web2"} 0
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
+        tandem_backend_limit{service="mysql",backend="db1"} 300
+        tandem_backend_queue{service="mysql",backend="db1"} 4
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
         tandem_backend_connection_errors_total{service="mysql",backend="db1"} 12
         tandem_backend_observed_alarms_total{service="mysql",backend="db1"} 1
@@ -216,7 +241,7 @@ fn the_peer_shows_in_the_metrics_if_there_is_one() {
 
 #[test]
 fn a_daemon_without_services_is_well_formed_too() {
-    let exposition = parse(&encode(crate::core::Status::default()));
+    let exposition = parse(&encode(Status::default()));
     assert_eq!(
         exposition.series["tandem_config_last_reload_successful"].to_bits(),
         1_f64.to_bits()

@@ -158,7 +158,7 @@ fn services(status: &Status, rates: Option<&Rates>) -> Grid {
 }
 
 /// "mysql  UP  leastconn on 10.2.2.4:3306"
-fn heading(service: &ServiceStatus) -> [Cell; 5] {
+fn heading(service: &ServiceStatus) -> [Cell; 6] {
     const SHOWN: usize = 3;
     let mut bind: Vec<String> = service.bind.iter().take(SHOWN).map(ToString::to_string).collect();
     if service.bind.len() > SHOWN {
@@ -170,7 +170,25 @@ fn heading(service: &ServiceStatus) -> [Cell; 5] {
         Cell::new(word(service.state), tone(service.state)),
         Cell::from("  "),
         Cell::from(format!("{} on {}", service.balance, bind.join(", "))),
+        crowd(service),
     ]
+}
+
+/// ", 900 of 1000 connections, 5 waiting"
+fn crowd(service: &ServiceStatus) -> Cell {
+    let active: u64 = service.backends.iter().map(|backend| backend.traffic.active).sum();
+    let limit = service.limit.map(|limit| format!(", {active} of {limit} connections"));
+    let waiting = service.queue.map_or(0, |queue| queue.waiting);
+    let waiting = (waiting != 0).then(|| format!(", {waiting} waiting"));
+    let tone = if waiting.is_some() { Tone::Warn } else { Tone::Plain };
+    let parts = [limit, waiting];
+    Cell::new(parts.into_iter().flatten().collect::<String>(), tone)
+}
+
+/// "12", or "12/300" where that is limited.
+fn connections(backend: &BackendStatus) -> String {
+    let active = backend.traffic.active;
+    backend.limit.map_or_else(|| active.to_string(), |limit| format!("{active}/{limit}"))
 }
 
 fn backend_row(
@@ -202,7 +220,7 @@ fn backend_row(
         Cell::from(&backend.role),
         Cell::from(backend.effective_weight.to_string()),
         Cell::new(format!("{} {since}", word(backend.state)), tone(backend.state)),
-        Cell::from(traffic.active.to_string()),
+        Cell::from(connections(backend)),
         opened.into(),
         bytes_in.into(),
         bytes_out.into(),
@@ -238,7 +256,8 @@ fn note(backend: &BackendStatus) -> Option<String> {
     });
     let agent = backend.agent.as_ref().and_then(agent);
     let host = backend.host.as_ref().map(host);
-    let notes = [host, said, climb, observed(backend), agent, left_out, complaint];
+    let queue = (backend.queue != 0).then(|| format!("{} waiting", backend.queue));
+    let notes = [host, said, climb, queue, observed(backend), agent, left_out, complaint];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }

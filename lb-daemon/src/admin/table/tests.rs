@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{admin::sample, core::ClaimStatus};
+use crate::{
+    admin::sample,
+    core::{ClaimStatus, QueueStatus},
+};
 
 #[test]
 fn all_is_well() {
@@ -37,6 +40,25 @@ fn all_is_well() {
       web1   [fd00:3::11]:80  active     100  UP 3d4h            7   7497  63.7MB   861MB  L7OK 2ms
       web2   [fd00:3::12]:80  active     100  no check 3d4h      8   8568  72.8MB   984MB  -
     "#);
+}
+
+#[test]
+fn limits_are_shown_with_what_there_is_and_who_waits() {
+    let mut status = sample::healthy();
+    let service = &mut status.services[0];
+    service.limit = Some(1000);
+    service.queue = Some(QueueStatus { waiting: 5, ..QueueStatus::default() });
+    service.backends[0].limit = Some(421);
+    service.backends[0].queue = 3;
+    let text = render(&status, false, None);
+    let line = |start: &str| {
+        text.lines().find(|line| line.trim_start().starts_with(start)).map(str::trim).unwrap()
+    };
+    let heading = "mysql  UP  leastconn on 10.2.2.4:3306, 819 of 1000 connections, 5 waiting";
+    assert_eq!(line("mysql"), heading);
+    assert!(line("db1").contains(" 421/421 "), "{text}");
+    assert_eq!(line("└ 3"), "└ 3 waiting");
+    assert!(line("db2").contains(" 398 "), "{text}");
 }
 
 #[test]

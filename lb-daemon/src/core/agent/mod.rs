@@ -133,6 +133,11 @@ impl Agent {
         !self.is_distrusted && self.health.as_ref().is_none_or(|(word, _)| *word == Word::Up)
     }
 
+    /// How many connections the server may have by its last word of that; zero for no limit.
+    pub(super) fn maxconn(&self) -> Option<u32> {
+        self.maxconn
+    }
+
     /// What it said last of the server's health, as the outcome of a check.
     pub(super) fn outcome(&self) -> Outcome {
         let took = self.took;

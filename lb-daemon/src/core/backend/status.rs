@@ -1,6 +1,6 @@
 //! What an operator sees of a backend.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, num::NonZeroU32, time::Instant};
 
 use super::BackendState;
 use crate::core::{
@@ -30,6 +30,7 @@ impl BackendState {
             role: self.config.role.name().to_owned(),
             weight: self.config.weight,
             effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
+            limit: self.limits().maxconn.map(NonZeroU32::get),
             overrides: self.administration.status(now),
             slow_start: self.slow_start.ends(self.config.slowstart).map(|end| SlowStartStatus {
                 percent: self.slow_start.percent(),
@@ -47,6 +48,8 @@ impl BackendState {
             check: self.health.as_ref().and_then(|h| h.status(now)),
             agent: self.agent.as_ref().and_then(|agent| agent.status(now)),
             traffic: traffic.unwrap_or_default(),
+            // Who waits is known to the service.
+            ..BackendStatus::default()
         }
     }
 

@@ -198,6 +198,9 @@ fn nonsense_changes_nothing_and_is_shown() {
     assert_eq!(agent.problem.as_deref(), Some("it says \"hello\", which means nothing"));
     hear(&mut bench, "maxconn:30");
     assert_eq!(bench.status_of("db1").agent.and_then(|agent| agent.maxconn), Some(30));
+    assert_eq!(bench.status_of("db1").limit, Some(30), "and is in force");
+    hear(&mut bench, "maxconn:0");
+    assert_eq!(bench.status_of("db1").limit, None);
 }
 
 #[test]

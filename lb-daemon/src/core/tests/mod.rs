@@ -3,6 +3,7 @@
 mod agent;
 mod groups;
 mod hosts;
+mod limits;
 mod numbers;
 mod observe;
 mod operator;

@@ -18,7 +18,7 @@ use lb_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Balance, Timeouts},
+    config::{Balance, Limits, Timeouts},
     core::{
         Desired, DesiredBackend, DesiredService, Slots,
         sync::{Connection, Tuple},
@@ -201,7 +201,16 @@ impl Service {
             bind: self.bind.clone(),
             balance,
             slots: Slots(self.slots.as_slice().into()),
-            timeout: Timeouts { connect: self.connect, client, server, client_fin, server_fin },
+            // Until the configuration is in force, nobody is refused or waits.
+            maxconn: None,
+            timeout: Timeouts {
+                connect: self.connect,
+                queue: self.connect,
+                client,
+                server,
+                client_fin,
+                server_fin,
+            },
             group: self.group,
             // There is nobody yet who could acknowledge anything.
             synchronous: false,
@@ -215,6 +224,7 @@ impl Backend {
             service: self.service,
             address: self.address,
             weight: self.weight,
+            limits: Limits::default(),
             sources: self.sources.clone(),
             // The daemon says it again, by what it is configured to.
             error_limit: None,

@@ -92,7 +92,7 @@ impl HeldFrames {
 
     fn is_able(&mut self) -> bool {
         let injector = &mut self.injector;
-        *self.is_able.get_or_insert_with(|| match injector.load() {
+        *self.is_able.get_or_insert_with(|| match injector.load(&Injector::ONE) {
             Ok(()) => true,
             Err(error) => {
                 warn!("clients do not wait for the peer, whatever `synchronous` says: {error:#}");

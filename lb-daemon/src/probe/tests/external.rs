@@ -46,7 +46,7 @@ async fn a_command_is_told_what_haproxy_tells() {
     let outcome = ask(external(script), AMPLE).await;
     let told = "HAPROXY_PROXY_ADDR=10.2.2.5 HAPROXY_PROXY_ID=2 HAPROXY_PROXY_NAME=web \
                 HAPROXY_PROXY_PORT=80 HAPROXY_SERVER_ADDR=fd00:6::3 HAPROXY_SERVER_CURCONN= \
-                HAPROXY_SERVER_ID=3 HAPROXY_SERVER_MAXCONN=0 HAPROXY_SERVER_NAME=w3 \
+                HAPROXY_SERVER_ID=3 HAPROXY_SERVER_MAXCONN=300 HAPROXY_SERVER_NAME=w3 \
                 HAPROXY_SERVER_PORT=8080";
     // Only the beginning of a line is kept.
     assert!(told.starts_with(outcome.detail.as_str()), "{}", outcome.detail);

@@ -62,6 +62,7 @@ async fn run(check: Check) -> Outcome {
         backend: "w3".to_owned(),
         backend_id: 3,
         address: "[fd00:6::3]:8080".parse().unwrap(),
+        maxconn: 300,
     });
     let request = ProbeRequest { id, check: Arc::new(check), subject };
     let (answered, outcome) = super::run(request).await;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use lb_common::maps::NextHop;
 use lb_daemon::{
-    config::{Balance, Timeouts},
+    config::{Balance, Limits, Timeouts},
     core::{Desired, DesiredBackend, DesiredService, Slots},
     dataplane::{self, Dataplane},
 };
@@ -177,10 +177,12 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             bind: vec![(VIRTUAL, port).into()],
             balance: Balance::RoundRobin,
             slots: Slots([number].into()),
+            maxconn: None,
             group: 0,
             synchronous: false,
             timeout: Timeouts {
                 connect: long,
+                queue: long,
                 client: long,
                 server: long,
                 client_fin: long,
@@ -191,6 +193,7 @@ fn desired(hosts: &Hosts) -> Result<Desired> {
             service: number,
             address: (SERVER, port).into(),
             weight: 1,
+            limits: Limits::default(),
             sources: vec![BALANCER.into()],
             error_limit: None,
             hop: NextHop { ifindex, src, dst, ..NextHop::default() },

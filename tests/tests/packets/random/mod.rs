@@ -224,6 +224,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
             let number = u16::try_from(desired.services.len()).expect("a few");
             let timeout = Timeouts {
                 connect: timeout,
+                queue: timeout,
                 client: timeout,
                 server: timeout,
                 client_fin: timeout,
@@ -233,6 +234,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 bind: vec![bind],
                 balance,
                 slots: Slots(slots.into()),
+                maxconn: None,
                 timeout,
                 group,
                 synchronous: false,

@@ -7,22 +7,22 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// An event counter of the kernel (`eventfd(2)`).
 #[derive(Debug)]
-pub(super) struct Wake(EventFd);
+pub(crate) struct Wake(EventFd);
 
 impl Wake {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         EventFd::from_flags(flags).map(Self).context("cannot create an eventfd")
     }
 
     /// Makes the descriptor readable.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         // Fails only when the counter is at its end; then it is readable anyway.
         let _ = self.0.write(1);
     }
 
     /// Makes it unreadable again.
-    pub(super) fn hush(&self) {
+    pub(crate) fn hush(&self) {
         // Fails only if nobody rang.
         let _ = self.0.read();
     }

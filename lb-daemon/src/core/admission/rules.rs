@@ -1,0 +1,56 @@
+//! Who may wait, and for how long.
+
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+
+use crate::core::{Desired, DesiredService};
+
+/// The rules of one service's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a SYN waits at most.
+    pub timeout: Duration,
+    /// Numbers of the backends that get new connections.
+    pub backends: Arc<[u16]>,
+    /// How many may wait for whichever backend; none for no limit: as many as may for all of its backends
+    /// together.
+    pub room: Option<usize>,
+    /// How many may wait for a certain backend, by its number; none for those that are not here.
+    pub rooms: BTreeMap<u16, usize>,
+    /// Number of the group that the service belongs to; zero if this host has it for itself.
+    pub group: u16,
+}
+
+/// The rules of those services where somebody may have to wait, by number.
+#[must_use]
+pub fn rules(desired: &Desired) -> BTreeMap<u16, Rules> {
+    let limited = desired.services.iter().filter_map(|(number, service)| {
+        let rules = of(service, desired)?;
+        Some((*number, rules))
+    });
+    limited.collect()
+}
+
+fn of(service: &DesiredService, desired: &Desired) -> Option<Rules> {
+    let mut serving: Vec<u16> = service.slots.0.to_vec();
+    serving.sort_unstable();
+    serving.dedup();
+    let limits = serving.iter().filter_map(|number| {
+        let backend = desired.backends.get(number)?;
+        Some((*number, backend.limits))
+    });
+    let limits: Vec<_> = limits.collect();
+    if service.maxconn.is_none() && limits.iter().all(|(_, limits)| limits.maxconn.is_none()) {
+        return None;
+    }
+    let room = |limit: NonZeroU32| usize::try_from(limit.get()).unwrap_or(usize::MAX);
+    let rooms: BTreeMap<u16, usize> =
+        limits.iter().filter_map(|(number, it)| Some((*number, room(it.maxqueue?)))).collect();
+    let are_all = rooms.len() == limits.len() && !limits.is_empty();
+    Some(Rules {
+        timeout: service.timeout.queue,
+        backends: serving.into(),
+        room: are_all.then(|| rooms.values().sum()),
+        rooms,
+        group: service.group,
+    })
+}

@@ -1,0 +1,49 @@
+//! How many connections the data plane is told to allow, and who may wait.
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::core::admission::rules;
+
+/// The limit in force.
+fn limit(bench: &Bench, backend: &str) -> Option<u32> {
+    bench.desired.backends[&bench.number(backend)].limits.maxconn.map(NonZeroU32::get)
+}
+
+#[test]
+fn the_limit_climbs_with_the_weight_but_is_never_none() {
+    let keys = "maxconn = 50\nslowstart = '60s'";
+    let both = [("db1", 11, keys), ("db2", 12, "maxconn = 0")];
+    let mut bench = Bench::reachable(&config(&service("db", VIP, "maxconn = 80", &both)));
+    assert_eq!(bench.desired.services[&0].maxconn, NonZeroU32::new(80));
+    bench.fail("db1");
+    bench.pass("db1");
+    bench.pass("db1");
+    assert_eq!((limit(&bench, "db1"), limit(&bench, "db2")), (Some(1), None));
+    bench.pass_all_for(Duration::from_secs(30));
+    assert_eq!(limit(&bench, "db1"), Some(25));
+    bench.pass_all_for(Duration::from_secs(31));
+    assert_eq!(limit(&bench, "db1"), Some(50));
+    assert_eq!(bench.status_of("db1").limit, Some(50));
+}
+
+#[test]
+fn who_may_wait_follows_from_the_backends_that_serve() {
+    let some = |bench: &Bench| rules(&bench.desired).get(&0).map(|rules| rules.room);
+    let keys = "maxconn = 300\nmaxqueue = 128";
+    let both = [("db1", 11, keys), ("db2", 12, keys)];
+    let mut bench = Bench::reachable(&config(&service("db", VIP, "", &both)));
+    assert_eq!(some(&bench), Some(Some(256)));
+    bench.fail("db1");
+    assert_eq!(some(&bench), Some(Some(128)), "those of the other one");
+
+    let one = [("db1", 11, keys), ("db2", 12, "maxconn = 300")];
+    let bench = Bench::reachable(&config(&service("db", VIP, "", &one)));
+    assert_eq!(some(&bench), Some(None), "one takes any number");
+    let none = [("db1", 11, ""), ("db2", 12, "")];
+    let bench = Bench::reachable(&config(&service("db", VIP, "", &none)));
+    assert_eq!(some(&bench), None, "nobody has to");
+    let timeout = "maxconn = 9\ntimeout = { connect = '7s' }";
+    let bench = Bench::reachable(&config(&service("db", VIP, timeout, &none)));
+    assert_eq!(rules(&bench.desired)[&0].timeout, Duration::from_secs(7), "as `connect`");
+}
