@@ -354,6 +354,7 @@ fn check() -> impl Strategy<Value = Check> {
             // MySQL's TLS does not begin with the connection.
             let ssl = ssl && !matches!(kind, CheckKind::Mysql(_));
             let tls = (ssl || kind.may_begin_tls()).then_some(tls);
+            let source = source.filter(|source| reaches_all(*source, &kind));
             Check {
                 target,
                 inter,
@@ -369,6 +370,17 @@ fn check() -> impl Strategy<Value = Check> {
             }
         },
     )
+}
+
+/// Whether a script connects to addresses of the source's family only.
+fn reaches_all(source: IpAddr, kind: &CheckKind) -> bool {
+    let CheckKind::Tcp(steps) = kind else { return true };
+    steps.iter().all(|step| match &step.action {
+        TcpAction::Connect(TcpConnect { address: Some(to), .. }) => {
+            to.is_ipv4() == source.is_ipv4()
+        }
+        _ => true,
+    })
 }
 
 fn tls() -> impl Strategy<Value = Arc<Tls>> {
