@@ -174,7 +174,7 @@ fn a_daemon_that_takes_long_is_told_for_as_long_as_it_asks() -> Result<()> {
     let (begun, mut asked) = (Instant::now(), 0);
     while begun.elapsed() < LONG {
         stream.write_all(b"pass\n").with_context(|| format!("it is gone after {asked}"))?;
-        let mut told = lines.by_ref();
+        let told = lines.by_ref();
         let end = told.find(|line| line.as_ref().map_or(true, |line| line.contains("cursors")));
         ensure!(matches!(end, Some(Ok(_))), "it tells no more after {asked}: {end:?}");
         asked += 1;
