@@ -34,7 +34,8 @@ pub(super) struct End {
 pub(super) struct Ended {
     /// Those that opened since then, and are open: the peer does not know them.
     opened: HashSet<Name>,
-    ended: HashSet<Name>,
+    /// Those that were closed, or ended by the daemon.
+    over: HashSet<Name>,
     /// Those that were only silent.
     silent: HashSet<Name>,
 }
@@ -81,7 +82,7 @@ impl Ended {
     }
 
     fn open(&mut self, name: Name, limit: usize) {
-        let is_known = self.ended.contains(&name) || self.silent.contains(&name);
+        let is_known = self.over.contains(&name) || self.silent.contains(&name);
         if self.opened.len() < limit && !is_known {
             self.opened.insert(name);
         }
@@ -89,7 +90,7 @@ impl Ended {
 
     /// This has ended.
     pub(super) fn end(&mut self, end: End, limit: usize) {
-        let ended = if end.is_silence { &mut self.silent } else { &mut self.ended };
+        let ended = if end.is_silence { &mut self.silent } else { &mut self.over };
         if !self.opened.remove(&end.name) && ended.len() < limit {
             ended.insert(end.name);
         }
@@ -98,12 +99,12 @@ impl Ended {
     /// Whether it is over, although the peer has it. What is established there may have gone on there while
     /// it was silent here; what is not has not.
     pub(super) fn contains(&self, connection: &Connection) -> bool {
-        if self.ended.is_empty() && self.silent.is_empty() {
+        if self.over.is_empty() && self.silent.is_empty() {
             return false;
         }
         let name = Name::of(&connection.tuple);
         let is_answered = matches!(connection.as_change(), Change::Answered(_));
-        self.ended.contains(&name) || is_answered && self.silent.contains(&name)
+        self.over.contains(&name) || is_answered && self.silent.contains(&name)
     }
 
     /// Both hosts have the same now.
