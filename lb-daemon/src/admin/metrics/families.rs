@@ -46,6 +46,7 @@ impl Collector for Snapshot {
         }
         services(out, &self.0.services)?;
         backends(out, &self.0.services)?;
+        connections(out, &self.0.services)?;
         checks(out, &self.0.services)
     }
 }
@@ -425,15 +426,10 @@ fn queues(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     )
 }
 
+/// Their states.
 fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
     let each = |value: fn(&BackendStatus) -> u64| {
         backends_of(services).map(move |(labels, backend)| (labels, value(backend)))
-    };
-    let directions = |value: fn(&Traffic) -> [u64; 2]| {
-        backends_of(services).flat_map(move |([service, name], backend)| {
-            by_direction(value(&backend.traffic))
-                .map(|(direction, value)| ([service, name, direction], value))
-        })
     };
 
     out.gauges(
@@ -491,7 +487,21 @@ fn backends(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         backends_of(services).filter_map(|(labels, backend)| {
             Some((labels, u32::from(backend.host.as_ref()?.problem.is_none())))
         }),
-    )?;
+    )
+}
+
+/// What their clients make of them.
+fn connections(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
+    let each = |value: fn(&BackendStatus) -> u64| {
+        backends_of(services).map(move |(labels, backend)| (labels, value(backend)))
+    };
+    let directions = |value: fn(&Traffic) -> [u64; 2]| {
+        backends_of(services).flat_map(move |([service, name], backend)| {
+            by_direction(value(&backend.traffic))
+                .map(|(direction, value)| ([service, name, direction], value))
+        })
+    };
+
     out.gauges(
         &family("backend_active_connections", "Connections to the backend that are not closed."),
         each(|backend| backend.traffic.active),
