@@ -263,8 +263,9 @@ pub fn hand_over<F: Family>(ctx: &XdpContext, key: &Key<F>, service: u32, bound:
     let length = (packet.length().wrapping_sub(1) & (HELD_FRAME - 1)) + 1;
     let Some(state) = service_state(service) else { return false };
     // SAFETY: a live element of an array map.
+    let is_open = unsafe { is_open(state) };
     if length != packet.length()
-        || !unsafe { is_open(state) }
+        || !is_open
         || maps::ARRIVALS.query(BPF_RB_AVAIL_DATA.into()) > ARRIVALS_FOR_FRAMES
     {
         return false;
