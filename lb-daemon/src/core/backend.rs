@@ -48,6 +48,8 @@ pub(super) struct Heard {
     pub(super) orders: Vec<Order>,
     /// Whether an operator had said otherwise.
     pub(super) has_overruled: bool,
+    /// Whether the backend takes another number of connections now.
+    pub(super) is_limited_anew: bool,
     /// Whether the backend is up, and why, if that is news.
     pub(super) turned: Option<(bool, Outcome)>,
 }
@@ -221,7 +223,7 @@ impl BackendState {
         heard: &Result<String, Outcome>,
         now: Instant,
     ) -> Option<Heard> {
-        let was_up = self.is_healthy();
+        let (was_up, limits) = (self.is_healthy(), self.limits());
         let answer = self.agent.as_mut()?.heard(probe, heard, now)?;
         let was_operators = self.administration.is_an_operators();
         let orders: Vec<_> =
@@ -229,7 +231,7 @@ impl BackendState {
         let has_overruled = was_operators && !orders.is_empty();
         let outcome = self.agent.as_ref()?.outcome();
         let turned = self.turned(was_up, now).map(|up| (up, outcome));
-        Some(Heard { orders, has_overruled, turned })
+        Some(Heard { orders, has_overruled, is_limited_anew: self.limits() != limits, turned })
     }
 
     /// Acts on it if it went up or down, and tells which.

@@ -40,6 +40,17 @@ struct Arranged {
     slots: Slots,
 }
 
+/// What came of an agent's answer.
+#[derive(Debug)]
+pub(super) struct AgentSaid {
+    /// What the operator should know of it.
+    pub(super) notices: Vec<Notice>,
+    /// Whether it has overruled what an operator said.
+    pub(super) has_overruled: bool,
+    /// Whether its backend takes another number of connections now.
+    pub(super) is_limited_anew: bool,
+}
+
 impl ServiceState {
     /// The service at place `id` of a new configuration, with the state of those of its backends that `old` had
     /// at the same address: it is the server there that is healthy or not, whatever its name.
@@ -118,14 +129,13 @@ impl ServiceState {
         notices.map(|(nth, (up, outcome))| self.health_notice(nth, up, outcome)).collect()
     }
 
-    /// Takes in what an agent said, if it was asked of one of this service's backends: what the
-    /// operator should know of it, and whether it has overruled what an operator said.
+    /// Takes in what an agent said, if it was asked of one of this service's backends.
     pub(super) fn agent(
         &mut self,
         probe: ProbeId,
         heard: &Result<String, Outcome>,
         now: Instant,
-    ) -> Option<(Vec<Notice>, bool)> {
+    ) -> Option<AgentSaid> {
         let mut backends = self.backends.iter_mut().enumerate();
         let (nth, heard) =
             backends.find_map(|(nth, b)| Some((nth, b.agent_heard(probe, heard, now)?)))?;
@@ -133,13 +143,14 @@ impl ServiceState {
             service: self.config.name.clone(),
             backend: self.backends[nth].config.name.clone(),
         };
+        let (has_overruled, is_limited_anew) = (heard.has_overruled, heard.is_limited_anew);
         let said = heard.orders.into_iter().map(|order| Notice::Administered {
             backend: backend.clone(),
             order,
             by: By::Agent,
         });
         let health = heard.turned.map(|(up, outcome)| self.health_notice(nth, up, outcome));
-        Some((said.chain(health).collect(), heard.has_overruled))
+        Some(AgentSaid { notices: said.chain(health).collect(), has_overruled, is_limited_anew })
     }
 
     fn health_notice(&self, nth: usize, up: bool, outcome: Outcome) -> Notice {

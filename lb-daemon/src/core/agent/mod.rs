@@ -189,11 +189,11 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let heard = self.services.iter_mut().find_map(|s| s.agent(probe, heard, now));
-        let Some((notices, has_overruled)) = heard else { return false };
-        // Whatever it changes is told, if only in the log.
-        let is_news = !notices.is_empty();
-        effects.extend(notices.into_iter().map(Effect::Notify));
-        self.overrides_changed |= has_overruled;
+        let Some(said) = heard else { return false };
+        // Whatever else it changes is told, if only in the log.
+        let is_news = !said.notices.is_empty() || said.is_limited_anew;
+        effects.extend(said.notices.into_iter().map(Effect::Notify));
+        self.overrides_changed |= said.has_overruled;
         is_news
     }
 }

@@ -1,5 +1,7 @@
 //! What agents say of their backends.
 
+use std::num::NonZeroU32;
+
 use super::*;
 
 const AGENT: &str = "weight = 100\nagent = { port = 9707, inter = '3s' }";
@@ -198,9 +200,11 @@ fn nonsense_changes_nothing_and_is_shown() {
     assert_eq!(agent.problem.as_deref(), Some("it says \"hello\", which means nothing"));
     hear(&mut bench, "maxconn:30");
     assert_eq!(bench.status_of("db1").agent.and_then(|agent| agent.maxconn), Some(30));
-    assert_eq!(bench.status_of("db1").limit, Some(30), "and is in force");
+    assert_eq!(bench.status_of("db1").limit, Some(30));
+    let limits = |bench: &Bench| bench.desired.backends[&bench.number("db1")].limits.maxconn;
+    assert_eq!(limits(&bench), NonZeroU32::new(30), "and is in force");
     hear(&mut bench, "maxconn:0");
-    assert_eq!(bench.status_of("db1").limit, None);
+    assert_eq!((bench.status_of("db1").limit, limits(&bench)), (None, None));
 }
 
 #[test]
