@@ -11,6 +11,7 @@ mod peer;
 
 use std::{
     env,
+    num::NonZeroU32,
     ops::RangeInclusive,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -63,8 +64,11 @@ fn nothing_invalid_goes_out_and_no_count_leaks() -> Result<()> {
                 | Verdict::DropDying
                 | Verdict::DropBusy
                 | Verdict::DropNoFlow
-                // There is no peer to wait for.
-                | Verdict::DropHeld => {
+                // There is no peer to wait for, ...
+                | Verdict::DropHeld
+                // ... and no daemon that has anybody wait for a place.
+                | Verdict::DropQueued
+                | Verdict::ResetNoPlace => {
                     ensure!(count == 0, "{count} packets were {}", verdict.label());
                 }
                 _ => ensure!(
@@ -206,6 +210,10 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
             backend.weight = number;
             // Some are in a VLAN, or in a VLAN in a VLAN.
             backend.hop.tags = tags(number - first);
+            // One takes few connections.
+            if number == first + 3 {
+                backend.limits.maxconn = NonZeroU32::new(2);
+            }
             // One is not resolved.
             if number == first {
                 backend.hop.ifindex = 0;
@@ -234,7 +242,7 @@ fn desired(nets: &[Net; 2], timeout: Duration) -> Desired {
                 bind: vec![bind],
                 balance,
                 slots: Slots(slots.into()),
-                maxconn: None,
+                maxconn: NonZeroU32::new(16).filter(|_| balance == Balance::RoundRobin),
                 timeout,
                 group,
                 synchronous: false,
