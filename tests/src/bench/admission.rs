@@ -125,12 +125,15 @@ impl<S> Stage<S> {
     /// The product loads what it has clients wait by in the background, and drops their SYNs until then.
     fn wait_until_clients_wait(&self) -> Result<()> {
         let to = self.at(PORTS[0]);
-        let open = || (0..=PLACES).map(|_| begin(to)).collect::<io::Result<Vec<_>>>();
-        let _one_too_many = self.lab.client().enter(open)?;
-        self.tandem.wait_until("a client waits", PATIENCE, |status| {
-            status.services[0].queue.is_some_and(|queue| queue.waiting > 0)
-        })?;
-        Ok(())
+        let come = || self.lab.client().enter(|| begin(to));
+        let mut clients = (0..PLACES).map(|_| come()).collect::<io::Result<Vec<_>>>()?;
+        until("a client waits", PATIENCE, || {
+            // Another one each time: one whose SYN was dropped takes ever longer to send it again.
+            clients.push(come()?);
+            let queue = self.tandem.status()?.services[0].queue;
+            ensure!(queue.is_some_and(|queue| queue.waiting > 0), "the last was {queue:?}");
+            Ok(())
+        })
     }
 
     fn at(&self, port: u16) -> SocketAddr {
