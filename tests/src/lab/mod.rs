@@ -80,7 +80,7 @@ pub use scripted::{ScriptedServer, Step};
 pub use service::Service;
 pub use session::{Load, Openings, Outcome, SessionServer, Sessions};
 pub use skip::skip;
-pub(crate) use socket::dial;
+pub(crate) use socket::{begin, dial};
 pub use spread::deviation;
 pub use survival::Survival;
 pub use tagged::Tagged;
