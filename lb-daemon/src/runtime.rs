@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Handle, Reloaded, Request, Response, Socket, metrics::Metrics},
-    admission::Admission,
+    admission::{self, Admission},
     config::{self, Config, Parsed, Peer},
     core::{
         Core, Counters, Desired, Effect, Elections, Event, InterfaceStatus, Inventory, Level,
@@ -217,7 +217,7 @@ impl Runtime {
         let (counters, alarms) = (dataplane.counters()?, dataplane.alarms()?);
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
-        let admission = Admission::start(dataplane.gate(global)?)?;
+        let admission = Admission::start(dataplane.gate(global)?, admission::is_wanted(&config))?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let (overrides, kept) = Overrides::open(config.admin.state_file.clone())?;
@@ -413,6 +413,7 @@ impl Runtime {
         status.config.last_error.clone_from(&self.last_error);
         status.sync = self.sync.as_ref().map(Sync::view);
         status.not_kept = self.overrides.not_kept();
+        status.nobody_waits = self.admission.failure();
         status.interfaces = self
             .dataplane
             .attached()

@@ -161,7 +161,7 @@ fn with(
             service.balance = balance;
             service.slots = Slots((1..=backends).collect());
             service.timeout.queue = PATIENCE;
-            let gate = world.gate()?;
+            let gate = gate(world)?;
             let queues = Queues::default();
             let mut place = Place { world, n: &n, desired, gate, queues };
             place.change(|_| {})?;
@@ -173,6 +173,13 @@ fn with(
         .with_context(|| format!("{family:?}"))?;
     }
     Ok(())
+}
+
+/// What has SYNs wait, ready for that.
+fn gate(world: &World) -> Result<Gate> {
+    let mut gate = world.gate()?;
+    gate.prepare()?;
+    Ok(gate)
 }
 
 fn three() -> Limits {
@@ -409,7 +416,7 @@ fn who_waited_for_an_earlier_daemon_is_forgotten_by_the_next() -> Result<()> {
         place.come([3], DropQueued)?;
         place.turn()?;
         place.come([4], DropQueued)?;
-        place.gate = place.world.gate()?;
+        place.gate = gate(place.world)?;
         place.queues = Queues::default();
         place.change(|_| {})?;
         place.end(0)?;

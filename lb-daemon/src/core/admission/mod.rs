@@ -104,6 +104,13 @@ pub trait Door: Gate + AsFd {
     /// If they make no sense.
     fn arrivals(&mut self, limit: usize, into: &mut Vec<Arrival>) -> Result<usize>;
 
+    /// Gets ready to have SYNs wait, which takes its time. To be called once, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot wait.
+    fn prepare(&mut self) -> Result<()>;
+
     /// Has SYNs for these services wait from now on, for a short while, and for no others.
     fn hold_open(&mut self, services: &BTreeSet<u16>);
 }

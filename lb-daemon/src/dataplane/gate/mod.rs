@@ -40,8 +40,6 @@ pub struct Gate {
     places: Places,
     leases: Held,
     injector: Injector,
-    /// Whether what sends them on is there; nothing before it was first wanted.
-    is_able: Option<bool>,
     /// The services whose SYNs may wait.
     open: BTreeSet<u16>,
     has_complained: bool,
@@ -55,7 +53,6 @@ impl Gate {
             places: Places::open(pins)?,
             leases: Held::open(pins)?,
             injector,
-            is_able: None,
             open: BTreeSet::new(),
             has_complained: false,
         };
@@ -80,19 +77,6 @@ impl Gate {
         for until in (0..self.places.services()).filter_map(|number| self.places.until(number)) {
             until.store(0, Ordering::SeqCst);
         }
-    }
-
-    fn is_able(&mut self) -> bool {
-        let injector = &mut self.injector;
-        *self.is_able.get_or_insert_with(|| match injector.load(&Injector::BOTH) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(
-                    "clients are turned away where `maxconn` is reached, and do not wait: {error:#}"
-                );
-                false
-            }
-        })
     }
 
     fn complain(&mut self, error: &anyhow::Error) {
@@ -157,10 +141,11 @@ impl admission::Door for Gate {
         self.arrivals.take(limit, into)
     }
 
+    fn prepare(&mut self) -> Result<()> {
+        self.injector.load(&Injector::BOTH)
+    }
+
     fn hold_open(&mut self, services: &BTreeSet<u16>) {
-        if !services.is_empty() && !self.is_able() {
-            return;
-        }
         let now = monotonic_now();
         let end = now + u64::try_from(IN_FORCE.as_nanos()).unwrap_or(0);
         for number in self.open.difference(services) {
