@@ -117,9 +117,7 @@ impl admission::Gate for Gate {
     fn left(&mut self, service: u16, bound: Option<u16>) {
         let service = self.places.service(service);
         let backend = bound.and_then(|number| self.places.backend(number));
-        for place in service.into_iter().chain(backend) {
-            place.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+        service.into_iter().chain(backend).for_each(|place| place.one_left());
     }
 
     fn moved(&mut self, from: Option<u16>, to: Option<u16>) {
@@ -127,7 +125,7 @@ impl admission::Gate for Gate {
             place.waiting.fetch_add(1, Ordering::SeqCst);
         }
         if let Some(place) = from.and_then(|number| self.places.backend(number)) {
-            place.waiting.fetch_sub(1, Ordering::SeqCst);
+            place.one_left();
         }
     }
 
