@@ -11,10 +11,12 @@
 //! that has waited for longest has its turn first.
 
 mod line;
+mod queue;
 mod queues;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
