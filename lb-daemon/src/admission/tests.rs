@@ -57,6 +57,10 @@ impl Gate for Failing {
         Admitted::NoPlace(None)
     }
 
+    fn redispatch(&mut self, _: &Frame, _: u16, backend: u16) -> Admitted {
+        Admitted::NoPlace(Some(backend))
+    }
+
     fn refuse(&mut self, _: &Frame, _: u16) {}
 
     fn left(&mut self, _: u16, _: Option<u16>) {}

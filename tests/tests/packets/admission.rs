@@ -1,6 +1,7 @@
 //! Limits of connections: nobody gets past them, and who comes too late waits for a place, in order.
 
 mod counts;
+mod redispatch;
 
 use std::{
     collections::BTreeSet,

@@ -8,7 +8,8 @@
 //! The program counts connections and decides who has a place; here is only decided whose turn it is. So a
 //! limit holds whatever becomes of this. A service has one line of those that may go to any of its
 //! backends, and one for each backend that a client is bound to by its address. Of all its lines, the SYN
-//! that has waited for longest has its turn first.
+//! that has waited for longest has its turn first. Who comes when the line of its own backend is full goes to
+//! another one that has a place, if nobody waits for that.
 
 mod line;
 mod queue;
@@ -82,6 +83,9 @@ pub trait Gate {
 
     /// Has a SYN for a service of this group go on if there is a place for it.
     fn admit(&mut self, frame: &Frame, group: u16) -> Admission;
+
+    /// The same for one that goes to this backend, which is one of its service's but not its own.
+    fn redispatch(&mut self, frame: &Frame, group: u16, backend: u16) -> Admission;
 
     /// Answers a SYN for a service of this group by a RST, if this host serves that.
     fn refuse(&mut self, frame: &Frame, group: u16);

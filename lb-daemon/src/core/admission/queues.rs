@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Admission, Arrival, Caller, Gate, QueueView, Rules, line::Waiting, queue::Queue, turns::Turns,
+    Admission, Arrival, Caller, Frame, Gate, QueueView, Rules, line::Waiting, queue::Queue,
+    turns::Turns,
 };
 
 /// Most SYNs that wait in all: some thirty megabytes. Who comes after that is answered as by a full queue.
@@ -54,7 +55,7 @@ impl Queues {
     }
 
     /// Takes in one that found no place, and has its turn when all [are called](Self::call_all). If its line is
-    /// full, it is refused.
+    /// full, it may go to another backend at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant, gate: &mut impl Gate) {
         let Arrival { caller, service, bound, frame } = arrival;
         if !self.services.contains_key(&service) {
@@ -76,16 +77,19 @@ impl Queues {
         }
         let ticket = self.next;
         self.next += 1;
-        let has_room = self.has_room(service, bound);
-        let Some(queue) = self.services.get_mut(&service) else { return };
-        if has_room {
+        if self.has_room(service, bound) {
+            let Some(queue) = self.services.get_mut(&service) else { return };
             self.callers.insert(caller, Spot { service, bound, ticket });
             queue.join(bound, Waiting { ticket, caller, frame, since: now });
-        } else {
+            return;
+        }
+        if !self.redispatch(service, ticket, &frame, gate)
+            && let Some(queue) = self.services.get_mut(&service)
+        {
             queue.refused += 1;
             gate.refuse(&frame, queue.rules.group);
-            gate.left(service, bound);
         }
+        gate.left(service, bound);
     }
 
     /// Has all have their turn for whom there is a place.
@@ -144,6 +148,25 @@ impl Queues {
     fn has_place(&self, service: u16, gate: &impl Gate) -> bool {
         let Some(queue) = self.services.get(&service) else { return false };
         queue.rules.backends.iter().any(|number| gate.has_place(service, Some(*number)))
+    }
+
+    /// Has one whose own line is full go on at another backend, if one has a place for which nobody waits.
+    /// Backends are taken in turn, by the ticket. False if there is none.
+    fn redispatch(&self, service: u16, ticket: u64, frame: &Frame, gate: &mut impl Gate) -> bool {
+        let Some(queue) = self.services.get(&service) else { return false };
+        // They would go to it as well.
+        if queue.len_of(None) != 0 {
+            return false;
+        }
+        let (backends, group) = (&queue.rules.backends, queue.rules.group);
+        let turn = usize::try_from(ticket).unwrap_or(0).checked_rem(backends.len()).unwrap_or(0);
+        let mut from_there = backends[turn..].iter().chain(&backends[..turn]).copied();
+        let is_free = |number: &u16| {
+            queue.len_of(Some(*number)) == 0 && gate.has_place(service, Some(*number))
+        };
+        from_there.find(is_free).is_some_and(|number| {
+            !matches!(gate.redispatch(frame, group, number), Admission::NoPlace(_))
+        })
     }
 
     fn try_all(&mut self, service: u16, gate: &mut impl Gate) {

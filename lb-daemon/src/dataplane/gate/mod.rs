@@ -3,7 +3,7 @@
 //! ```text
 //!  program ─ ARRIVALS (ring buffer) ─► arrivals()
 //!  BACKEND_STATE, SERVICE_STATE (mapped): connections, limits, who waits ─► has_place()
-//!  admit() ─► BPF_PROG_TEST_RUN of inject ─► packet socket
+//!  admit(), redispatch() ─► BPF_PROG_TEST_RUN of inject ─► packet socket
 //! ```
 
 mod arrivals;
@@ -79,6 +79,19 @@ impl Gate {
         }
     }
 
+    /// What has become of a SYN that was injected.
+    fn admission(&mut self, injected: Result<Injected>) -> Admission {
+        match injected {
+            Ok(Injected::Sent) => Admission::Sent,
+            Ok(Injected::NoPlace(bound)) => Admission::NoPlace(bound),
+            Ok(Injected::Dropped) => Admission::Lost,
+            Err(error) => {
+                self.complain(&error);
+                Admission::Lost
+            }
+        }
+    }
+
     fn complain(&mut self, error: &anyhow::Error) {
         if !std::mem::replace(&mut self.has_complained, true) {
             warn!(
@@ -96,15 +109,15 @@ impl admission::Gate for Gate {
     }
 
     fn admit(&mut self, frame: &Frame, group: u16) -> Admission {
-        match self.injector.inject(&frame.bytes, frame.ifindex, || self.serves(group)) {
-            Ok(Injected::Sent) => Admission::Sent,
-            Ok(Injected::NoPlace(bound)) => Admission::NoPlace(bound),
-            Ok(Injected::Dropped) => Admission::Lost,
-            Err(error) => {
-                self.complain(&error);
-                Admission::Lost
-            }
-        }
+        let is_served = || self.serves(group);
+        let injected = self.injector.inject(&frame.bytes, frame.ifindex, is_served);
+        self.admission(injected)
+    }
+
+    fn redispatch(&mut self, frame: &Frame, group: u16, backend: u16) -> Admission {
+        let is_served = || self.serves(group);
+        let injected = self.injector.inject_to(backend, &frame.bytes, frame.ifindex, is_served);
+        self.admission(injected)
     }
 
     fn refuse(&mut self, frame: &Frame, group: u16) {
