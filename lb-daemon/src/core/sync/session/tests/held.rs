@@ -179,6 +179,8 @@ fn a_host_that_serves_the_group_takes_no_half_open_connection_of_the_peers() {
     pair.settle();
     assert!(pair.tables[1].open().is_empty());
     assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
+    let totals = pair.view(0).totals;
+    assert_eq!((totals.held, totals.unacknowledged), (0, 1), "the peer does not know it");
 }
 
 /// The first host has told of an answered connection and is lost, with its tables; the other one takes

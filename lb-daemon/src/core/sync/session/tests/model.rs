@@ -308,6 +308,8 @@ impl Tables for Model {
                     all.known += one.known;
                     all.conflicts += one.conflicts;
                     all.full += one.full;
+                    let is_refused = matches!(change, Change::Answered(it) if !self.has(&it.tuple));
+                    all.refused += u64::from(is_refused);
                 }
                 Change::Gone(tuple) => {
                     if self.get(key(tuple)).is_some_and(|found| found.tuple == *tuple) {
