@@ -55,8 +55,9 @@
 //! timestamp u32       and what is added to the client's TCP timestamps
 //! ```
 //!
-//! In a transfer, a state without the bits of an established or closing connection (all but the lowest)
-//! says that the connection is answered.
+//! In a transfer, a state without the bit of an established connection says that the connection is
+//! answered. Builds before the first release wrote neither that nor the second number of `Ack`, in the
+//! same version: they do not understand this one, and both hosts are to be upgraded.
 //!
 //! An address is 4 or 16 bytes: 30 or 78 bytes for a connection, 25 or 73 for one that is gone.
 //!
