@@ -70,10 +70,7 @@ impl Ended {
         for reported in changes {
             match &reported.change {
                 Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
-                    // Else the peer may have been told as much before, and of no more since.
-                    if !reported.was_answered {
-                        self.open(Name::of(&connection.tuple), limit);
-                    }
+                    self.open(Name::of(&connection.tuple), limit);
                 }
                 _ => {
                     if let Some(end) = End::of(reported) {
