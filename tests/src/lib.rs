@@ -45,8 +45,9 @@
 //! frozen, or be mute from the start. [`ScriptedServer`](lab::ScriptedServer) plays any dialogue,
 //! and another with the next connection. [`ChurnServer`](lab::ChurnServer) ends connections as the
 //! client asks it to. [`BulkServer`](lab::BulkServer) is for long transfers,
-//! [`MariaDb`](lab::MariaDb) and [`Nginx`](lab::Nginx) are the real ones. A port on which nothing
-//! was started refuses; [`Lab::nobody`](lab::Lab::nobody) is silent.
+//! [`MariaDb`](lab::MariaDb), [`Nginx`](lab::Nginx) and, for the names of hosts,
+//! [`NameServer`](lab::NameServer) are the real ones. A port on which nothing was started refuses;
+//! [`Lab::nobody`](lab::Lab::nobody) is silent.
 //!
 //! **Who shares addresses.** [`Keepalived`](lab::Keepalived) and [`Ucarp`](lab::Ucarp) are the real
 //! ones, and tell their role.
@@ -83,8 +84,8 @@
 //! # What to know
 //!
 //! - It needs root, and the Debian packages `iproute2 ethtool iputils-ping mariadb-server
-//!   mariadb-client nginx-light haproxy keepalived ucarp tcpdump tshark`, which `cargo xtask setup`
-//!   installs.
+//!   mariadb-client nginx-light haproxy keepalived ucarp dnsmasq-base tcpdump tshark`, which
+//!   `cargo xtask setup` installs.
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
 //!   in the temporary directory, which the next lab removes: namespaces have no names in the file
 //!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.

@@ -4,12 +4,13 @@
 //! here is a ratio wherever it can be one: what is measured and its peer take turns, A B A B, and
 //! a row holds the medians over those rounds. What the rows mean is told where they are made:
 //! `packet`, `memory`, `reap`, `replica`, `path`, `takeover`, `blackout`, `fence`, `survival`,
-//! `window`, `sync`, `checks`, `leastconn`, `death`.
+//! `window`, `sync`, `checks`, `leastconn`, `death`, `admission`.
 #![allow(
     clippy::cast_precision_loss,
     reason = "nothing measured here is exact to the sixteenth digit"
 )]
 
+mod admission;
 mod balancer;
 mod blackout;
 mod checks;
@@ -75,6 +76,8 @@ pub enum Group {
     Leastconn,
     /// How long a backend that has died gets connections, beside HAProxy.
     Death,
+    /// How soon a free place is taken where connections are limited, beside HAProxy.
+    Admission,
 }
 
 impl Group {
@@ -101,6 +104,7 @@ impl Group {
             Self::Checks => on_all_processors(checks::measure),
             Self::Leastconn => on_all_processors(leastconn::measure),
             Self::Death => on_all_processors(death::measure),
+            Self::Admission => on_all_processors(admission::measure),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     panic,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -102,6 +102,17 @@ impl Namespace {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         self.enter(|| fs::write(&path, value))
             .with_context(|| format!("cannot set {name} to {value} in {}", self.name()))
+    }
+
+    /// Shows another file in the place of one that is there, such as `/etc/hosts`, to all inside; hands
+    /// back its own path, to write other things to it.
+    pub fn cover(&self, file: &str, text: &str) -> Result<PathBuf> {
+        let cover = self.dir().join(format!("{}{}", self.name(), file.replace('/', "-")));
+        fs::write(&cover, text).with_context(|| format!("cannot write {}", cover.display()))?;
+        let (none, bind) = (None::<&str>, MsFlags::MS_BIND);
+        self.enter(|| mount(Some(&cover), file, none, bind, none))
+            .with_context(|| format!("cannot mount another {file} in {}", self.name()))?;
+        Ok(cover)
     }
 
     /// Opens a TCP connection from inside.

@@ -41,7 +41,7 @@ pub(crate) fn dial(to: SocketAddr, from: Option<IpAddr>, limit: Duration) -> io:
 }
 
 /// Sends a SYN without waiting for what comes of it. The socket does not block.
-pub(super) fn begin(to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn begin(to: SocketAddr) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;

@@ -33,6 +33,8 @@ pub struct Seen {
     pub hop_limit: u8,
     /// Whether it opens a connection: a SYN without an ACK.
     pub opens: bool,
+    /// Whether its sender has no more to say: a FIN.
+    pub closes: bool,
 }
 
 impl Tap {
@@ -68,6 +70,7 @@ impl Tap {
 const BUFFER: usize = 16 << 20;
 const LONGEST_HEADERS: usize = 60 + 60;
 const TCP: u8 = 6;
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -94,5 +97,6 @@ pub(super) fn parse(packet: &[u8]) -> Option<Seen> {
         to: (to, u16::from_be_bytes([d0, d1])).into(),
         hop_limit,
         opens: flags & (SYN | ACK) == SYN,
+        closes: flags & FIN != 0,
     })
 }

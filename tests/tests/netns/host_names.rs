@@ -4,7 +4,6 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_daemon::core::{BackendStatus, State, Status};
-use nix::mount::{MsFlags, mount};
 use tests::lab::{Ask, Family, Held, IdentServer, Lab, Settings, Tally, Tandem};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,18 +67,12 @@ fn settings(lab: &Lab) -> Settings {
     Settings::new(lab, &toml).global("resolve_interval = \"200ms\"")
 }
 
-/// `/etc/hosts` as the balancer sees it: another file, mounted there in its namespace only.
+/// `/etc/hosts` as the balancer sees it.
 struct HostsFile(PathBuf);
 
 impl HostsFile {
     fn put(lab: &Lab) -> Result<Self> {
-        let this = Self(lab.dir().join("hosts"));
-        this.say("")?;
-        lab.balancer().enter(|| {
-            mount(Some(&this.0), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .context("cannot mount another /etc/hosts")
-        })?;
-        Ok(this)
+        lab.balancer().cover("/etc/hosts", "").map(Self)
     }
 
     /// What it says from now on.

@@ -36,6 +36,7 @@ const LAB: &[Package] = &[
     Package::plain("tshark", "tshark", "judges the lab's packets"),
     Package::with_service("keepalived", "keepalived", "the lab's VRRP peer", "keepalived"),
     Package::plain("ucarp", "ucarp", "the lab's CARP peer"),
+    Package::plain("dnsmasq-base", "dnsmasq", "the lab's name server"),
     Package::plain("mariadb-client", "mariadb", "the lab's MySQL client"),
     Package::with_service("mariadb-server", "mariadbd", "the lab's MySQL backends", "mariadb"),
     Package::with_service("nginx-light", "nginx", "the lab's web backends", "nginx"),

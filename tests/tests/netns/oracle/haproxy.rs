@@ -81,6 +81,17 @@ defaults
         servers.map(said).collect()
     }
 
+    /// How often it has asked a name server for a name and had no answer, or not yet.
+    pub(super) fn asked_in_vain(&self) -> Result<u64> {
+        let table = self.ask("show resolvers")?;
+        let sum = |title: &str| -> Result<u64> {
+            let lines = table.lines().filter_map(|line| line.trim().split_once(':'));
+            let counts = lines.filter(|(found, _)| *found == title);
+            counts.map(|(_, count)| Ok(count.trim().parse::<u64>()?)).sum()
+        };
+        Ok(sum("sent")?.saturating_sub(sum("valid")? + sum("nx")?))
+    }
+
     fn ask(&self, command: &str) -> Result<String> {
         let mut stream = UnixStream::connect(&self.socket)?;
         writeln!(stream, "{command}")?;

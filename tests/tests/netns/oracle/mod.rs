@@ -10,10 +10,13 @@
 //! | a RST in the middle of a check that is more than a connect | `SOCKERR` | `L7RSP`: the backend did it; `SOCKERR` is for what this host could not do |
 //! | a backend of weight 0 | `UP`, and gets nothing | `DRAIN`: that is what it does |
 //! | a part of a weight that comes to less than 1 | 0: no connections | what it is: half of 1 is a half |
+//! | a host name that does not resolve at the start | `MAINT` | `DOWN`: nobody has said that it is not to serve |
+//! | a host name that does not exist any more | after `hold nx`, `MAINT` | the address stays: its check knows better than a name server whether it serves |
 //! | nobody is left | accepts clients, and hangs up | refuses them |
 
 mod agent;
 mod backups;
+mod dns;
 mod external;
 mod faults;
 mod flapping;
