@@ -173,7 +173,8 @@ impl Model {
         all.filter(|tuple| self.is_half_open(tuple) && !self.waits(tuple)).collect()
     }
 
-    fn waits(&self, tuple: &Tuple) -> bool {
+    /// Whether the SYN-ACK of a connection is held.
+    pub(super) fn waits(&self, tuple: &Tuple) -> bool {
         let mut answered = self
             .ring
             .iter()
