@@ -86,6 +86,9 @@ pub struct Reported {
     /// Whether it is the end of a connection that was silent here for too long, which nobody has closed.
     /// While both hosts serve its group, what is silent here may go on by the other one.
     pub is_silence: bool,
+    /// Whether the backend's answer to the SYN was held back, here or at the peer: the peer has been told of
+    /// the connection before.
+    pub was_answered: bool,
 }
 
 #[cfg(test)]
