@@ -324,6 +324,7 @@ fn backend(
         role: "active".into(),
         weight: 100,
         effective_weight: 100.0,
+        configured_limit: None,
         limit: None,
         queue: 0,
         queue_most: 0,

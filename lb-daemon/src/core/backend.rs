@@ -297,12 +297,11 @@ impl BackendState {
         u16::try_from(share).unwrap_or(weight).max(weight.min(1))
     }
 
-    /// Its limits: of the configured number of connections, its share during a slow start, but not none.
-    /// Its agent may have asked for another number.
+    /// Its limits: the configured number of connections, or what was said of it, and of that its share
+    /// during a slow start, but not none.
     pub(super) fn limits(&self) -> Limits {
-        let asked = self.agent.as_ref().and_then(Agent::maxconn);
         let limits = self.config.limits;
-        let maxconn = asked.map_or(limits.maxconn, NonZeroU32::new);
+        let maxconn = self.administration.maxconn(limits.maxconn);
         let percent = u64::from(self.slow_start.percent());
         let climbed = |whole: NonZeroU32| {
             let share = u32::try_from(u64::from(whole.get()) * percent / 100).unwrap_or(u32::MAX);

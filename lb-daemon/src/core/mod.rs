@@ -57,7 +57,10 @@ pub use self::{
     health::{Health, Transition},
     notice::{Level, Notice},
     operator::UnknownBackend,
-    order::{AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight},
+    order::{
+        AdminState, BackendName, By, NoBackendName, NoMaxconn, NoWeight, Order, Override,
+        RuntimeMaxconn, RuntimeWeight,
+    },
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, HostStatus, InterfaceStatus,

@@ -311,6 +311,9 @@ pub struct BackendStatus {
     /// Its weight in force.
     #[serde(default)]
     pub effective_weight: f64,
+    /// Most connections that it may have by its configuration; none for no limit.
+    #[serde(default)]
+    pub configured_limit: Option<u32>,
     /// Most connections that it may have by now; none for no limit.
     #[serde(default)]
     pub limit: Option<u32>,
@@ -394,7 +397,7 @@ pub struct SlowStartStatus {
 /// Something that was said of a backend at run time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverrideStatus {
-    /// What: `drain`, `maint`, `weight 50%`.
+    /// What: `drain`, `maint`, `weight 50%`, `maxconn 30`.
     pub what: String,
     /// Who said so: `operator`.
     pub by: String,

@@ -32,6 +32,7 @@ pub(super) struct Agent {
     health: Option<(Word, String)>,
     /// Whether nothing is known of it, and an earlier daemon may have heard that the server is down.
     is_distrusted: bool,
+    /// How many connections the server is to have by its last word of that; zero for any number.
     maxconn: Option<u32>,
     last: Option<Last>,
     /// How long the last question and answer took.
@@ -131,11 +132,6 @@ impl Agent {
     /// Whether it lets the backend be up.
     pub(super) fn is_up(&self) -> bool {
         !self.is_distrusted && self.health.as_ref().is_none_or(|(word, _)| *word == Word::Up)
-    }
-
-    /// How many connections the server may have by its last word of that; zero for no limit.
-    pub(super) fn maxconn(&self) -> Option<u32> {
-        self.maxconn
     }
 
     /// What it said last of the server's health, as the outcome of a check.

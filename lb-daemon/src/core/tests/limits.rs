@@ -28,6 +28,37 @@ fn the_limit_climbs_with_the_weight_but_is_never_none() {
 }
 
 #[test]
+fn an_operators_limit_counts_instead_of_the_configured_one_and_climbs_as_that() {
+    let say = |bench: &mut Bench, text: &str| {
+        bench.say("db/db1", Order::Maxconn(text.parse().unwrap())).unwrap();
+    };
+    let keys = "maxconn = 50\nslowstart = '60s'";
+    let both = config(&service("db", VIP, "", &[("db1", 11, keys), ("db2", 12, "")]));
+    let mut bench = Bench::reachable(&both);
+    say(&mut bench, "200");
+    assert_eq!(bench.said(), "Info: backend db/db1: maxconn 200, by operator\n");
+    let status = bench.status_of("db1");
+    assert_eq!((status.configured_limit, status.limit), (Some(50), Some(200)));
+    assert_eq!(limit(&bench, "db1"), Some(200));
+    bench.fail("db1");
+    bench.pass("db1");
+    bench.pass("db1");
+    assert_eq!(limit(&bench, "db1"), Some(2), "a hundredth, after a recovery");
+    bench.pass_all_for(Duration::from_secs(61));
+    bench.reload(&both);
+    assert_eq!(limit(&bench, "db1"), Some(200));
+    say(&mut bench, "0");
+    assert_eq!(limit(&bench, "db1"), None);
+
+    let kept = bench.kept.clone().expect("it has changed");
+    let mut next = Bench::restart_with(&Inventory::default(), kept, &both);
+    next.reach_all();
+    assert_eq!(limit(&next, "db1"), None, "also with the next daemon");
+    say(&mut next, "configured");
+    assert_eq!((limit(&next, "db1"), next.kept), (Some(50), Some(Vec::new())));
+}
+
+#[test]
 fn who_may_wait_follows_from_the_backends_that_serve() {
     let some = |bench: &Bench| rules(&bench.desired).get(&0).map(|rules| rules.room);
     let keys = "maxconn = 300\nmaxqueue = 128";
