@@ -310,6 +310,12 @@ impl BackendState {
         Limits { maxconn: maxconn.map(climbed), ..limits }
     }
 
+    /// Whether it may have so many connections at most: by what is configured, though an operator may have
+    /// lifted that for a while, or by what was said of it.
+    pub(super) fn is_limited(&self) -> bool {
+        self.config.limits.maxconn.is_some() || self.limits().maxconn.is_some()
+    }
+
     /// The next probe, under the name `id`, if it is due.
     pub(super) fn start_probe(&mut self, id: ProbeId, now: Instant) -> Option<ProbeRequest> {
         let health = self.health.as_mut()?;

@@ -179,6 +179,9 @@ pub struct Desired {
     pub shared: BTreeMap<IpAddr, u16>,
     /// Numbers of the groups, by name: the other host knows them by that.
     pub groups: BTreeMap<String, u16>,
+    /// Numbers of the services that are limited, or have a backend that is, whether that can serve now or
+    /// not: there somebody may have to wait.
+    pub limited: BTreeSet<u16>,
 }
 
 /// A service as the data plane shall know it.

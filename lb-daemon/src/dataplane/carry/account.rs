@@ -5,7 +5,7 @@
 //! an [`End`] each time that the other side asks, by one of the words [`PASS`] and [`LAST`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -186,6 +186,8 @@ impl Account {
             shared,
             // Nobody is told of them before the configuration was.
             groups: BTreeMap::new(),
+            // Nor does anybody wait before that.
+            limited: BTreeSet::new(),
         })
     }
 }
