@@ -237,6 +237,11 @@ impl Core {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
     }
 
+    /// The numbers of the services in force, to read their counters by.
+    pub fn services(&self) -> impl Iterator<Item = u16> + '_ {
+        self.services.iter().filter_map(|service| service.number)
+    }
+
     /// The numbers of those whose failed handshakes count.
     pub fn observed(&self) -> impl Iterator<Item = u16> + '_ {
         let backends = self.services.iter().flat_map(|s| &s.backends);

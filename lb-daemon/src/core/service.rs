@@ -287,6 +287,7 @@ impl ServiceState {
             bind: self.config.bind.clone(),
             balance: self.config.balance.name().to_owned(),
             state: if self.is_up { State::Up } else { State::Down },
+            active: self.number.and_then(|n| counters.active.get(&n).copied()).unwrap_or_default(),
             limit: self.config.maxconn.map(NonZeroU32::get),
             queue: queue.map(QueueStatus::from),
             backends,

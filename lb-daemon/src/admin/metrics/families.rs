@@ -355,8 +355,11 @@ fn services(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Result {
         }),
     )?;
     out.gauges(
-        &family("service_active_connections", "Connections of the service that are not closed."),
-        each(|traffic| traffic.active),
+        &family(
+            "service_active_connections",
+            "Connections of the service that are not closed, those with removed backends included.",
+        ),
+        services.iter().map(|service| ([("service", &service.name)], service.active)),
     )?;
     queues(out, services)?;
     out.counters(

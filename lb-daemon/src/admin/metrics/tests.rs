@@ -95,6 +95,7 @@ fn check_labels(mut labels: &str) {
 fn limited() -> Status {
     let mut status = sample::troubled();
     let service = &mut status.services[0];
+    service.active = 820;
     service.limit = Some(1000);
     service.queue = Some(QueueStatus {
         waiting: 5,
@@ -154,7 +155,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_group_adverts_discarded_total{group="gw",reason="password"} 0
         tandem_service_up{service="mysql"} 0
         tandem_service_up{service="web"} 1
-        tandem_service_active_connections{service="mysql"} 819
+        tandem_service_active_connections{service="mysql"} 820
         tandem_service_limit{service="mysql"} 1000
         tandem_service_queue{service="mysql"} 5
         tandem_service_queue_most{service="mysql"} 9
