@@ -1,7 +1,7 @@
 //! What was said of a backend at run time, beside what the configuration says: its administrative
 //! state, its weight and its limit of connections.
 
-use std::{num::NonZeroU32, time::Instant};
+use std::time::Instant;
 
 use super::{
     order::{AdminState, BackendName, By, Order, Override, RuntimeMaxconn, RuntimeWeight},
@@ -57,9 +57,9 @@ impl Administration {
         self.weight.map_or(RuntimeWeight::CONFIGURED, |said| said.what).hundredths(configured)
     }
 
-    /// How many connections it may have, if this limit is configured; none for any number.
-    pub(super) fn maxconn(&self, configured: Option<NonZeroU32>) -> Option<NonZeroU32> {
-        self.maxconn.map_or(RuntimeMaxconn::Configured, |said| said.what).limit(configured)
+    /// The limit of connections that was said; none if it is as configured.
+    pub(super) fn maxconn(&self) -> Option<RuntimeMaxconn> {
+        self.maxconn.map(|said| said.what)
     }
 
     /// Whether all is as configured.

@@ -79,6 +79,9 @@ pub struct Inventory {
     pub backends: BTreeMap<u16, (u16, SocketAddr)>,
     /// Numbers of the backends that got new connections.
     pub serving: BTreeSet<u16>,
+    /// Most connections that backends might have, by their numbers; those that might have any number are
+    /// not here.
+    pub limits: BTreeMap<u16, NonZeroU32>,
     /// Number of each group with a lease that has not ended, by the
     /// [`identity`](super::group::identity) of its election.
     pub groups: BTreeMap<u64, u16>,

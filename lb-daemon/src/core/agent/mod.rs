@@ -3,6 +3,7 @@
 mod answer;
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +35,8 @@ pub(super) struct Agent {
     is_distrusted: bool,
     /// How many connections the server is to have by its last word of that; zero for any number.
     maxconn: Option<u32>,
+    /// As long as it was not asked: the limit that an earlier daemon held the server to.
+    found_limit: Option<NonZeroU32>,
     last: Option<Last>,
     /// How long the last question and answer took.
     took: Duration,
@@ -63,6 +66,7 @@ impl Agent {
             health: None,
             is_distrusted: false,
             maxconn: None,
+            found_limit: None,
             last: None,
             took: Duration::ZERO,
         }
@@ -83,6 +87,18 @@ impl Agent {
             self.is_distrusted = true;
             self.phase = Phase::Waiting { due: now };
         }
+    }
+
+    /// Takes in to which limit an earlier daemon held the server, maybe by this agent's word.
+    pub(super) fn found_limited(&mut self, limit: NonZeroU32) {
+        if self.last.is_none() {
+            self.found_limit = Some(limit);
+        }
+    }
+
+    /// The limit that an earlier daemon held the server to, as long as this was not asked.
+    pub(super) fn found_limit(&self) -> Option<NonZeroU32> {
+        self.found_limit
     }
 
     /// When it is to be asked next; none while an answer is awaited.
@@ -117,6 +133,7 @@ impl Agent {
         }
         self.phase = Phase::Waiting { due: now.max(started + self.check.inter) };
         self.is_distrusted = false;
+        self.found_limit = None;
         self.took = now.saturating_duration_since(started);
         let answer = heard.as_ref().map(|line| Answer::read(line)).unwrap_or_default();
         let unknown = answer.unknown.as_deref().map(beginning);

@@ -298,3 +298,40 @@ fn a_recovery_by_the_agent_is_a_slow_start() {
     hear(&mut bench, "up");
     assert_eq!(bench.status_of("db1").slow_start.map(|climb| climb.percent), Some(1));
 }
+
+#[test]
+fn the_limit_that_an_earlier_daemon_heard_of_stays_until_the_agent_was_asked() {
+    let limit = |bench: &Bench, name: &str| {
+        let limits = bench.desired.backends[&bench.number(name)].limits;
+        limits.maxconn.map(NonZeroU32::get)
+    };
+    let keys = format!("maxconn = 300\n{AGENT}");
+    let both = config(&service("db", VIP, "", &[("db1", 11, &keys), ("db2", 12, "maxconn = 300")]));
+    let owner = |host| (0, address(&format!("10.4.4.{host}:3306")));
+    let few = NonZeroU32::new(30).unwrap();
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(0, owner(11)), (1, owner(12))].into(),
+        serving: [0, 1].into(),
+        limits: [(0, few), (1, few)].into(),
+        ..Inventory::default()
+    };
+    let restarted = || {
+        let mut bench = Bench::restart(&inventory, &both);
+        bench.reach_all();
+        assert_eq!((limit(&bench, "db1"), limit(&bench, "db2")), (Some(30), Some(300)));
+        bench
+    };
+    let mut bench = restarted();
+    hear(&mut bench, "maxconn:40");
+    assert_eq!(limit(&bench, "db1"), Some(40));
+    let mut bench = restarted();
+    hear(&mut bench, "up");
+    assert_eq!(limit(&bench, "db1"), Some(300), "it wants no other one");
+    let mut bench = restarted();
+    silence(&mut bench);
+    assert_eq!(limit(&bench, "db1"), Some(300));
+    let mut bench = restarted();
+    bench.say("db/db1", Order::Maxconn(RuntimeMaxconn::Absolute(500))).unwrap();
+    assert_eq!(limit(&bench, "db1"), Some(500), "what an operator says is in force at once");
+}
