@@ -70,6 +70,7 @@ impl Runtime {
 
     fn status(&self) -> Result<Status> {
         let mut counters = self.counters.read(self.core.backends())?;
+        counters.active = self.counters.active(self.core.services())?;
         counters.queues = self.admission.view();
         let elections = self.election.view()?;
         let mut status = self.core.status(&counters, &elections, Instant::now());

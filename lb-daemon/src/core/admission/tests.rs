@@ -242,6 +242,22 @@ fn who_is_bound_to_another_backend_by_now_waits_for_that_in_order() {
 }
 
 #[test]
+fn who_was_bound_before_the_balance_was_changed_waits_for_any_backend_in_order() {
+    let (mut queues, mut places, now) = queues(unlimited(), true);
+    for port in [2, 5, 4, 7] {
+        arrive(&mut queues, &mut places, port, now);
+    }
+    places.is_bound = false;
+    queues.configure(BTreeMap::from([(SERVICE, unlimited())]), &mut places);
+    agrees(&queues, &places, now);
+    assert!(view(&queues, now).bound.values().all(|(waiting, _)| *waiting == 0), "nobody is bound");
+    places.free(11, 3);
+    queues.call_all(&mut places);
+    assert_eq!(places.served, [2, 5, 4]);
+    agrees(&queues, &places, now);
+}
+
+#[test]
 fn where_nobody_has_to_wait_any_more_all_have_their_turn() {
     let (mut queues, mut places, now) = queues(unlimited(), false);
     for port in 1..=3 {

@@ -43,12 +43,14 @@ pub(super) fn states(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::
     out.gauges(
         &family(
             "backend_override",
-            "1 for what was said of the backend at run time (drain, maint, weight), and by whom.",
+            "1 for what was said of the backend at run time (drain, maint, weight, maxconn), and by \
+             whom.",
         ),
         backends_of(services).flat_map(|([service, name], backend)| {
             backend.overrides.iter().map(move |said| {
-                // Which weight is a value, that of `backend_weight`: an agent may say another one
-                // each time, and every label that ever was is a time series.
+                // Which weight is a value, that of `backend_weight`, and which limit that of
+                // `backend_limit`: an agent may say another one each time, and every label that ever
+                // was is a time series.
                 let what = said.what.split(' ').next().unwrap_or_default();
                 let labels = [service, name, ("override", what), ("by", said.by.as_str())];
                 (labels, 1_u32)
@@ -97,6 +99,14 @@ pub(super) fn connections(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> 
         ),
         backends_of(services)
             .filter_map(|(labels, backend)| Some((labels, u64::from(backend.limit?)))),
+    )?;
+    out.gauges(
+        &family(
+            "backend_configured_limit",
+            "The limit of connections that the configuration says; not there if it says none.",
+        ),
+        backends_of(services)
+            .filter_map(|(labels, backend)| Some((labels, u64::from(backend.configured_limit?)))),
     )?;
     out.gauges(
         &family(

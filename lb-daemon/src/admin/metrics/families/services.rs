@@ -32,8 +32,11 @@ pub(super) fn all(out: &mut Encoder<'_>, services: &[ServiceStatus]) -> fmt::Res
         }),
     )?;
     out.gauges(
-        &family("service_active_connections", "Connections of the service that are not closed."),
-        each(|traffic| traffic.active),
+        &family(
+            "service_active_connections",
+            "Connections of the service that are not closed, those with removed backends included.",
+        ),
+        services.iter().map(|service| ([("service", &service.name)], service.active)),
     )?;
     queues(out, services)?;
     out.counters(
