@@ -116,10 +116,11 @@ enum Verb {
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
-    /// Drain a backend, take it into maintenance and back, or change its weight.
+    /// Drain a backend, take it into maintenance and back, or change its weight or its limit.
     ///
     /// This is in force at once, on this host only. It stays so over reloads and restarts, until it is
-    /// undone by `ready` and `weight configured`; `tandem status` shows it. Connections stay.
+    /// undone by `ready`, `weight configured` and `maxconn configured`; `tandem status` shows it.
+    /// Connections stay.
     #[command(subcommand_value_name = "ORDER", subcommand_help_heading = "Orders")]
     Backend {
         /// Name of the service and of the backend.
@@ -194,8 +195,9 @@ fn main() -> ExitCode {
         Verb::Reload { socket } => reload(&socket),
         Verb::Failover { group, socket } => failover(&socket, &group),
         Verb::Backend { backend, order, socket } => administer(&socket, backend, order.into()),
-        Verb::Set(SetOrder::Server { backend, order, socket }) => {
-            administer(&socket, backend, order.into())
+        Verb::Set(order) => {
+            let (backend, order, socket) = order.into_parts();
+            administer(&socket, backend, order)
         }
         Verb::Stop { unless_restarting, socket } => stop(&socket, unless_restarting.as_deref()),
         Verb::Probe { what: Probe::Mysql(arguments) } => probe_mysql(arguments),

@@ -1,9 +1,9 @@
-//! What `tandem backend` and `tandem set server` understand.
+//! What `tandem backend` and `tandem set` understand.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use lb_daemon::core::{AdminState, BackendName, Order, RuntimeWeight};
+use lb_daemon::core::{AdminState, BackendName, Order, RuntimeMaxconn, RuntimeWeight};
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum BackendOrder {
@@ -20,6 +20,11 @@ pub(crate) enum BackendOrder {
         /// 0 to 256, a percentage of the configured weight (50%), or `configured`.
         weight: RuntimeWeight,
     },
+    /// Let it have another number of connections at most. Those it has stay.
+    Maxconn {
+        /// A number of connections, 0 for any number, or `configured`.
+        maxconn: RuntimeMaxconn,
+    },
 }
 
 impl From<BackendOrder> for Order {
@@ -29,13 +34,14 @@ impl From<BackendOrder> for Order {
             BackendOrder::Drain => Self::State(AdminState::Drain),
             BackendOrder::Maint => Self::State(AdminState::Maint),
             BackendOrder::Weight { weight } => Self::Weight(weight),
+            BackendOrder::Maxconn { maxconn } => Self::Maxconn(maxconn),
         }
     }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SetOrder {
-    /// Change the state or the weight of a backend.
+    /// Change the state, the weight or the limit of connections of a backend.
     Server {
         /// Name of the service and of the backend.
         #[arg(value_name = "SERVICE/BACKEND")]
@@ -44,6 +50,36 @@ pub(crate) enum SetOrder {
         order: ServerOrder,
         /// Control socket of the daemon.
         #[arg(long, default_value = super::SOCKET, global = true)]
+        socket: PathBuf,
+    },
+    /// Change how many connections a backend may have.
+    #[command(subcommand)]
+    Maxconn(MaxconnOrder),
+}
+
+impl SetOrder {
+    /// What is to be changed of which backend, and whom to tell: the socket of a daemon.
+    pub(crate) fn into_parts(self) -> (BackendName, Order, PathBuf) {
+        match self {
+            Self::Server { backend, order, socket } => (backend, order.into(), socket),
+            Self::Maxconn(MaxconnOrder::Server { backend, maxconn, socket }) => {
+                (backend, Order::Maxconn(maxconn), socket)
+            }
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MaxconnOrder {
+    /// How many connections a backend may have at most.
+    Server {
+        /// Name of the service and of the backend.
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendName,
+        /// A number of connections, 0 for any number, or `configured`.
+        maxconn: RuntimeMaxconn,
+        /// Control socket of the daemon.
+        #[arg(long, default_value = super::SOCKET)]
         socket: PathBuf,
     },
 }
@@ -60,6 +96,11 @@ pub(crate) enum ServerOrder {
         /// 0 to 256, or a percentage of the configured weight (50%).
         weight: RuntimeWeight,
     },
+    /// Its limit of connections.
+    Maxconn {
+        /// A number of connections, or 0 for any number.
+        maxconn: RuntimeMaxconn,
+    },
 }
 
 impl From<ServerOrder> for Order {
@@ -67,6 +108,7 @@ impl From<ServerOrder> for Order {
         match order {
             ServerOrder::State { state } => Self::State(state),
             ServerOrder::Weight { weight } => Self::Weight(weight),
+            ServerOrder::Maxconn { maxconn } => Self::Maxconn(maxconn),
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum Request {
         /// Name of the group.
         group: String,
     },
-    /// Change a backend's administrative state or weight.
+    /// Change a backend's administrative state, its weight or its limit of connections.
     Backend {
         /// Whose.
         backend: BackendName,
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::sample,
-        core::{AdminState, ConnectionState, RuntimeWeight},
+        core::{AdminState, ConnectionState, RuntimeMaxconn, RuntimeWeight},
     };
 
     fn failure(line: &str) -> String {
@@ -248,11 +248,14 @@ mod tests {
         let flows = Request::Flows { filter: filter.clone(), limit: Some(7) };
         let counts = Request::FlowCounts { filter };
         let backend = BackendName { service: "mysql".to_owned(), backend: "db1".to_owned() };
-        let drain =
-            Request::Backend { backend: backend.clone(), order: Order::State(AdminState::Drain) };
-        let weight = Request::Backend { backend, order: Order::Weight(RuntimeWeight::Percent(50)) };
+        let say = |order| Request::Backend { backend: backend.clone(), order };
+        let drain = say(Order::State(AdminState::Drain));
+        let weight = say(Order::Weight(RuntimeWeight::Percent(50)));
+        let [few, configured] = [RuntimeMaxconn::Absolute(30), RuntimeMaxconn::Configured]
+            .map(|maxconn| say(Order::Maxconn(maxconn)));
         let simple = [Request::Status, Request::Reload, Request::Stop];
-        let all = simple.into_iter().chain([failover, flows, counts, drain, weight]);
+        let all =
+            simple.into_iter().chain([failover, flows, counts, drain, weight, few, configured]);
         for request in all {
             assert_eq!(decode_request(&encode(&request)).unwrap(), request);
         }

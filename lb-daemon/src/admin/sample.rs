@@ -123,6 +123,7 @@ pub(super) fn healthy() -> Status {
                 bind: vec!["10.2.2.4:3306".parse().unwrap()],
                 balance: "leastconn".into(),
                 state: State::Up,
+                active: 819,
                 limit: None,
                 queue: None,
                 backends: vec![
@@ -141,6 +142,7 @@ pub(super) fn healthy() -> Status {
                 bind: vec!["[fd00:2::4]:80".parse().unwrap(), "[fd00:2::4]:443".parse().unwrap()],
                 balance: "roundrobin".into(),
                 state: State::Up,
+                active: 15,
                 limit: None,
                 queue: None,
                 backends: vec![
@@ -326,6 +328,7 @@ fn backend(
         role: "active".into(),
         weight: 100,
         effective_weight: 100.0,
+        configured_limit: None,
         limit: None,
         queue: 0,
         queue_most: 0,

@@ -125,7 +125,8 @@ fn desired(maxconn: u32) -> Desired {
         group: 0,
         synchronous: false,
     };
-    Desired { services: BTreeMap::from([(SERVICE, service)]), ..Desired::default() }
+    let limited = service.maxconn.is_some().then_some(SERVICE).into_iter().collect();
+    Desired { services: BTreeMap::from([(SERVICE, service)]), limited, ..Desired::default() }
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {

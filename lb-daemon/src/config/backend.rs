@@ -13,7 +13,7 @@ use super::{
     node,
     observe::ObserveKeys,
     reader::{Field, Table},
-    report::{Read, Report},
+    report::{Read, Report, Span},
 };
 
 /// The keys that a backend can set itself or inherit, as from HAProxy's `default-server`.
@@ -71,15 +71,9 @@ impl ServerKeys {
         }
     }
 
-    /// Nobody waits for a backend that takes everybody.
-    fn limits(&self, report: &Report<'_>) -> Limits {
+    fn limits(&self) -> Limits {
         let maxconn = self.maxconn.and_then(NonZeroU32::new);
         let maxqueue = self.maxqueue.as_ref().and_then(|it| NonZeroU32::new(*it.get_ref()));
-        if let (None, Some(_), Some(place)) = (maxconn, maxqueue, &self.maxqueue) {
-            let message = "`maxqueue` does nothing without `maxconn`: nobody has to wait";
-            let hint = "set the `maxconn` of the backend, or remove `maxqueue`";
-            report.warning(Some(place.span()), message, hint);
-        }
         Limits { maxconn, maxqueue }
     }
 }
@@ -88,7 +82,22 @@ impl ServerKeys {
 pub(super) struct PlacedBackend {
     pub(super) name: Spanned<String>,
     pub(super) address: Spanned<Endpoint>,
+    /// Where its `maxqueue` stands, if it has one.
+    maxqueue: Option<Span>,
     pub(super) backend: Backend,
+}
+
+impl PlacedBackend {
+    /// Warns of a `maxqueue` that does nothing: nobody waits for a backend that takes everybody, in a
+    /// service that does. An agent may say how many it takes.
+    pub(super) fn check_queue(&self, report: &Report<'_>) {
+        let Backend { limits, agent, .. } = &self.backend;
+        if limits.maxqueue.is_some() && limits.maxconn.is_none() && agent.is_none() {
+            let message = "`maxqueue` does nothing without `maxconn`: nobody has to wait";
+            let hint = "set the `maxconn` of the backend or of the service, or remove `maxqueue`";
+            report.warning(self.maxqueue.clone(), message, hint);
+        }
+    }
 }
 
 /// Reads one backend of the service that `inherited` belongs to.
@@ -104,7 +113,8 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
         let titles = ["[service.backend.check]", "[service.backend.agent]"];
         let keys = ServerKeys::read(table, titles).or(inherited);
         let (name, address) = (name?, address?);
-        let limits = keys.limits(report);
+        let limits = keys.limits();
+        let maxqueue = keys.maxqueue.as_ref().map(Spanned::span);
         let place = address.get_ref();
         let agent = keys.agent.resolve(place.address(), report);
         let check = keys.check.resolve(place.address(), report);
@@ -122,7 +132,7 @@ pub(super) fn read(table: Table<'_>, inherited: &ServerKeys) -> Read<PlacedBacke
             check,
             agent: agent?,
         };
-        Ok(PlacedBackend { name, address, backend })
+        Ok(PlacedBackend { name, address, maxqueue, backend })
     })
 }
 

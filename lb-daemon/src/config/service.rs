@@ -200,7 +200,7 @@ fn backends(table: &mut Table<'_>, keys: &ServiceKeys) -> (Vec<PlacedBackend>, R
     }
     check_uniqueness(table, &placed);
     if failed.is_ok() {
-        check_whole(table, keys.balance, &placed);
+        check_whole(table, keys, &placed);
     }
     (placed, failed)
 }
@@ -226,9 +226,9 @@ fn check_uniqueness(table: &Table<'_>, backends: &[PlacedBackend]) {
 }
 
 /// What can only be said of all backends of a service together.
-fn check_whole(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBackend]) {
+fn check_whole(table: &Table<'_>, keys: &ServiceKeys, backends: &[PlacedBackend]) {
     let report = table.report();
-    if balance == Some(Balance::LeastConn) && backends.len() > MAX_LEASTCONN as usize {
+    if keys.balance == Some(Balance::LeastConn) && backends.len() > MAX_LEASTCONN as usize {
         let message = format!(
             "a leastconn service can have {MAX_LEASTCONN} backends, but this one has {}",
             backends.len()
@@ -244,6 +244,11 @@ fn check_whole(table: &Table<'_>, balance: Option<Balance>, backends: &[PlacedBa
     if backends.iter().all(|placed| placed.backend.weight == 0) {
         let message = "all backends of this service have weight 0: it takes no new connections";
         report.warning(table.span(), message, "set the `weight` of one to 1 or more");
+    }
+    if keys.maxconn.and_then(NonZeroU32::new).is_none() {
+        for placed in backends {
+            placed.check_queue(report);
+        }
     }
 }
 

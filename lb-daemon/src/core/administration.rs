@@ -1,21 +1,23 @@
 //! What was said of a backend at run time, beside what the configuration says: its administrative
-//! state and its weight.
+//! state, its weight and its limit of connections.
 
 use std::time::Instant;
 
 use super::{
-    order::{AdminState, BackendName, By, Order, Override, RuntimeWeight},
+    order::{AdminState, BackendName, By, Order, Override, RuntimeMaxconn, RuntimeWeight},
     view::OverrideStatus,
 };
 
-/// What was said of a backend. Of its state and of its weight, only the last word counts, as in
-/// HAProxy.
+/// What was said of a backend. Of its state, of its weight and of its limit, only the last word counts,
+/// as in HAProxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Administration {
     /// None if it is ready.
     state: Option<Said<AdminState>>,
     /// None if it is as configured.
     weight: Option<Said<RuntimeWeight>>,
+    /// None if it is as configured.
+    maxconn: Option<Said<RuntimeMaxconn>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ impl Administration {
             Order::State(state) => replace(&mut self.state, state, by, now),
             Order::Weight(RuntimeWeight::CONFIGURED) => self.weight.take().is_some(),
             Order::Weight(weight) => replace(&mut self.weight, weight, by, now),
+            Order::Maxconn(RuntimeMaxconn::Configured) => self.maxconn.take().is_some(),
+            Order::Maxconn(maxconn) => replace(&mut self.maxconn, maxconn, by, now),
         }
     }
 
@@ -40,6 +44,7 @@ impl Administration {
     pub(super) fn forget_agent(&mut self) {
         self.state = self.state.filter(|said| said.by != By::Agent);
         self.weight = self.weight.filter(|said| said.by != By::Agent);
+        self.maxconn = self.maxconn.filter(|said| said.by != By::Agent);
     }
 
     /// The administrative state.
@@ -52,34 +57,42 @@ impl Administration {
         self.weight.map_or(RuntimeWeight::CONFIGURED, |said| said.what).hundredths(configured)
     }
 
+    /// The limit of connections that was said; none if it is as configured.
+    pub(super) fn maxconn(&self) -> Option<RuntimeMaxconn> {
+        self.maxconn.map(|said| said.what)
+    }
+
     /// Whether all is as configured.
     pub(super) const fn is_empty(&self) -> bool {
-        self.state.is_none() && self.weight.is_none()
+        self.state.is_none() && self.weight.is_none() && self.maxconn.is_none()
     }
 
     /// When the last of it was said.
     pub(super) fn since(&self) -> Option<Instant> {
         let state = self.state.map(|said| said.since);
-        state.max(self.weight.map(|said| said.since))
+        let weight = self.weight.map(|said| said.since);
+        state.max(weight).max(self.maxconn.map(|said| said.since))
     }
 
     /// What an operator said, to be kept; none if nothing.
     pub(super) fn to_keep(&self, backend: BackendName) -> Option<Override> {
-        let state = self.state.filter(|said| said.by == By::Operator);
-        let weight = self.weight.filter(|said| said.by == By::Operator);
         let kept = Override {
             backend,
-            state: state.map(|said| (said.what, said.since)),
-            weight: weight.map(|said| (said.what, said.since)),
+            state: self.state.and_then(Said::to_keep),
+            weight: self.weight.and_then(Said::to_keep),
+            maxconn: self.maxconn.and_then(Said::to_keep),
         };
-        (state.is_some() || weight.is_some()).then_some(kept)
+        self.is_an_operators().then_some(kept)
     }
 
     /// Whether some of it is an operator's word.
     pub(super) fn is_an_operators(&self) -> bool {
-        let is_theirs = |by: By| by == By::Operator;
-        self.state.is_some_and(|said| is_theirs(said.by))
-            || self.weight.is_some_and(|said| is_theirs(said.by))
+        let by = [
+            self.state.map(|said| said.by),
+            self.weight.map(|said| said.by),
+            self.maxconn.map(|said| said.by),
+        ];
+        by.contains(&Some(By::Operator))
     }
 
     /// What an operator said to an earlier daemon.
@@ -88,6 +101,7 @@ impl Administration {
         Self {
             state: kept.state.map(|(what, since)| Said { what, by, since }),
             weight: kept.weight.map(|(what, since)| Said { what, by, since }),
+            maxconn: kept.maxconn.map(|(what, since)| Said { what, by, since }),
         }
     }
 
@@ -100,7 +114,16 @@ impl Administration {
         };
         let state = self.state.map(|said| shown(Order::State(said.what), said.by, said.since));
         let weight = self.weight.map(|said| shown(Order::Weight(said.what), said.by, said.since));
-        state.into_iter().chain(weight).collect()
+        let maxconn =
+            self.maxconn.map(|said| shown(Order::Maxconn(said.what), said.by, said.since));
+        state.into_iter().chain(weight).chain(maxconn).collect()
+    }
+}
+
+impl<T> Said<T> {
+    /// What was said and since when, if an operator has said it.
+    fn to_keep(self) -> Option<(T, Instant)> {
+        (self.by == By::Operator).then_some((self.what, self.since))
     }
 }
 
@@ -130,5 +153,20 @@ mod tests {
         assert!(!said.is_empty(), "the weight is another thing");
         assert!(said.say(Order::Weight(RuntimeWeight::CONFIGURED), By::Operator, now));
         assert!(said.is_empty());
+    }
+
+    #[test]
+    fn only_what_an_operator_said_is_kept() {
+        let now = Instant::now();
+        let mut said = Administration::default();
+        let backend = BackendName { service: "mysql".to_owned(), backend: "db1".to_owned() };
+        said.say(Order::Weight(RuntimeWeight::Absolute(3)), By::Agent, now);
+        assert_eq!(said.to_keep(backend.clone()), None);
+        said.say(Order::Maxconn(RuntimeMaxconn::Absolute(30)), By::Operator, now);
+        let kept = said.to_keep(backend).expect("an operator has said something");
+        assert_eq!((kept.state, kept.weight), (None, None));
+        assert_eq!(kept.maxconn, Some((RuntimeMaxconn::Absolute(30), now)));
+        said.forget_agent();
+        assert_eq!(said, Administration::kept(&kept));
     }
 }

@@ -191,6 +191,14 @@ impl BackendState {
         }
     }
 
+    /// An earlier daemon held it to this limit. If that was by its agent's word, the agent says so again
+    /// when it is asked: until then, it stays.
+    pub(super) fn found_limited(&mut self, limit: NonZeroU32) {
+        if let Some(agent) = &mut self.agent {
+            agent.found_limited(limit);
+        }
+    }
+
     /// Takes in how the probe ended, if it was this one's. Tells whether it is up, if that is news.
     pub(super) fn probed(
         &mut self,
@@ -297,18 +305,27 @@ impl BackendState {
         u16::try_from(share).unwrap_or(weight).max(weight.min(1))
     }
 
-    /// Its limits: of the configured number of connections, its share during a slow start, but not none.
-    /// Its agent may have asked for another number.
+    /// Its limits: the configured number of connections, or what was said of it, and of that its share
+    /// during a slow start, but not none. No more than an earlier daemon allowed, as long as its agent was
+    /// not asked.
     pub(super) fn limits(&self) -> Limits {
-        let asked = self.agent.as_ref().and_then(Agent::maxconn);
         let limits = self.config.limits;
-        let maxconn = asked.map_or(limits.maxconn, NonZeroU32::new);
+        let maxconn = self.administration.maxconn().map_or_else(
+            || tighter(limits.maxconn, self.agent.as_ref().and_then(Agent::found_limit)),
+            |said| said.limit(limits.maxconn),
+        );
         let percent = u64::from(self.slow_start.percent());
         let climbed = |whole: NonZeroU32| {
             let share = u32::try_from(u64::from(whole.get()) * percent / 100).unwrap_or(u32::MAX);
             NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
         };
         Limits { maxconn: maxconn.map(climbed), ..limits }
+    }
+
+    /// Whether it may have so many connections at most: by what is configured, though an operator may have
+    /// lifted that for a while, or by what was said of it.
+    pub(super) fn is_limited(&self) -> bool {
+        self.config.limits.maxconn.is_some() || self.limits().maxconn.is_some()
     }
 
     /// The next probe, under the name `id`, if it is due.
@@ -338,4 +355,9 @@ impl BackendState {
     pub(super) fn deadline_but_of_questions(&self) -> Option<Instant> {
         self.slow_start.next_deadline()
     }
+}
+
+/// The smaller one of two limits of connections; none is no limit.
+fn tighter(one: Option<NonZeroU32>, other: Option<NonZeroU32>) -> Option<NonZeroU32> {
+    one.into_iter().chain(other).min()
 }

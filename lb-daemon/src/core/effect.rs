@@ -79,6 +79,9 @@ pub struct Inventory {
     pub backends: BTreeMap<u16, (u16, SocketAddr)>,
     /// Numbers of the backends that got new connections.
     pub serving: BTreeSet<u16>,
+    /// Most connections that backends might have, by their numbers; those that might have any number are
+    /// not here.
+    pub limits: BTreeMap<u16, NonZeroU32>,
     /// Number of each group with a lease that has not ended, by the
     /// [`identity`](super::group::identity) of its election.
     pub groups: BTreeMap<u64, u16>,
@@ -179,6 +182,9 @@ pub struct Desired {
     pub shared: BTreeMap<IpAddr, u16>,
     /// Numbers of the groups, by name: the other host knows them by that.
     pub groups: BTreeMap<String, u16>,
+    /// Numbers of the services that are limited, or have a backend that is, whether that can serve now or
+    /// not: there somebody may have to wait.
+    pub limited: BTreeSet<u16>,
 }
 
 /// A service as the data plane shall know it.

@@ -33,8 +33,9 @@ mod view;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -57,7 +58,10 @@ pub use self::{
     health::{Health, Transition},
     notice::{Level, Notice},
     operator::UnknownBackend,
-    order::{AdminState, BackendName, By, NoBackendName, NoWeight, Order, Override, RuntimeWeight},
+    order::{
+        AdminState, BackendName, By, NoBackendName, NoMaxconn, NoWeight, Order, Override,
+        RuntimeMaxconn, RuntimeWeight,
+    },
     view::{
         AdvertCounts, AgentStatus, BackendStatus, CheckStatus, ClaimStatus, Condition,
         ConfigStatus, Counters, Election, Elections, GroupStatus, HostStatus, InterfaceStatus,
@@ -98,6 +102,8 @@ pub struct Core {
     applied: Option<Desired>,
     /// Numbers of backends that an earlier daemon kept from new connections.
     distrusted: BTreeSet<u16>,
+    /// The limits that an earlier daemon held backends to, by their numbers.
+    found_limits: BTreeMap<u16, NonZeroU32>,
     /// Until when the data plane may stay as an earlier daemon left it. Its backends serve on
     /// while the ways to them are found out again; without them, clients would be refused.
     settling: Option<Instant>,
@@ -131,6 +137,7 @@ impl Core {
                 .copied()
                 .filter(|number| !inventory.serving.contains(number))
                 .collect(),
+            found_limits: inventory.limits.clone(),
             settling: (*inventory != Inventory::default()).then_some(now + SETTLE),
         }
     }
@@ -234,6 +241,11 @@ impl Core {
         self.services.iter().flat_map(|s| &s.backends).filter_map(|b| b.number)
     }
 
+    /// The numbers of the services in force, to read their counters by.
+    pub fn services(&self) -> impl Iterator<Item = u16> + '_ {
+        self.services.iter().filter_map(|service| service.number)
+    }
+
     /// The numbers of those whose failed handshakes count.
     pub fn observed(&self) -> impl Iterator<Item = u16> + '_ {
         let backends = self.services.iter().flat_map(|s| &s.backends);
@@ -330,6 +342,9 @@ impl Core {
             if backend.number.is_some_and(|number| self.distrusted.remove(&number)) {
                 backend.distrust(now);
             }
+            if let Some(limit) = backend.number.and_then(|n| self.found_limits.remove(&n)) {
+                backend.found_limited(limit);
+            }
         }
         let owners = self
             .services
@@ -340,6 +355,7 @@ impl Core {
         // Until then, a backend may turn out to be one that an earlier daemon had.
         if self.hosts.are_settled() {
             self.distrusted.clear();
+            self.found_limits.clear();
             self.backend_numbers.keep(&owners);
         }
 

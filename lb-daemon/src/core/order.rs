@@ -1,9 +1,13 @@
 //! What can be said of a backend at run time: in what words, by whom, and of which backend.
 
+mod maxconn;
+
 use std::{fmt, str::FromStr, time::Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::maxconn::{NoMaxconn, RuntimeMaxconn};
 
 /// A hundred of them are a weight of one.
 pub(super) const HUNDREDTHS: u16 = 100;
@@ -154,12 +158,18 @@ pub enum Order {
     State(AdminState),
     /// Its weight.
     Weight(RuntimeWeight),
+    /// How many connections it may have.
+    Maxconn(RuntimeMaxconn),
 }
 
 impl Order {
     /// Whether it undoes what was said before.
     pub(super) fn is_as_configured(self) -> bool {
-        self == Self::State(AdminState::Ready) || self == Self::Weight(RuntimeWeight::CONFIGURED)
+        match self {
+            Self::State(state) => state == AdminState::Ready,
+            Self::Weight(weight) => weight == RuntimeWeight::CONFIGURED,
+            Self::Maxconn(maxconn) => maxconn == RuntimeMaxconn::Configured,
+        }
     }
 }
 
@@ -169,6 +179,8 @@ impl fmt::Display for Order {
             Self::State(state) => f.write_str(state.name()),
             Self::Weight(RuntimeWeight::CONFIGURED) => f.write_str("weight as configured"),
             Self::Weight(weight) => write!(f, "weight {weight}"),
+            Self::Maxconn(RuntimeMaxconn::Configured) => f.write_str("maxconn as configured"),
+            Self::Maxconn(maxconn) => write!(f, "maxconn {maxconn}"),
         }
     }
 }
@@ -182,6 +194,8 @@ pub struct Override {
     pub state: Option<(AdminState, Instant)>,
     /// Its weight, and since when; none if it is the configured one.
     pub weight: Option<(RuntimeWeight, Instant)>,
+    /// Its limit of connections, and since when; none if it is the configured one.
+    pub maxconn: Option<(RuntimeMaxconn, Instant)>,
 }
 
 /// Who says something of a backend.

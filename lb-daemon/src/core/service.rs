@@ -204,6 +204,9 @@ impl ServiceState {
                 usable: backend.is_usable(),
             });
         }
+        if self.is_limited() {
+            desired.limited.insert(number);
+        }
         let slots = self.arrange(candidates);
         self.is_up = !slots.0.is_empty();
         desired.services.insert(
@@ -218,6 +221,11 @@ impl ServiceState {
                 group,
             },
         );
+    }
+
+    /// Whether it may have so many connections at most, or one of its backends may.
+    fn is_limited(&self) -> bool {
+        self.config.maxconn.is_some() || self.backends.iter().any(BackendState::is_limited)
     }
 
     /// The end of the connections of those that went down, if that is what was wished; to be called
@@ -279,6 +287,7 @@ impl ServiceState {
             bind: self.config.bind.clone(),
             balance: self.config.balance.name().to_owned(),
             state: if self.is_up { State::Up } else { State::Down },
+            active: self.number.and_then(|n| counters.active.get(&n).copied()).unwrap_or_default(),
             limit: self.config.maxconn.map(NonZeroU32::get),
             queue: queue.map(QueueStatus::from),
             backends,

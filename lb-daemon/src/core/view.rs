@@ -286,6 +286,9 @@ pub struct ServiceStatus {
     pub balance: String,
     /// Up if a new connection finds a backend.
     pub state: State,
+    /// Connections that are not closed, those with backends included that are not configured any more.
+    #[serde(default)]
+    pub active: u64,
     /// Most connections that it may have; none for no limit.
     #[serde(default)]
     pub limit: Option<u32>,
@@ -315,6 +318,9 @@ pub struct BackendStatus {
     /// Its weight in force.
     #[serde(default)]
     pub effective_weight: f64,
+    /// Most connections that it may have by its configuration; none for no limit.
+    #[serde(default)]
+    pub configured_limit: Option<u32>,
     /// Most connections that it may have by now; none for no limit.
     #[serde(default)]
     pub limit: Option<u32>,
@@ -398,7 +404,7 @@ pub struct SlowStartStatus {
 /// Something that was said of a backend at run time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverrideStatus {
-    /// What: `drain`, `maint`, `weight 50%`.
+    /// What: `drain`, `maint`, `weight 50%`, `maxconn 30`.
     pub what: String,
     /// Who said so: `operator`.
     pub by: String,
@@ -490,6 +496,8 @@ pub struct Traffic {
 pub struct Counters {
     /// Traffic by backend number.
     pub backends: BTreeMap<u16, Traffic>,
+    /// Connections that are not closed, by service number.
+    pub active: BTreeMap<u16, u64>,
     /// Who waits for a place, by service number.
     pub queues: BTreeMap<u16, QueueView>,
     /// The flow tables.

@@ -1,11 +1,13 @@
 //! Reading what the program has counted.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use aya::maps::{Array, MapData, PerCpuArray};
 use lb_common::{
     addr::{V4, V6},
     hold::Hold,
-    maps::{BackendState, BackendStats, Settings, TableState},
+    maps::{BackendState, BackendStats, ServiceState, Settings, TableState},
     verdict::Verdict,
 };
 
@@ -15,6 +17,7 @@ use crate::core::{Counters, TableStatus, Traffic};
 /// Reads the counters. Each number is exact; numbers read together are not of one moment.
 pub struct CounterReader {
     state: Array<MapData, BackendState>,
+    services: Array<MapData, ServiceState>,
     stats: PerCpuArray<MapData, BackendStats>,
     handshakes: HandshakeCounts,
     tables: Array<MapData, TableState>,
@@ -30,6 +33,7 @@ impl CounterReader {
         let settings: Array<_, Settings> = pins.open("SETTINGS")?;
         Ok(Self {
             state: pins.open("BACKEND_STATE")?,
+            services: pins.open("SERVICE_STATE")?,
             stats: pins.open("BACKEND_STATS")?,
             handshakes: HandshakeCounts::open(pins, Access::Read)?,
             tables: pins.open("TABLES")?,
@@ -54,6 +58,13 @@ impl CounterReader {
         }
         counters.unheld = self.hold.get(&0, 0)?.unheld;
         Ok(counters)
+    }
+
+    /// How many connections each of these services has that are not closed: what its limit is held against.
+    /// Those with backends that are gone are among them.
+    pub fn active(&self, services: impl IntoIterator<Item = u16>) -> Result<BTreeMap<u16, u64>> {
+        let count = |number: u16| Ok((number, self.services.get(&number.into(), 0)?.active));
+        services.into_iter().map(count).collect()
     }
 
     fn traffic(&self, number: u16) -> Result<Traffic> {

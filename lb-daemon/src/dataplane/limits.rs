@@ -102,6 +102,11 @@ impl Places {
 }
 
 impl Place<'_> {
+    /// Most connections; none for no limit.
+    pub(super) fn limit(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.limit.load(Ordering::SeqCst))
+    }
+
     /// Whether another connection is allowed.
     pub(super) fn has_room(&self) -> bool {
         let limit = self.limit.load(Ordering::SeqCst);

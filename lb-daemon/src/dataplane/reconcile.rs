@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -89,6 +90,7 @@ impl Reconciler {
         this.v6.take_inventory(&mut inventory, &mut this.tables)?;
         this.owners.clone_from(&inventory.backends);
         inventory.serving = this.serving()?;
+        inventory.limits = this.limits(&inventory);
         Ok((this, inventory))
     }
 
@@ -103,6 +105,12 @@ impl Reconciler {
             serving.extend(table.0.iter().take(service.slots as usize));
         }
         Ok(serving)
+    }
+
+    /// The limits in force of the backends that were found.
+    fn limits(&self, found: &Inventory) -> BTreeMap<u16, NonZeroU32> {
+        let limit = |number: &u16| Some((*number, self.places.backend(*number)?.limit()?));
+        found.backends.keys().filter_map(limit).collect()
     }
 
     pub(super) fn apply(&mut self, desired: &Desired) -> Result<()> {

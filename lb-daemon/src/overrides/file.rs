@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::core::{AdminState, BackendName, Override, RuntimeWeight};
+use crate::core::{AdminState, BackendName, Override, RuntimeMaxconn, RuntimeWeight};
 
 /// Version of the format. Raised when what is there changes its meaning.
 const VERSION: u32 = 1;
@@ -42,6 +42,8 @@ struct Entry {
     state: Option<Said<AdminState>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<Said<RuntimeWeight>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maxconn: Option<Said<RuntimeMaxconn>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,6 +105,7 @@ pub(super) fn read(
         backend: entry.backend,
         state: entry.state.map(|said| (said.is, at(said.since))),
         weight: entry.weight.map(|said| (said.is, at(said.since))),
+        maxconn: entry.maxconn.map(|said| (said.is, at(said.since))),
     });
     Ok(overrides.collect())
 }
@@ -151,6 +154,7 @@ pub(super) fn write(
         backend: one.backend.clone(),
         state: one.state.map(|(is, at)| Said { is, since: since(at) }),
         weight: one.weight.map(|(is, at)| Said { is, since: since(at) }),
+        maxconn: one.maxconn.map(|(is, at)| Said { is, since: since(at) }),
     });
     let contents = Contents { version: VERSION, overrides: entries.collect() };
     let mut text = serde_json::to_vec_pretty(&contents)?;

@@ -10,7 +10,7 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use super::{file, *};
-use crate::core::{AdminState, BackendName, RuntimeWeight};
+use crate::core::{AdminState, BackendName, RuntimeMaxconn, RuntimeWeight};
 
 /// A directory of its own for one test, removed with it.
 struct Scratch(PathBuf);
@@ -49,11 +49,13 @@ fn some(now: Instant) -> Vec<Override> {
             backend: name("db1"),
             state: Some((AdminState::Maint, ago(90))),
             weight: Some((RuntimeWeight::Percent(50), ago(5))),
+            maxconn: Some((RuntimeMaxconn::Absolute(0), ago(7))),
         },
         Override {
             backend: name("db2"),
             state: None,
             weight: Some((RuntimeWeight::Absolute(7), ago(0))),
+            maxconn: None,
         },
     ]
 }
@@ -79,6 +81,7 @@ fn what_is_kept_is_found_again_with_its_age() {
         assert_eq!(found.backend, expected.backend);
         assert_eq!(found.state.map(|(is, _)| is), expected.state.map(|(is, _)| is));
         assert_eq!(found.weight.map(|(is, _)| is), expected.weight.map(|(is, _)| is));
+        assert_eq!(found.maxconn.map(|(is, _)| is), expected.maxconn.map(|(is, _)| is));
     }
     let (_, since) = found[0].state.unwrap();
     assert_eq!((now + hour - since).as_secs(), 3690);
@@ -134,6 +137,10 @@ fn a_file_that_makes_no_sense_is_set_aside_and_told_of() {
         (
             r#"{"version":1,"overrides":[{"service":"a","backend":"b","weight":{"is":"257","since":1}}]}"#,
             "0 to 256",
+        ),
+        (
+            r#"{"version":1,"overrides":[{"service":"a","backend":"b","maxconn":{"is":"-1","since":1}}]}"#,
+            "a number of connections",
         ),
         (&format!("{valid}{}", " ".repeat(5 << 20)), "bytes"),
     ] {

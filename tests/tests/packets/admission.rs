@@ -52,6 +52,10 @@ impl Place<'_> {
     /// Puts this into the data plane and into the queues.
     fn change(&mut self, change: impl FnOnce(&mut Desired)) -> Result<()> {
         change(&mut self.desired);
+        let Desired { services, backends, .. } = &self.desired;
+        let is_limited = services.values().any(|service| service.maxconn.is_some())
+            || backends.values().any(|backend| backend.limits.maxconn.is_some());
+        self.desired.limited = is_limited.then_some(SERVICE).into_iter().collect();
         self.world.apply(&self.desired)?;
         self.queues.configure(rules(&self.desired), &mut self.gate);
         self.gate.hold_open(&BTreeSet::from([SERVICE]));

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     admin::sample,
     core::{
-        QueueStatus, Status, SyncStatus,
+        By, Order, OverrideStatus, QueueStatus, RuntimeMaxconn, Status, SyncStatus,
         sync::{Stage, View},
     },
 };
@@ -95,6 +95,7 @@ fn check_labels(mut labels: &str) {
 fn limited() -> Status {
     let mut status = sample::troubled();
     let service = &mut status.services[0];
+    service.active = 820;
     service.limit = Some(1000);
     service.queue = Some(QueueStatus {
         waiting: 5,
@@ -104,7 +105,13 @@ fn limited() -> Status {
         timed_out: 3,
         refused: 2,
     });
-    (service.backends[0].limit, service.backends[0].queue) = (Some(300), 4);
+    let backend = &mut service.backends[0];
+    (backend.configured_limit, backend.limit, backend.queue) = (Some(400), Some(300), 4);
+    backend.overrides.push(OverrideStatus {
+        what: Order::Maxconn(RuntimeMaxconn::Absolute(300)).to_string(),
+        by: By::Agent.name().to_owned(),
+        since_seconds: 1,
+    });
     status
 }
 
@@ -148,7 +155,7 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_group_adverts_discarded_total{group="gw",reason="password"} 0
         tandem_service_up{service="mysql"} 0
         tandem_service_up{service="web"} 1
-        tandem_service_active_connections{service="mysql"} 819
+        tandem_service_active_connections{service="mysql"} 820
         tandem_service_limit{service="mysql"} 1000
         tandem_service_queue{service="mysql"} 5
         tandem_service_queue_most{service="mysql"} 9
@@ -168,12 +175,14 @@ fn the_exposition_is_well_formed_and_complete() {
         tandem_backend_eligible{service="web",backend="web1"} 1
         tandem_backend_weight{service="mysql",backend="db2"} 50
         tandem_backend_configured_weight{service="mysql",backend="db2"} 100
+        tandem_backend_override{service="mysql",backend="db1",override="maxconn",by="agent"} 1
         tandem_backend_override{service="mysql",backend="db2",override="drain",by="operator"} 1
         tandem_backend_override{service="mysql",backend="db2",override="weight",by="operator"} 1
         tandem_backend_agent_up{service="web",backend="web1"} 1
         tandem_backend_host_resolved{service="web",backend="web2"} 0
         tandem_backend_active_connections{service="mysql",backend="db1"} 421
         tandem_backend_limit{service="mysql",backend="db1"} 300
+        tandem_backend_configured_limit{service="mysql",backend="db1"} 400
         tandem_backend_queue{service="mysql",backend="db1"} 4
         tandem_backend_connections_total{service="mysql",backend="db1"} 450891
         tandem_backend_connection_errors_total{service="mysql",backend="db1"} 12

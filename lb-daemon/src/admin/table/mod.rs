@@ -176,7 +176,7 @@ fn heading(service: &ServiceStatus) -> [Cell; 6] {
 
 /// ", 900 of 1000 connections, 5 waiting"
 fn crowd(service: &ServiceStatus) -> Cell {
-    let active: u64 = service.backends.iter().map(|backend| backend.traffic.active).sum();
+    let active = service.active;
     let limit = service.limit.map(|limit| format!(", {active} of {limit} connections"));
     let waiting = service.queue.map_or(0, |queue| queue.waiting);
     let waiting = (waiting != 0).then(|| format!(", {waiting} waiting"));

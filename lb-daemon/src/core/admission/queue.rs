@@ -82,6 +82,14 @@ impl Queue {
         }
     }
 
+    /// Forgets the lines where nobody waits, of numbers that no backend has any more: they may be given to
+    /// others.
+    pub(super) fn tidy(&mut self) {
+        let members = &self.rules.members;
+        let is_member = |bound: &Option<u16>| bound.is_none_or(|number| members.contains(&number));
+        self.lines.retain(|bound, line| line.len() != 0 || is_member(bound));
+    }
+
     /// The lines where somebody waits, each with the ticket of its first.
     pub(super) fn heads(&self) -> impl Iterator<Item = (u64, Option<u16>)> {
         self.lines.iter().filter_map(|(bound, line)| Some((line.first()?.ticket, *bound)))

@@ -51,6 +51,9 @@ impl Queues {
                 .or_insert_with(|| Queue::new(rules));
             // Whom a backend is for may be another one by now: nothing but trying tells.
             self.call(number, gate, |_, _| true);
+            if let Some(queue) = self.services.get_mut(&number) {
+                queue.tidy();
+            }
         }
     }
 

@@ -1,6 +1,11 @@
 //! Who may wait, and for how long.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::core::{Desired, DesiredService};
 
@@ -11,6 +16,8 @@ pub struct Rules {
     pub timeout: Duration,
     /// Numbers of the backends that get new connections.
     pub backends: Arc<[u16]>,
+    /// Numbers of all backends, whether they get new connections or not.
+    pub members: BTreeSet<u16>,
     /// How many may wait for whichever backend; none for no limit: as many as may for all of its backends
     /// together.
     pub room: Option<usize>,
@@ -20,17 +27,18 @@ pub struct Rules {
     pub group: u16,
 }
 
-/// The rules of those services where somebody may have to wait, by number.
+/// The rules of those services where somebody may have to wait, by number. One that has lost all its
+/// backends is still there: who waited is counted since the daemon's start.
 #[must_use]
 pub fn rules(desired: &Desired) -> BTreeMap<u16, Rules> {
-    let limited = desired.services.iter().filter_map(|(number, service)| {
-        let rules = of(service, desired)?;
-        Some((*number, rules))
-    });
-    limited.collect()
+    let limited = desired.limited.iter();
+    limited
+        .filter_map(|number| Some((*number, of(*number, desired.services.get(number)?, desired))))
+        .collect()
 }
 
-fn of(service: &DesiredService, desired: &Desired) -> Option<Rules> {
+fn of(number: u16, service: &DesiredService, desired: &Desired) -> Rules {
+    let members = desired.backends.iter().filter(|(_, backend)| backend.service == number);
     let mut serving: Vec<u16> = service.slots.0.to_vec();
     serving.sort_unstable();
     serving.dedup();
@@ -39,18 +47,16 @@ fn of(service: &DesiredService, desired: &Desired) -> Option<Rules> {
         Some((*number, backend.limits))
     });
     let limits: Vec<_> = limits.collect();
-    if service.maxconn.is_none() && limits.iter().all(|(_, limits)| limits.maxconn.is_none()) {
-        return None;
-    }
     let room = |limit: NonZeroU32| usize::try_from(limit.get()).unwrap_or(usize::MAX);
     let rooms: BTreeMap<u16, usize> =
         limits.iter().filter_map(|(number, it)| Some((*number, room(it.maxqueue?)))).collect();
     let are_all = rooms.len() == limits.len() && !limits.is_empty();
-    Some(Rules {
+    Rules {
         timeout: service.timeout.queue,
         backends: serving.into(),
+        members: members.map(|(number, _)| *number).collect(),
         room: are_all.then(|| rooms.values().sum()),
         rooms,
         group: service.group,
-    })
+    }
 }

@@ -143,6 +143,7 @@ fn unlimited() -> Rules {
     Rules {
         timeout: TIMEOUT,
         backends: [10, 11].into(),
+        members: [10, 11].into(),
         room: None,
         rooms: BTreeMap::new(),
         group: 0,
@@ -356,13 +357,17 @@ fn an_arrival_is_no_more_work_where_many_lines_wait() {
 }
 
 #[test]
-fn a_number_that_serves_no_more_leaves_no_line_behind() {
+fn a_number_that_no_backend_has_any_more_leaves_no_line_behind() {
     let (mut queues, mut places, now) = queues(unlimited(), true);
     arrive(&mut queues, &mut places, 3, now);
     assert_eq!(view(&queues, now).bound[&11], (1, 1));
     places.free = BTreeMap::from([(10, 0)]);
-    let rules = Rules { backends: [10].into(), ..unlimited() };
-    queues.configure(BTreeMap::from([(SERVICE, rules)]), &mut places);
+    let without = Rules { backends: [10].into(), ..unlimited() };
+    queues.configure(BTreeMap::from([(SERVICE, without.clone())]), &mut places);
+    let found = view(&queues, now).bound;
+    assert_eq!(found, BTreeMap::from([(10, (1, 1)), (11, (0, 1))]), "it may come back");
+    let without = Rules { members: [10].into(), ..without };
+    queues.configure(BTreeMap::from([(SERVICE, without)]), &mut places);
     assert_eq!(view(&queues, now).bound, BTreeMap::from([(10, (1, 1))]));
 }
 
@@ -378,6 +383,22 @@ fn who_is_bound_to_another_backend_by_now_waits_for_that_in_order() {
     places.free(12, 4);
     queues.call_all(&mut places);
     assert_eq!(places.served, [2, 5, 4, 7]);
+    agrees(&queues, &places, now);
+}
+
+#[test]
+fn who_was_bound_before_the_balance_was_changed_waits_for_any_backend_in_order() {
+    let (mut queues, mut places, now) = queues(unlimited(), true);
+    for port in [2, 5, 4, 7] {
+        arrive(&mut queues, &mut places, port, now);
+    }
+    places.is_bound = false;
+    queues.configure(BTreeMap::from([(SERVICE, unlimited())]), &mut places);
+    agrees(&queues, &places, now);
+    assert!(view(&queues, now).bound.values().all(|(waiting, _)| *waiting == 0), "nobody is bound");
+    places.free(11, 3);
+    queues.call_all(&mut places);
+    assert_eq!(places.served, [2, 5, 4]);
     agrees(&queues, &places, now);
 }
 

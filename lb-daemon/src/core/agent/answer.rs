@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::core::order::{AdminState, Order, RuntimeWeight};
+use crate::core::order::{AdminState, Order, RuntimeMaxconn, RuntimeWeight};
 
 /// Most characters that are kept of a reason.
 const LONGEST_REASON: usize = 200;
@@ -101,7 +101,8 @@ impl Answer {
     /// What is to be changed of the backend, in the order in which HAProxy does it.
     pub(in crate::core) fn orders(&self) -> impl Iterator<Item = Order> + use<> {
         let state = self.state.map(Order::State);
-        state.into_iter().chain(self.weight.map(Order::Weight))
+        let maxconn = self.maxconn.map(RuntimeMaxconn::Absolute).map(Order::Maxconn);
+        state.into_iter().chain(self.weight.map(Order::Weight)).chain(maxconn)
     }
 }
 

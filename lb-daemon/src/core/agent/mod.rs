@@ -3,6 +3,7 @@
 mod answer;
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +33,10 @@ pub(super) struct Agent {
     health: Option<(Word, String)>,
     /// Whether nothing is known of it, and an earlier daemon may have heard that the server is down.
     is_distrusted: bool,
+    /// How many connections the server is to have by its last word of that; zero for any number.
     maxconn: Option<u32>,
+    /// As long as it was not asked: the limit that an earlier daemon held the server to.
+    found_limit: Option<NonZeroU32>,
     last: Option<Last>,
     /// How long the last question and answer took.
     took: Duration,
@@ -62,6 +66,7 @@ impl Agent {
             health: None,
             is_distrusted: false,
             maxconn: None,
+            found_limit: None,
             last: None,
             took: Duration::ZERO,
         }
@@ -82,6 +87,18 @@ impl Agent {
             self.is_distrusted = true;
             self.phase = Phase::Waiting { due: now };
         }
+    }
+
+    /// Takes in to which limit an earlier daemon held the server, maybe by this agent's word.
+    pub(super) fn found_limited(&mut self, limit: NonZeroU32) {
+        if self.last.is_none() {
+            self.found_limit = Some(limit);
+        }
+    }
+
+    /// The limit that an earlier daemon held the server to, as long as this was not asked.
+    pub(super) fn found_limit(&self) -> Option<NonZeroU32> {
+        self.found_limit
     }
 
     /// When it is to be asked next; none while an answer is awaited.
@@ -116,6 +133,7 @@ impl Agent {
         }
         self.phase = Phase::Waiting { due: now.max(started + self.check.inter) };
         self.is_distrusted = false;
+        self.found_limit = None;
         self.took = now.saturating_duration_since(started);
         let answer = heard.as_ref().map(|line| Answer::read(line)).unwrap_or_default();
         let unknown = answer.unknown.as_deref().map(beginning);
@@ -131,11 +149,6 @@ impl Agent {
     /// Whether it lets the backend be up.
     pub(super) fn is_up(&self) -> bool {
         !self.is_distrusted && self.health.as_ref().is_none_or(|(word, _)| *word == Word::Up)
-    }
-
-    /// How many connections the server may have by its last word of that; zero for no limit.
-    pub(super) fn maxconn(&self) -> Option<u32> {
-        self.maxconn
     }
 
     /// What it said last of the server's health, as the outcome of a check.

@@ -30,6 +30,7 @@ impl BackendState {
             role: self.config.role.name().to_owned(),
             weight: self.config.weight,
             effective_weight: f64::from(self.weight()) / f64::from(HUNDREDTHS),
+            configured_limit: self.config.limits.maxconn.map(NonZeroU32::get),
             limit: self.limits().maxconn.map(NonZeroU32::get),
             overrides: self.administration.status(now),
             slow_start: self.slow_start.ends(self.config.slowstart).map(|end| SlowStartStatus {

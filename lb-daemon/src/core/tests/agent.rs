@@ -172,7 +172,7 @@ fn the_last_word_counts_whoever_says_it_and_only_an_operators_is_kept() {
 #[test]
 fn its_words_are_forgotten_when_a_reload_takes_it_away() {
     let without = config(&service("db", VIP, "", &[("db1", 11, ""), ("db2", 12, "")]));
-    for word in ["drain 50%", "maint", "down"] {
+    for word in ["drain 50% maxconn:7", "maint", "down"] {
         let mut bench = healthy();
         hear(&mut bench, word);
         assert_eq!(bench.serving("db"), ["db2"], "{word}");
@@ -181,6 +181,7 @@ fn its_words_are_forgotten_when_a_reload_takes_it_away() {
 
         bench.reload(&without);
         assert_eq!(says(&bench, "db1"), [""; 0], "{word}");
+        assert_eq!(bench.status_of("db1").limit, None, "{word}");
         assert_eq!(bench.serving("db"), ["db1", "db2"], "{word}");
     }
     let mut bench = healthy();
@@ -208,6 +209,25 @@ fn nonsense_changes_nothing_and_is_shown() {
 }
 
 #[test]
+fn its_limit_and_an_operators_are_one_thing_and_the_last_word_counts() {
+    let limit = |bench: &Bench| bench.status_of("db1").limit;
+    let mut bench = healthy();
+    hear(&mut bench, "maxconn:30");
+    assert_eq!(says(&bench, "db1"), ["maxconn 30 by agent"]);
+    assert_eq!(bench.said(), "Info: backend db/db1: maxconn 30, by agent\n");
+    bench.say("db/db1", Order::Maxconn(RuntimeMaxconn::Absolute(50))).unwrap();
+    assert_eq!((limit(&bench), says(&bench, "db1").len()), (Some(50), 1));
+    assert_eq!(bench.kept.as_ref().map(Vec::len), Some(1));
+    hear(&mut bench, "up");
+    assert_eq!(limit(&bench), Some(50), "of that it says nothing");
+    hear(&mut bench, "maxconn:30");
+    assert_eq!(limit(&bench), Some(30));
+    assert_eq!(bench.kept, Some(Vec::new()), "the operator is overruled, for good");
+    bench.say("db/db1", Order::Maxconn(RuntimeMaxconn::Configured)).unwrap();
+    assert_eq!((limit(&bench), says(&bench, "db1")), (None, Vec::new()));
+}
+
+#[test]
 fn what_is_shown_of_a_long_answer_is_its_beginning() {
     let mut bench = healthy();
     let word = "ü".repeat(300);
@@ -223,18 +243,18 @@ fn what_is_shown_of_a_long_answer_is_its_beginning() {
 #[test]
 fn an_answer_that_says_nothing_new_is_no_reason_to_look_at_all_services() {
     let mut bench = healthy();
-    hear(&mut bench, "drain 50%");
+    hear(&mut bench, "drain 50% maxconn:7");
     let is_routine = |bench: &mut Bench, heard: Result<&str, Outcome>| {
         let request = asked(bench);
         let event = Event::Agent { probe: request.id, heard: heard.map(str::to_owned) };
         bench.core.is_routine(&event, bench.now, &mut Vec::new())
     };
-    assert!(is_routine(&mut bench, Ok("drain 50%")));
+    assert!(is_routine(&mut bench, Ok("drain 50% maxconn:7")));
     assert!(is_routine(&mut bench, Ok("up nonsense")));
     let outcome =
         Outcome { reason: Reason::L4Timeout, detail: String::new(), took: Duration::ZERO };
     assert!(is_routine(&mut bench, Err(outcome)));
-    for news in ["ready", "51%", "down", "up", "maint"] {
+    for news in ["ready", "51%", "maxconn:8", "down", "up", "maint"] {
         assert!(!is_routine(&mut bench, Ok(news)), "{news}");
     }
     // Nor is it one that an agent is to be asked.
@@ -277,4 +297,41 @@ fn a_recovery_by_the_agent_is_a_slow_start() {
     hear(&mut bench, "down");
     hear(&mut bench, "up");
     assert_eq!(bench.status_of("db1").slow_start.map(|climb| climb.percent), Some(1));
+}
+
+#[test]
+fn the_limit_that_an_earlier_daemon_heard_of_stays_until_the_agent_was_asked() {
+    let limit = |bench: &Bench, name: &str| {
+        let limits = bench.desired.backends[&bench.number(name)].limits;
+        limits.maxconn.map(NonZeroU32::get)
+    };
+    let keys = format!("maxconn = 300\n{AGENT}");
+    let both = config(&service("db", VIP, "", &[("db1", 11, &keys), ("db2", 12, "maxconn = 300")]));
+    let owner = |host| (0, address(&format!("10.4.4.{host}:3306")));
+    let few = NonZeroU32::new(30).unwrap();
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(0, owner(11)), (1, owner(12))].into(),
+        serving: [0, 1].into(),
+        limits: [(0, few), (1, few)].into(),
+        ..Inventory::default()
+    };
+    let restarted = || {
+        let mut bench = Bench::restart(&inventory, &both);
+        bench.reach_all();
+        assert_eq!((limit(&bench, "db1"), limit(&bench, "db2")), (Some(30), Some(300)));
+        bench
+    };
+    let mut bench = restarted();
+    hear(&mut bench, "maxconn:40");
+    assert_eq!(limit(&bench, "db1"), Some(40));
+    let mut bench = restarted();
+    hear(&mut bench, "up");
+    assert_eq!(limit(&bench, "db1"), Some(300), "it wants no other one");
+    let mut bench = restarted();
+    silence(&mut bench);
+    assert_eq!(limit(&bench, "db1"), Some(300));
+    let mut bench = restarted();
+    bench.say("db/db1", Order::Maxconn(RuntimeMaxconn::Absolute(500))).unwrap();
+    assert_eq!(limit(&bench, "db1"), Some(500), "what an operator says is in force at once");
 }

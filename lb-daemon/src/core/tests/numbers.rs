@@ -1,7 +1,5 @@
 //! Which numbers services and backends have in the data plane, and for how long.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 fn of(backends: &[(&str, u8, &str)]) -> Arc<Config> {
@@ -49,7 +47,7 @@ fn what_an_earlier_daemon_left_keeps_its_numbers() {
         ]
         .into(),
         serving: [70, 71, 72].into(),
-        groups: BTreeMap::new(),
+        ..Inventory::default()
     };
     let binds = "['10.2.2.4:3306', '10.2.2.9:80']";
     let config = config(&service("db", binds, "", &[("db1", 11, ""), ("db2", 12, "")]));
@@ -66,7 +64,7 @@ fn what_an_earlier_daemon_left_serves_on_until_the_ways_are_known_again() {
         services: [(0, vec![address("10.2.2.4:3306")])].into(),
         backends: [(0, (0, address("10.4.4.11:3306"))), (1, (0, address("10.4.4.12:3306")))].into(),
         serving: [0, 1].into(),
-        groups: BTreeMap::new(),
+        ..Inventory::default()
     };
     let mut bench = Bench::restart(&inventory, &two());
     assert!(!bench.applied);
@@ -94,7 +92,7 @@ fn whom_an_earlier_daemon_kept_connections_from_is_checked_first() {
         services: [(0, vec![address("10.2.2.4:3306")])].into(),
         backends: [(0, (0, address("10.4.4.11:3306"))), (1, (0, address("10.4.4.12:3306")))].into(),
         serving: [0].into(),
-        groups: BTreeMap::new(),
+        ..Inventory::default()
     };
     let mut bench = Bench::restart(&inventory, &two());
     bench.reach_all();

@@ -245,6 +245,7 @@ fn what_was_said_of_backends_that_are_gone_is_bounded() {
             backend: name(usize::try_from(n).unwrap()),
             state: Some((AdminState::Maint, since)),
             weight: None,
+            maxconn: None,
         }
     });
     let bench = Bench::restart_with(&Inventory::default(), overrides.collect(), &two());

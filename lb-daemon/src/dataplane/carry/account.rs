@@ -5,8 +5,9 @@
 //! an [`End`] each time that the other side asks, by one of the words [`PASS`] and [`LAST`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -82,6 +83,9 @@ pub(super) struct Service {
     pub(super) silence_fin: [Duration; 2],
     /// Number of its group; zero for none.
     pub(super) group: u16,
+    /// Most connections that it may have; none for no limit.
+    #[serde(default)]
+    pub(super) maxconn: Option<NonZeroU32>,
 }
 
 /// A backend.
@@ -97,6 +101,12 @@ pub(super) struct Backend {
     pub(super) sources: Vec<IpAddr>,
     /// Where its frames go.
     pub(super) way: Way,
+    /// Most connections that it may have; none for no limit.
+    #[serde(default)]
+    pub(super) maxconn: Option<NonZeroU32>,
+    /// Most SYNs that may wait for it; none for no limit.
+    #[serde(default)]
+    pub(super) maxqueue: Option<NonZeroU32>,
 }
 
 /// A next hop.
@@ -186,6 +196,8 @@ impl Account {
             shared,
             // Nobody is told of them before the configuration was.
             groups: BTreeMap::new(),
+            // Nor does anybody wait before that.
+            limited: BTreeSet::new(),
         })
     }
 }
@@ -201,8 +213,7 @@ impl Service {
             bind: self.bind.clone(),
             balance,
             slots: Slots(self.slots.as_slice().into()),
-            // Until the configuration is in force, nobody is refused or waits.
-            maxconn: None,
+            maxconn: self.maxconn,
             timeout: Timeouts {
                 connect: self.connect,
                 queue: self.connect,
@@ -224,7 +235,7 @@ impl Backend {
             service: self.service,
             address: self.address,
             weight: self.weight,
-            limits: Limits::default(),
+            limits: Limits { maxconn: self.maxconn, maxqueue: self.maxqueue },
             sources: self.sources.clone(),
             // The daemon says it again, by what it is configured to.
             error_limit: None,
@@ -281,6 +292,7 @@ mod tests {
             silence: [hour, hour],
             silence_fin: [Duration::from_secs(30); 2],
             group: 3,
+            maxconn: NonZeroU32::new(80),
         };
         let tags = [(0x8100_u16.to_be(), 20_u16.to_be()), (0, 0)];
         let backend = Backend {
@@ -289,6 +301,8 @@ mod tests {
             weight: 5,
             sources: vec!["10.0.0.9".parse().unwrap()],
             way: Way { ifindex: 4, src: [1; 6], dst: [2; 6], tags },
+            maxconn: NonZeroU32::new(50),
+            maxqueue: NonZeroU32::new(9),
         };
         Account {
             epoch: u32::MAX,
@@ -308,6 +322,26 @@ mod tests {
         assert_eq!((backend.service, Way::from(backend.hop)), (2, account().backends[&7].way));
         let groups = ["192.0.2.1", "10.0.0.9"].map(|ip| desired.shared[&ip.parse().unwrap()]);
         assert_eq!(groups, [3, 0], "a source address falls under the truce");
+    }
+
+    #[test]
+    fn limits_hold_at_once_and_a_release_that_tells_of_none_is_understood() {
+        let desired = account().desired().unwrap();
+        let Limits { maxconn, maxqueue } = desired.backends[&7].limits;
+        let limits = [desired.services[&2].maxconn, maxconn, maxqueue];
+        assert_eq!(limits.map(|limit| limit.map(NonZeroU32::get)), [Some(80), Some(50), Some(9)]);
+
+        let mut told = serde_json::to_value(account()).unwrap();
+        for (owner, key) in
+            [("services/2", "maxconn"), ("backends/7", "maxconn"), ("backends/7", "maxqueue")]
+        {
+            let owner = told.pointer_mut(&format!("/{owner}")).unwrap().as_object_mut().unwrap();
+            owner.remove(key).expect("it was told");
+        }
+        let heard: Account = serde_json::from_value(told).unwrap();
+        let desired = heard.desired().unwrap();
+        assert_eq!(desired.services[&2].maxconn, None);
+        assert_eq!(desired.backends[&7].limits, Limits::default());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A data plane's maps to an account of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData};
@@ -8,8 +8,9 @@ use lb_common::{
     addr::{V4, V6},
     flow::Terms,
     maps::{
-        BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, MAX_BACKENDS,
-        MAX_SERVICES, NextHop, Service, ServiceKey, Settings, SlotTable, VirtualAddress,
+        BALANCE_HASH, BALANCE_LEASTCONN, BALANCE_ROUNDROBIN, BALANCE_SOURCE, Backend, BackendState,
+        MAX_BACKENDS, MAX_SERVICES, NextHop, Service, ServiceKey, ServiceState, Settings,
+        SlotTable, VirtualAddress,
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Maps {
     slots: Array<MapData, SlotTable>,
     terms: Array<MapData, Terms>,
     pub(super) hops: Array<MapData, NextHop>,
+    service_states: Array<MapData, ServiceState>,
+    backend_states: Array<MapData, BackendState>,
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
 }
@@ -45,6 +48,8 @@ impl Maps {
             slots: pins.open("SLOTS")?,
             terms: pins.open("TERMS")?,
             hops: pins.open("NEXT_HOPS")?,
+            service_states: pins.open("SERVICE_STATE")?,
+            backend_states: pins.open("BACKEND_STATE")?,
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
         })
@@ -68,7 +73,8 @@ impl Maps {
         for number in 0..MAX_SERVICES {
             let terms = self.terms.get(&number, 0)?;
             if terms != Terms::default() {
-                services.insert(u16::try_from(number)?, service(&terms)?);
+                let limit = self.service_states.get(&number, 0)?.limit;
+                services.insert(u16::try_from(number)?, service(&terms, limit)?);
             }
         }
         Ok(services)
@@ -102,7 +108,8 @@ impl<A: Family> FamilyMaps<A> {
             let backend = self.backends.get(&number, 0)?;
             if backend.source_count != 0 {
                 let way = maps.hops.get(&number, 0)?.into();
-                account.backends.insert(u16::try_from(number)?, told(&backend, way));
+                let state = maps.backend_states.get(&number, 0)?;
+                account.backends.insert(u16::try_from(number)?, told(&backend, &state, way));
             }
         }
         for entry in &self.addresses {
@@ -113,7 +120,8 @@ impl<A: Family> FamilyMaps<A> {
     }
 }
 
-fn service(terms: &Terms) -> Result<account::Service> {
+/// A service with these terms, and this limit of connections.
+fn service(terms: &Terms, limit: u32) -> Result<account::Service> {
     let time = |ticks: u32| Duration::from_nanos(u64::from(ticks) << 20);
     Ok(account::Service {
         bind: Vec::new(),
@@ -123,10 +131,15 @@ fn service(terms: &Terms) -> Result<account::Service> {
         silence: [time(terms.client), time(terms.server)],
         silence_fin: [time(terms.client_fin), time(terms.server_fin)],
         group: u16::try_from(terms.group)?,
+        maxconn: NonZeroU32::new(limit),
     })
 }
 
-fn told<A: Family>(backend: &Backend<A>, way: account::Way) -> account::Backend {
+fn told<A: Family>(
+    backend: &Backend<A>,
+    state: &BackendState,
+    way: account::Way,
+) -> account::Backend {
     let sources = backend.sources.iter().take(usize::from(backend.source_count));
     account::Backend {
         service: backend.service,
@@ -134,6 +147,8 @@ fn told<A: Family>(backend: &Backend<A>, way: account::Way) -> account::Backend 
         weight: backend.weight,
         sources: sources.map(|source| source.to_ip()).collect(),
         way,
+        maxconn: NonZeroU32::new(state.limit),
+        maxqueue: NonZeroU32::new(state.max_waiting),
     }
 }
 
