@@ -25,6 +25,7 @@
 //! | `HOLD` | array, mapped | 0 → [`Hold`] | daemon; program counts |
 //! | `VERDICTS` | per-CPU array | verdict → packets | program |
 //! | `OPENING_V4`, `_V6` | per-CPU array | 0 → the connection being opened, 1 → the one being adopted, 2 → the one being opened by an injected frame | program; never pinned |
+//! | `REDISPATCH` | array, mapped | 0 → backend that an injected SYN goes to, [`ANY`](crate::admission::ANY) for the one that the service's balance says | daemon, who runs the program; never pinned |
 
 use crate::{
     addr::{Mac, Port, V4, V6},
@@ -223,7 +224,7 @@ pub struct BackendState {
     /// Most connections that are not closed; zero for no limit. Those taken over from the peer count,
     /// and are never refused.
     pub limit: u32,
-    /// Most SYNs that wait for it; zero for no limit.
+    /// Most SYNs that wait for it; zero for no limit. It is the daemon that sees to that.
     pub max_waiting: u32,
 }
 

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Socket, metrics::Metrics},
-    admission::Admission,
+    admission::{self, Admission},
     config::{Config, Parsed},
     core::{Core, Desired, Effect, Event, Inventory, Level, group::Command},
     dataplane::{self, Alarms, CounterReader, Dataplane},
@@ -212,7 +212,7 @@ impl Runtime {
         let (counters, alarms) = (dataplane.counters()?, dataplane.alarms()?);
         let leases = Box::new(dataplane.leases()?);
         let election = Election::start(Part::Daemon, leases, events.clone())?;
-        let admission = Admission::start(dataplane.gate(global)?)?;
+        let admission = Admission::start(dataplane.gate(global)?, admission::is_wanted(&config))?;
         walk(dataplane.reaper(global)?, events.clone())?;
         let endings = end_sessions(dataplane.ender(global)?)?;
         let (overrides, kept) = Overrides::open(config.admin.state_file.clone())?;

@@ -81,41 +81,44 @@ fn choose<F: Family, const INJECTED: bool>(service: &Service, key: &Key<F>) -> (
     if !INJECTED && !is_bound && is_awaited(service.id) {
         return (Admission::Waits, ANY);
     }
-    let number = select::backend::<F>(service, key);
+    let number = match redispatched::<INJECTED>() {
+        ANY => select::backend::<F>(service, key),
+        number => number,
+    };
     if number == NOBODY {
         return (Admission::Waits, ANY);
     }
     let bound = if is_bound { number } else { ANY };
     if !INJECTED && is_bound && is_awaited_bound(service.id, number) {
-        return elsewhere::<F>(service, key, number);
+        return (Admission::Waits, bound);
     }
     match take(service.id, number) {
         TAKEN => (Admission::Placed, number),
-        BACKEND_FULL if !is_bound => spare::<F>(service, key, ANY),
-        BACKEND_FULL if !INJECTED => elsewhere::<F>(service, key, number),
+        BACKEND_FULL if !is_bound => spare(service),
         _ => (Admission::Waits, bound),
     }
 }
 
-/// A SYN that may go to one backend only waits for that, or goes to another one if too many do.
+/// The backend that the daemon has chosen for a SYN whose own is full, or [`ANY`].
+///
+/// Only the daemon knows who waits already. Were it done here, a SYN that is sent again would go to another
+/// backend than the one that its client waits for.
 #[inline(always)]
-fn elsewhere<F: Family>(service: &Service, key: &Key<F>, bound: u32) -> (Admission, u32) {
-    let is_full = backend_state(bound).is_some_and(|state| {
-        // SAFETY: a live element of an array map; what changes is read atomically.
-        let (max, waiting) = unsafe { ((*state).max_waiting, word(&raw mut (*state).waiting)) };
-        max != 0 && waiting.load() >= u64::from(max)
-    });
-    if is_full { spare::<F>(service, key, bound) } else { (Admission::Waits, bound) }
+fn redispatched<const INJECTED: bool>() -> u32 {
+    if !INJECTED {
+        return ANY;
+    }
+    maps::REDISPATCH.get(0).copied().unwrap_or(ANY)
 }
 
 /// A place at whichever backend has one.
 #[inline(always)]
-fn spare<F: Family>(service: &Service, key: &Key<F>, bound: u32) -> (Admission, u32) {
-    let number = select::with_place::<F>(service, key);
+fn spare(service: &Service) -> (Admission, u32) {
+    let number = select::with_place(service);
     if number != NOBODY && take(service.id, number) == TAKEN {
         (Admission::Placed, number)
     } else {
-        (Admission::Waits, bound)
+        (Admission::Waits, ANY)
     }
 }
 

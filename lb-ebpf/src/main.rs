@@ -70,7 +70,7 @@ use crate::{
 #[xdp(frags)]
 pub fn tandem(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let outcome = decide::<false>(&packet);
+    let outcome = counted(steps::<false>(&packet));
     let (verdict, out) = (outcome.verdict(), outcome.out());
     match verdict.action() {
         Action::Pass => XDP_PASS,
@@ -89,11 +89,14 @@ pub fn tandem(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn inject(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let outcome = decide::<true>(&packet);
-    if matches!(outcome.verdict(), Verdict::DropQueued) {
+    let outcome = steps::<true>(&packet);
+    if let Ok(outcome) = outcome
+        && matches!(outcome.verdict(), Verdict::DropQueued)
+    {
+        // Counted when it was held back: it waits on, and the daemon may try often.
         return NO_PLACE | outcome.out();
     }
-    to_send(&packet, outcome)
+    to_send(&packet, counted(outcome))
 }
 
 /// Turns a SYN that has waited in vain into the RST that answers it; run by the daemon as [`inject`] is, and
@@ -179,12 +182,7 @@ impl From<Verdict> for Outcome {
     }
 }
 
-/// What becomes of a packet, counted. `INJECTED` says whether it is one that was held back.
-#[inline(always)]
-fn decide<const INJECTED: bool>(packet: &Packet<'_>) -> Outcome {
-    counted(steps::<INJECTED>(packet))
-}
-
+/// What becomes of a packet, counted.
 #[inline(always)]
 fn counted(outcome: Result<Outcome, Verdict>) -> Outcome {
     let outcome = outcome.unwrap_or_else(Outcome::from);
@@ -195,6 +193,7 @@ fn counted(outcome: Result<Outcome, Verdict>) -> Outcome {
     outcome
 }
 
+/// What becomes of a packet. `INJECTED` says whether it is one that was held back.
 #[inline(always)]
 fn steps<const INJECTED: bool>(packet: &Packet<'_>) -> Result<Outcome, Verdict> {
     let link = Link::parse(packet)?;

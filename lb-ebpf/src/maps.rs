@@ -93,6 +93,9 @@ static BACKENDS_V6: Array<Backend<V6>> = Array::with_max_entries(MAX_BACKENDS, 0
 static OPENING_V4: PerCpuArray<Opening<V4>> = PerCpuArray::with_max_entries(OPENINGS, 0);
 #[map]
 static OPENING_V6: PerCpuArray<Opening<V6>> = PerCpuArray::with_max_entries(OPENINGS, 0);
+// What the daemon tells `inject` beside the frame.
+#[map]
+pub static REDISPATCH: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// An address family: its header and its maps. The packet path is written once over this.
 pub trait Family: 'static {

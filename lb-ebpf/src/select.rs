@@ -51,11 +51,11 @@ fn turn(service: u32, slots: u32) -> Option<u32> {
     Some(turn.checked_rem(slots.into())? as u32)
 }
 
-/// A backend that has a place, or [`NOBODY`]: the first one from where its client's would be on. A function of
-/// its own, to have a stack of its own.
+/// A backend that has a place, or [`NOBODY`]: the first one from whose turn it is on. A function of its own, to
+/// have a stack of its own.
 #[inline(never)]
-pub fn with_place<F: Family>(service: &Service, key: &FlowKey<F::Address>) -> u32 {
-    let Some(first) = slot::<F>(service, key) else { return NOBODY };
+pub fn with_place(service: &Service) -> u32 {
+    let Some(first) = turn(service.id, service.slots) else { return NOBODY };
     let slots = service.slots;
     let mut search = Vacancy { table: service.table, first, slots, found: NOBODY };
     // SAFETY: the callback has the signature that the kernel calls it by, and `search` outlives

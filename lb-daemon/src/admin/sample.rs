@@ -158,6 +158,7 @@ pub(super) fn healthy() -> Status {
         unheld: 0,
         orphans: Vec::new(),
         not_kept: None,
+        nobody_waits: None,
         verdicts: Verdict::ALL
             .iter()
             .map(|verdict| (verdict.label().to_owned(), 0))
@@ -227,6 +228,7 @@ pub(super) fn troubled() -> Status {
     db3.why = Some("no neighbour answers for 10.2.3.13 on eth1".into());
     status.services[0].state = State::Down;
     status.not_kept = Some("cannot write /var/lib/tandem/overrides.json: No space left".into());
+    status.nobody_waits = Some("its thread has panicked, as the log tells".into());
     status.orphans = vec![OrphanStatus {
         service: "mysql".into(),
         backend: "db9".into(),

@@ -9,12 +9,15 @@
 //! place for it. Nothing else is done there. If it is not there, or is held up, nobody waits: a SYN that finds no
 //! place is dropped then, and its client sends it again.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     os::fd::AsFd as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, Sender, TryRecvError, channel},
     },
     thread::JoinHandle,
@@ -23,9 +26,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
+    config::{Backend, Config},
     core::{
         Desired,
         admission::{Arrival, Door, QueueView, Queues, Rules, rules},
@@ -43,24 +47,34 @@ const AT_ONCE: usize = 256;
 pub struct Admission {
     orders: Option<Sender<BTreeMap<u16, Rules>>>,
     wake: Arc<Wake>,
-    seen: Arc<Mutex<BTreeMap<u16, QueueView>>>,
+    seen: Arc<Mutex<Seen>>,
     /// What it was told last.
     rules: BTreeMap<u16, Rules>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What people see of it.
+#[derive(Debug, Default)]
+struct Seen {
+    queues: BTreeMap<u16, QueueView>,
+    /// Why nobody can wait; none if they can.
+    failure: Option<String>,
+}
+
 impl Admission {
-    /// Starts the thread, which has nobody wait at first.
+    /// Starts the thread, which has nobody wait at first. If somebody may have to soon (`is_wanted`), it gets
+    /// ready for that while the rest of the daemon starts; else when it is first told of it.
     ///
     /// # Errors
     ///
     /// If the kernel refuses a thread or a file.
-    pub fn start(door: impl Door + Send + 'static) -> Result<Self> {
+    pub fn start(door: impl Door + Send + 'static, is_wanted: bool) -> Result<Self> {
         let (orders, inbox) = channel();
         let wake = Arc::new(Wake::new()?);
         let seen = Arc::default();
         let porter = Porter {
             door,
+            is_able: None,
             queues: Queues::default(),
             inbox,
             wake: Arc::clone(&wake),
@@ -69,7 +83,7 @@ impl Admission {
         };
         let thread = std::thread::Builder::new()
             .name("admission".to_owned())
-            .spawn(move || porter.run())
+            .spawn(move || porter.run(is_wanted))
             .context("cannot start the thread for clients that wait")?;
         let rules = BTreeMap::new();
         Ok(Self { orders: Some(orders), wake, seen, rules, thread: Some(thread) })
@@ -93,8 +107,26 @@ impl Admission {
     /// Who waits, by number of the service: those where nobody ever has to are not there.
     #[must_use]
     pub fn view(&self) -> BTreeMap<u16, QueueView> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.seen).queues.clone()
     }
+
+    /// Why nobody can wait, if somebody should; none if they can.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        if self.rules.is_empty() { None } else { lock(&self.seen).failure.clone() }
+    }
+}
+
+/// Whether somebody may have to wait by this configuration, whatever agents will say.
+pub fn is_wanted(config: &Config) -> bool {
+    config.services.iter().any(|service| {
+        let is_limited = |backend: &Backend| backend.limits.maxconn.is_some();
+        service.maxconn.is_some() || service.backends.iter().any(is_limited)
+    })
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Admission {
@@ -109,18 +141,24 @@ impl Drop for Admission {
 }
 
 /// What the thread has.
-struct Porter<D> {
+struct Porter<D: Door> {
     door: D,
+    /// Whether SYNs can wait; nothing before anybody had to.
+    is_able: Option<bool>,
     queues: Queues,
     inbox: Receiver<BTreeMap<u16, Rules>>,
     wake: Arc<Wake>,
-    seen: Arc<Mutex<BTreeMap<u16, QueueView>>>,
+    seen: Arc<Mutex<Seen>>,
     /// When it was last said that SYNs may wait.
     said: Instant,
 }
 
 impl<D: Door> Porter<D> {
-    fn run(mut self) {
+    /// Works until it is told to end.
+    fn run(mut self, is_wanted: bool) {
+        if is_wanted {
+            self.is_able();
+        }
         let mut arrivals = Vec::new();
         loop {
             self.wait();
@@ -131,6 +169,7 @@ impl<D: Door> Porter<D> {
                 Ok(_) => self.turn(&mut arrivals),
                 Err(error) => {
                     error!("clients do not wait any more where `maxconn` is reached: {error:#}");
+                    lock(&self.seen).failure = Some(format!("{error:#}"));
                     return;
                 }
             }
@@ -184,13 +223,41 @@ impl<D: Door> Porter<D> {
         if now.saturating_duration_since(self.said) >= SAY_AGAIN {
             self.say();
         }
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.queues.view(now);
+        lock(&self.seen).queues = self.queues.view(now);
     }
 
     fn say(&mut self) {
         self.said = Instant::now();
-        let door = &mut self.door;
-        self.queues.leave_to_others(door);
-        door.hold_open(&self.queues.services());
+        self.queues.leave_to_others(&mut self.door);
+        let services = self.queues.services();
+        if services.is_empty() || self.is_able() {
+            self.door.hold_open(&services);
+        }
+    }
+
+    /// Whether SYNs can wait. The first time it takes long.
+    fn is_able(&mut self) -> bool {
+        let (door, seen) = (&mut self.door, &self.seen);
+        *self.is_able.get_or_insert_with(|| match door.prepare() {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(
+                    "clients are turned away where `maxconn` is reached, and do not wait: {error:#}"
+                );
+                lock(seen).failure = Some(format!("{error:#}"));
+                false
+            }
+        })
+    }
+}
+
+impl<D: Door> Drop for Porter<D> {
+    /// Whatever ends the thread, nobody is said to wait any more.
+    fn drop(&mut self) {
+        let mut seen = lock(&self.seen);
+        seen.queues.clear();
+        if std::thread::panicking() {
+            seen.failure = Some("its thread has panicked, as the log tells".to_owned());
+        }
     }
 }

@@ -41,6 +41,10 @@ pub struct Status {
     /// Why what operators said of backends is not on the disk; none if it is.
     #[serde(default)]
     pub not_kept: Option<String>,
+    /// Why clients do not wait where connections are limited, but are turned away; none if they wait, or never
+    /// have to.
+    #[serde(default)]
+    pub nobody_waits: Option<String>,
     /// Packets by verdict, all of them, also those that are zero.
     pub verdicts: BTreeMap<String, u64>,
     /// SYN-ACKs of synchronous services that were not held back, for want of room.

@@ -8,14 +8,18 @@
 use std::{
     io,
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context as _, Result};
-use aya::{Ebpf, programs::Xdp};
+use anyhow::{Context as _, Result, bail};
+use aya::{Ebpf, maps::Map, programs::Xdp};
 use lb_common::admission::{ANY, NO_PLACE};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::simulate::run_on_frame;
+use super::{
+    mapped::{Access, Mapped},
+    simulate::run_on_frame,
+};
 
 /// What became of a frame that was held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum Injected {
 /// The programs that decide, and the socket. For use in the network namespace that it was opened in.
 pub struct Injector {
     ebpf: Ebpf,
+    /// The backend that a SYN goes to, whatever its service's balance says; [`ANY`] if that decides.
+    redispatch: Mapped<u32>,
     socket: OwnedFd,
 }
 
@@ -50,7 +56,13 @@ impl Injector {
         // No protocol: it hears nothing.
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)
             .context("cannot open a packet socket")?;
-        Ok(Self { ebpf, socket })
+        let Some(Map::Array(map)) = ebpf.map("REDISPATCH") else {
+            bail!("the program has no map REDISPATCH");
+        };
+        let redispatch = Mapped::of(map, Access::Change)?;
+        let this = Self { ebpf, redispatch, socket };
+        this.redispatch_to(ANY);
+        Ok(this)
     }
 
     /// Loads these programs.
@@ -77,6 +89,31 @@ impl Injector {
         is_served: impl FnOnce() -> bool,
     ) -> Result<Injected> {
         self.run(Self::INJECT, frame, ifindex, is_served)
+    }
+
+    /// The same for a SYN that is to open a connection to this backend, which is one of its service's.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn inject_to(
+        &self,
+        backend: u16,
+        frame: &[u8],
+        ifindex: u32,
+        is_served: impl FnOnce() -> bool,
+    ) -> Result<Injected> {
+        self.redispatch_to(backend.into());
+        let injected = self.run(Self::INJECT, frame, ifindex, is_served);
+        self.redispatch_to(ANY);
+        injected
+    }
+
+    fn redispatch_to(&self, backend: u32) {
+        if let Some(word) = self.redispatch.element(0) {
+            // SAFETY: an aligned word of a mapping that lives as long as this, which the program only reads.
+            unsafe { AtomicU32::from_ptr(word.as_ptr()) }.store(backend, Ordering::SeqCst);
+        }
     }
 
     /// Answers a SYN that came in by this interface by a RST, if this host serves what it is for.

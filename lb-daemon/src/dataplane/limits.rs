@@ -112,6 +112,14 @@ impl Place<'_> {
         let limit = self.limit.load(Ordering::SeqCst);
         limit == 0 || self.active.load(Ordering::SeqCst) < limit.into()
     }
+
+    /// A SYN waits no longer. Not below zero: a processor that was held up while the counts began anew may hand
+    /// one over that is not in them any more, and less than nobody would be many to the program, for good.
+    pub(super) fn one_left(&self) {
+        let less = |waiting: u64| waiting.checked_sub(1);
+        // Fails only if there is nobody.
+        let _ = self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
 }
 
 /// As the program has it: zero for no limit.

@@ -80,6 +80,7 @@ impl Runtime {
         status.config.last_error.clone_from(&self.last_error);
         status.sync = self.sync.as_ref().map(Sync::view);
         status.not_kept = self.overrides.not_kept();
+        status.nobody_waits = self.admission.failure();
         status.interfaces = self
             .dataplane
             .attached()

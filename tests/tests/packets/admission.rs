@@ -1,9 +1,11 @@
 //! Limits of connections: nobody gets past them, and who comes too late waits for a place, in order.
 
+mod counts;
+mod redispatch;
+
 use std::{
     collections::BTreeSet,
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -165,7 +167,7 @@ fn with(
             service.balance = balance;
             service.slots = Slots((1..=backends).collect());
             service.timeout.queue = PATIENCE;
-            let gate = world.gate()?;
+            let gate = gate(world)?;
             let queues = Queues::default();
             let mut place = Place { world, n: &n, desired, gate, queues };
             place.change(|_| {})?;
@@ -177,6 +179,13 @@ fn with(
         .with_context(|| format!("{family:?}"))?;
     }
     Ok(())
+}
+
+/// What has SYNs wait, ready for that.
+fn gate(world: &World) -> Result<Gate> {
+    let mut gate = world.gate()?;
+    gate.prepare()?;
+    Ok(gate)
 }
 
 fn three() -> Limits {
@@ -291,35 +300,6 @@ fn full_backends_are_passed_over() -> Result<()> {
 }
 
 #[test]
-fn a_client_waits_for_its_own_backend_until_too_many_do() -> Result<()> {
-    let limits = Limits { maxconn: most(2), maxqueue: most(2) };
-    with(Balance::Source, 2, limits, |place| {
-        // All are of one client address.
-        place.come(0..2, ForwardNew)?;
-        place.come(2..4, DropQueued)?;
-        let own = if place.active(1)? == 2 { 1 } else { 2 };
-        let other = 3 - own;
-        ensure!((place.active(own)?, place.active(other)?) == (2, 0));
-        place.come(4..6, ForwardNew)?;
-        ensure!(place.active(other)? == 2, "not by the other backend");
-        place.turn()?;
-        // No room anywhere: a RST.
-        let wire = Wire::open()?;
-        place.come([6], DropQueued)?;
-        place.turn()?;
-        wire.wait_for(&refusal(place.n, 6))?;
-        place.served(&[0, 1, 4, 5])?;
-        // The other one's place is nothing to those that wait.
-        place.end(4)?;
-        place.turn()?;
-        place.served(&[0, 1, 5])?;
-        place.end(0)?;
-        place.turn()?;
-        place.served(&[1, 2, 5])
-    })
-}
-
-#[test]
 fn those_that_wait_for_a_backend_that_goes_down_move_to_another() -> Result<()> {
     with(Balance::Source, 2, three(), |place| {
         place.come(0..3, ForwardNew)?;
@@ -413,7 +393,7 @@ fn who_waited_for_an_earlier_daemon_is_forgotten_by_the_next() -> Result<()> {
         place.come([3], DropQueued)?;
         place.turn()?;
         place.come([4], DropQueued)?;
-        place.gate = place.world.gate()?;
+        place.gate = gate(place.world)?;
         place.queues = Queues::default();
         place.change(|_| {})?;
         place.end(0)?;
@@ -458,62 +438,6 @@ fn what_the_other_host_has_is_taken_over_whatever_the_limit_and_counts() -> Resu
             two.tell(&[n.client().fin().frame(), n.server().fin().frame()])?;
         }
         ensure!(new(two)? == ForwardNew, "there is a place");
-        Ok(())
-    })
-}
-
-#[test]
-fn no_moment_has_more_connections_than_there_may_be() -> Result<()> {
-    const CLIENTS: u16 = 40;
-    /// Connections that each of two threads would have.
-    const WANTED: u16 = 10;
-    with(Balance::RoundRobin, 2, three(), |place| {
-        let is_over = AtomicBool::new(false);
-        let (world, n) = (&*place.world, place.n);
-        let (gate, queues) = (&mut place.gate, &mut place.queues);
-        let served = thread::scope(|scope| {
-            for half in 0..2 {
-                let is_over = &is_over;
-                scope.spawn(move || -> Result<()> {
-                    let mut round = CLIENTS;
-                    while !is_over.load(Ordering::SeqCst) {
-                        let client = round % CLIENTS * 2 + half;
-                        world.send(&syn(n, client).frame())?;
-                        let old = (round - WANTED) % CLIENTS * 2 + half;
-                        world.send(&n.client().sport(port(old)).rst().frame())?;
-                        round = round % CLIENTS + 1 + CLIENTS;
-                    }
-                    Ok(())
-                });
-            }
-            let deadline = Instant::now() + Duration::from_secs(60);
-            let mut most_seen = 0;
-            let result = (|| {
-                loop {
-                    gate.hold_open(&BTreeSet::from([SERVICE]));
-                    let mut arrivals = Vec::new();
-                    gate.arrivals(1000, &mut arrivals)?;
-                    for arrival in arrivals {
-                        queues.arrive(arrival, Instant::now(), gate);
-                    }
-                    queues.call_all(gate);
-                    for number in [1, 2] {
-                        let active = world.active(number)?;
-                        ensure!(active <= 3, "{active} connections to backend {number}");
-                        most_seen = most_seen.max(active);
-                    }
-                    let verdicts = world.read([])?.verdicts;
-                    let injected = verdicts[DropQueued.label()] > 1000;
-                    if injected && verdicts[ForwardNew.label()] > 1000 {
-                        return Ok(most_seen);
-                    }
-                    ensure!(Instant::now() < deadline, "too slow to tell: {verdicts:?}");
-                }
-            })();
-            is_over.store(true, Ordering::SeqCst);
-            result
-        });
-        ensure!(served? == 3, "the limit was never reached");
         Ok(())
     })
 }

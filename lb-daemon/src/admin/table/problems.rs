@@ -43,6 +43,7 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
     problems.extend(backends().filter_map(backend_left_out));
     problems.extend(backends().filter_map(backend_failing));
     problems.extend(backends().filter_map(agent_unheard));
+    problems.extend(status.nobody_waits.as_deref().map(nobody_waits));
     problems.extend(status.not_kept.as_deref().map(not_kept));
     problems.extend(backends().filter_map(host_unresolved));
     problems.extend(status.orphans.iter().map(orphaned));
@@ -162,6 +163,14 @@ fn backend_failing((service, backend): (&ServiceStatus, &BackendStatus)) -> Opti
             last_check(backend)
         ))
     })
+}
+
+/// A limit holds all the same.
+fn nobody_waits(why: &str) -> Problem {
+    Problem {
+        details: vec![why.to_owned()],
+        ..warn("clients are turned away where `maxconn` is reached, and do not wait for a place:")
+    }
 }
 
 /// A restart would forget it.

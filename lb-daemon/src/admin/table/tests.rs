@@ -76,6 +76,8 @@ fn what_is_wrong_comes_first() {
      ! script chk_haproxy, which group gw tracks with weight 10: exit status 1: no pid file
      ! mysql/db3 is healthy but gets no new connections: no neighbour answers for 10.2.3.13 on eth1
      ! web/web1 failed once, last 1s ago: L7RSP, expected "pong", got �[2J"HTTP/1.0 500 Internal Server…
+     ! clients are turned away where `maxconn` is reached, and do not wait for a place:
+         its thread has panicked, as the log tells
      ! what operators said of backends would not outlive the daemon, which tries again:
          cannot write /var/lib/tandem/overrides.json: No space left
      ! web2.example.org of web/web2 does not resolve, and keeps its address: Temporary failure in name…
@@ -254,6 +256,6 @@ fn the_list_of_problems_does_not_push_the_rest_away() {
     let text = render(&status, false, None);
     let marked = text.lines().filter(|line| line.starts_with("!! ")).count();
     assert_eq!(marked, MAX_PROBLEMS);
-    // The service itself, 200 of its backends, one of web, a group, and nine lesser problems.
-    assert!(text.contains("\n   ... and 196 more, see below\n"), "{text}");
+    // The service itself, 200 of its backends, one of web, a group, and ten lesser problems.
+    assert!(text.contains("\n   ... and 197 more, see below\n"), "{text}");
 }

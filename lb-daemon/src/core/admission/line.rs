@@ -28,9 +28,17 @@ pub(super) struct Line {
 impl Line {
     /// Takes one in, at the place that its ticket gives it.
     pub(super) fn enter(&mut self, one: Waiting) {
-        let place = self.waiting.partition_point(|other| other.ticket < one.ticket);
+        let place = self.place(one.ticket);
         self.waiting.insert(place, one);
         self.most = self.most.max(self.waiting.len());
+    }
+
+    /// Whoever has this ticket waits with this frame from now on, and keeps the place.
+    pub(super) fn replace(&mut self, ticket: u64, frame: Frame) {
+        let place = self.place(ticket);
+        if let Some(one) = self.waiting.get_mut(place).filter(|one| one.ticket == ticket) {
+            one.frame = frame;
+        }
     }
 
     /// Whose turn it is.
@@ -54,5 +62,9 @@ impl Line {
 
     pub(super) const fn most(&self) -> usize {
         self.most
+    }
+
+    fn place(&self, ticket: u64) -> usize {
+        self.waiting.partition_point(|other| other.ticket < ticket)
     }
 }

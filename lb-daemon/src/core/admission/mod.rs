@@ -8,13 +8,16 @@
 //! The program counts connections and decides who has a place; here is only decided whose turn it is. So a
 //! limit holds whatever becomes of this. A service has one line of those that may go to any of its
 //! backends, and one for each backend that a client is bound to by its address. Of all its lines, the SYN
-//! that has waited for longest has its turn first.
+//! that has waited for longest has its turn first. Who comes when the line of its own backend is full goes to
+//! another one that has a place, if nobody waits for that.
 
 mod line;
+mod queue;
 mod queues;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,6 +84,9 @@ pub trait Gate {
     /// Has a SYN for a service of this group go on if there is a place for it.
     fn admit(&mut self, frame: &Frame, group: u16) -> Admission;
 
+    /// The same for one that goes to this backend, which is one of its service's but not its own.
+    fn redispatch(&mut self, frame: &Frame, group: u16, backend: u16) -> Admission;
+
     /// Answers a SYN for a service of this group by a RST, if this host serves that.
     fn refuse(&mut self, frame: &Frame, group: u16);
 
@@ -103,6 +109,13 @@ pub trait Door: Gate + AsFd {
     ///
     /// If they make no sense.
     fn arrivals(&mut self, limit: usize, into: &mut Vec<Arrival>) -> Result<usize>;
+
+    /// Gets ready to have SYNs wait, which takes its time. To be called once, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot wait.
+    fn prepare(&mut self) -> Result<()>;
 
     /// Has SYNs for these services wait from now on, for a short while, and for no others.
     fn hold_open(&mut self, services: &BTreeSet<u16>);

@@ -1,38 +1,36 @@
 //! The queues of all services.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
-    Admission, Arrival, Caller, Gate, QueueView, Rules,
-    line::{Line, Waiting},
+    Admission, Arrival, Caller, Frame, Gate, QueueView, Rules, line::Waiting, queue::Queue,
+    turns::Turns,
 };
 
 /// Most SYNs that wait in all: some thirty megabytes. Who comes after that is answered as by a full queue.
 const MOST: usize = 65_536;
+/// Most that wait for one service, so that a flood to it leaves room to the others.
+pub(super) const MOST_OF_SERVICE: usize = MOST / 4;
 
 /// Everybody who waits.
 #[derive(Debug, Default)]
 pub struct Queues {
     services: BTreeMap<u16, Queue>,
-    callers: HashSet<Caller>,
+    callers: HashMap<Caller, Spot>,
     /// The next ticket.
     next: u64,
 }
 
-/// Who waits for one service.
-#[derive(Debug)]
-struct Queue {
-    rules: Rules,
-    /// By the only backend that its SYNs may go to; none if that may be any.
-    lines: BTreeMap<Option<u16>, Line>,
-    most: usize,
-    queued: u64,
-    timed_out: u64,
-    refused: u64,
+/// Where somebody waits.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    service: u16,
+    bound: Option<u16>,
+    ticket: u64,
 }
 
 impl Queues {
@@ -53,35 +51,48 @@ impl Queues {
                 .or_insert_with(|| Queue::new(rules));
             // Whom a backend is for may be another one by now: nothing but trying tells.
             self.call(number, gate, |_, _| true);
+            if let Some(queue) = self.services.get_mut(&number) {
+                queue.tidy();
+            }
         }
     }
 
-    /// Takes in one that found no place. It may have its turn at once.
+    /// Takes in one that found no place, and has its turn when all [are called](Self::call_all). If its line is
+    /// full, it may go to another backend at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant, gate: &mut impl Gate) {
         let Arrival { caller, service, bound, frame } = arrival;
-        if !self.services.contains_key(&service) || self.callers.contains(&caller) {
-            // The client was impatient, or nobody has to wait any more, and it will find out.
+        if !self.services.contains_key(&service) {
+            // Nobody has to wait any more, and it will find out.
             gate.left(service, bound);
             return;
         }
-        if !self.has_room(service, bound) {
+        if let Some(spot) = self.callers.get(&caller) {
+            // The client was impatient, or has given up and begun anew: what it sent last is what counts.
+            if let Some(queue) = self.services.get_mut(&spot.service) {
+                queue.replace(spot.bound, spot.ticket, frame);
+            }
+            gate.left(service, bound);
+            return;
+        }
+        if !self.has_room(service, bound) && self.has_place(service, gate) {
             // Others may have a place by now.
             self.try_all(service, gate);
         }
-        let has_room = self.has_room(service, bound);
-        let Some(queue) = self.services.get_mut(&service) else { return };
-        if !has_room {
-            queue.refused += 1;
-            gate.refuse(&frame, queue.rules.group);
-            gate.left(service, bound);
-            return;
-        }
         let ticket = self.next;
         self.next += 1;
-        self.callers.insert(caller);
-        queue.enter(bound, Waiting { ticket, caller, frame, since: now });
-        queue.queued += 1;
-        self.try_all(service, gate);
+        if self.has_room(service, bound) {
+            let Some(queue) = self.services.get_mut(&service) else { return };
+            self.callers.insert(caller, Spot { service, bound, ticket });
+            queue.join(bound, Waiting { ticket, caller, frame, since: now });
+            return;
+        }
+        if !self.redispatch(service, ticket, &frame, gate)
+            && let Some(queue) = self.services.get_mut(&service)
+        {
+            queue.refused += 1;
+            gate.refuse(&frame, queue.rules.group);
+        }
+        gate.left(service, bound);
     }
 
     /// Has all have their turn for whom there is a place.
@@ -94,14 +105,12 @@ impl Queues {
     /// Answers those that have waited for too long.
     pub fn expire(&mut self, now: Instant, gate: &mut impl Gate) {
         for (number, queue) in &mut self.services {
-            for (bound, line) in &mut queue.lines {
-                while let Some(late) = line.take_late(queue.rules.timeout, now) {
-                    queue.timed_out += 1;
-                    self.callers.remove(&late.caller);
-                    gate.refuse(&late.frame, queue.rules.group);
-                    gate.left(*number, *bound);
-                }
-            }
+            let group = queue.rules.group;
+            queue.take_late(now, |bound, late| {
+                self.callers.remove(&late.caller);
+                gate.refuse(&late.frame, group);
+                gate.left(*number, bound);
+            });
         }
     }
 
@@ -132,14 +141,35 @@ impl Queues {
         self.services.iter().map(|(number, queue)| (*number, queue.view(now))).collect()
     }
 
+    /// Whether one more may wait in this line.
     fn has_room(&self, service: u16, bound: Option<u16>) -> bool {
         let Some(queue) = self.services.get(&service) else { return false };
-        let room = match bound {
-            Some(backend) => queue.rules.rooms.get(&backend).copied(),
-            None => queue.rules.room,
+        self.callers.len() < MOST && queue.len() < MOST_OF_SERVICE && !queue.is_full(bound)
+    }
+
+    /// Whether there seems to be a place at whichever backend.
+    fn has_place(&self, service: u16, gate: &impl Gate) -> bool {
+        let Some(queue) = self.services.get(&service) else { return false };
+        queue.rules.backends.iter().any(|number| gate.has_place(service, Some(*number)))
+    }
+
+    /// Has one whose own line is full go on at another backend, if one has a place for which nobody waits.
+    /// Backends are taken in turn, by the ticket. False if there is none.
+    fn redispatch(&self, service: u16, ticket: u64, frame: &Frame, gate: &mut impl Gate) -> bool {
+        let Some(queue) = self.services.get(&service) else { return false };
+        // They would go to it as well.
+        if queue.len_of(None) != 0 {
+            return false;
+        }
+        let (backends, group) = (&queue.rules.backends, queue.rules.group);
+        let turn = usize::try_from(ticket).unwrap_or(0).checked_rem(backends.len()).unwrap_or(0);
+        let mut from_there = backends[turn..].iter().chain(&backends[..turn]).copied();
+        let is_free = |number: &u16| {
+            queue.len_of(Some(*number)) == 0 && gate.has_place(service, Some(*number))
         };
-        let length = queue.lines.get(&bound).map_or(0, Line::len);
-        self.callers.len() < MOST && room.is_none_or(|room| length < room)
+        from_there.find(is_free).is_some_and(|number| {
+            !matches!(gate.redispatch(frame, group, number), Admission::NoPlace(_))
+        })
     }
 
     fn try_all(&mut self, service: u16, gate: &mut impl Gate) {
@@ -160,94 +190,37 @@ impl Queues {
         is_worth: impl Fn(&G, Option<u16>) -> bool,
     ) {
         let Some(queue) = self.services.get_mut(&service) else { return };
-        let mut full = BTreeSet::new();
-        while let Some((_, bound)) = queue.oldest_line(&full) {
-            let Some(first) = queue.first(bound) else { break };
-            let admission = if is_worth(gate, bound) {
-                gate.admit(&first.frame, queue.rules.group)
-            } else {
-                Admission::NoPlace(bound)
+        let mut turns = Turns::of(queue);
+        while let Some(bound) = turns.next() {
+            let admission = match queue.first(bound) {
+                Some(first) if is_worth(gate, bound) => gate.admit(&first.frame, queue.rules.group),
+                _ => continue,
             };
-            match admission {
-                Admission::NoPlace(other) if other == bound => {
-                    full.insert(bound);
-                }
-                Admission::NoPlace(other) => {
-                    if let Some(first) = queue.take_first(bound) {
-                        queue.enter(other, first);
-                        gate.moved(bound, other);
-                        full.insert(other);
-                    }
-                }
-                Admission::Sent | Admission::Lost => {
-                    if let Some(first) = queue.take_first(bound) {
-                        self.callers.remove(&first.caller);
-                        gate.left(service, bound);
-                    }
-                }
+            if admission == Admission::NoPlace(bound) {
+                continue;
             }
+            let Some(first) = queue.take_first(bound) else { continue };
+            if let Admission::NoPlace(other) = admission {
+                if let Some(spot) = self.callers.get_mut(&first.caller) {
+                    spot.bound = other;
+                }
+                queue.enter(other, first);
+                gate.moved(bound, other);
+                turns.end(other);
+            } else {
+                self.callers.remove(&first.caller);
+                gate.left(service, bound);
+            }
+            turns.keep(bound, queue);
         }
     }
 
     /// Forgets who waits for a service. Their clients send their SYNs again.
     fn dismiss(&mut self, service: u16, gate: &mut impl Gate) {
         let Some(queue) = self.services.get_mut(&service) else { return };
-        for (bound, line) in &mut queue.lines {
-            while let Some(one) = line.take_first() {
-                self.callers.remove(&one.caller);
-                gate.left(service, *bound);
-            }
-        }
-    }
-}
-
-impl Queue {
-    const fn new(rules: Rules) -> Self {
-        Self { rules, lines: BTreeMap::new(), most: 0, queued: 0, timed_out: 0, refused: 0 }
-    }
-
-    fn enter(&mut self, bound: Option<u16>, one: Waiting) {
-        self.lines.entry(bound).or_default().enter(one);
-        self.most = self.most.max(self.len());
-    }
-
-    fn first(&self, bound: Option<u16>) -> Option<&Waiting> {
-        self.lines.get(&bound)?.first()
-    }
-
-    fn take_first(&mut self, bound: Option<u16>) -> Option<Waiting> {
-        self.lines.get_mut(&bound)?.take_first()
-    }
-
-    /// The line, of those that are not `full`, whose first has waited for longest, behind the ticket of that.
-    fn oldest_line(&self, full: &BTreeSet<Option<u16>>) -> Option<(u64, Option<u16>)> {
-        let lines = self.lines.iter().filter(|(bound, _)| !full.contains(bound));
-        lines.filter_map(|(bound, line)| Some((line.first()?.ticket, *bound))).min()
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        self.lines.values().filter_map(|line| Some(line.first()?.since)).min()
-    }
-
-    fn len(&self) -> usize {
-        self.lines.values().map(Line::len).sum()
-    }
-
-    fn view(&self, now: Instant) -> QueueView {
-        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let bound = self
-            .lines
-            .iter()
-            .filter_map(|(bound, line)| Some(((*bound)?, (count(line.len()), count(line.most())))));
-        let oldest = self.oldest().map(|since| now.saturating_duration_since(since));
-        QueueView {
-            waiting: count(self.len()),
-            most: count(self.most),
-            bound: bound.collect(),
-            queued: self.queued,
-            timed_out: self.timed_out,
-            refused: self.refused,
-            oldest: oldest.unwrap_or(Duration::ZERO),
-        }
+        queue.take_all(|bound, one| {
+            self.callers.remove(&one.caller);
+            gate.left(service, bound);
+        });
     }
 }

@@ -1,6 +1,11 @@
 //! Who may wait, and for how long.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::core::{Desired, DesiredService};
 
@@ -11,6 +16,8 @@ pub struct Rules {
     pub timeout: Duration,
     /// Numbers of the backends that get new connections.
     pub backends: Arc<[u16]>,
+    /// Numbers of all backends, whether they get new connections or not.
+    pub members: BTreeSet<u16>,
     /// How many may wait for whichever backend; none for no limit: as many as may for all of its backends
     /// together.
     pub room: Option<usize>,
@@ -26,11 +33,12 @@ pub struct Rules {
 pub fn rules(desired: &Desired) -> BTreeMap<u16, Rules> {
     let limited = desired.limited.iter();
     limited
-        .filter_map(|number| Some((*number, of(desired.services.get(number)?, desired))))
+        .filter_map(|number| Some((*number, of(*number, desired.services.get(number)?, desired))))
         .collect()
 }
 
-fn of(service: &DesiredService, desired: &Desired) -> Rules {
+fn of(number: u16, service: &DesiredService, desired: &Desired) -> Rules {
+    let members = desired.backends.iter().filter(|(_, backend)| backend.service == number);
     let mut serving: Vec<u16> = service.slots.0.to_vec();
     serving.sort_unstable();
     serving.dedup();
@@ -46,6 +54,7 @@ fn of(service: &DesiredService, desired: &Desired) -> Rules {
     Rules {
         timeout: service.timeout.queue,
         backends: serving.into(),
+        members: members.map(|(number, _)| *number).collect(),
         room: are_all.then(|| rooms.values().sum()),
         rooms,
         group: service.group,

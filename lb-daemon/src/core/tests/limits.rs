@@ -69,6 +69,7 @@ fn who_may_wait_follows_from_the_backends_that_serve() {
     assert_eq!(some(&bench), Some(Some(256)));
     bench.fail("db1");
     assert_eq!(some(&bench), Some(Some(128)), "those of the other one");
+    assert_eq!(rules(&bench.desired)[&0].members.len(), 2, "its line is kept until it comes back");
 
     let one = [("db1", 11, keys), ("db2", 12, "maxconn = 300")];
     let bench = Bench::reachable(&config(&service("db", VIP, "", &one)));

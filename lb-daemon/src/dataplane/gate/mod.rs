@@ -3,7 +3,7 @@
 //! ```text
 //!  program ─ ARRIVALS (ring buffer) ─► arrivals()
 //!  BACKEND_STATE, SERVICE_STATE (mapped): connections, limits, who waits ─► has_place()
-//!  admit() ─► BPF_PROG_TEST_RUN of inject ─► packet socket
+//!  admit(), redispatch() ─► BPF_PROG_TEST_RUN of inject ─► packet socket
 //! ```
 
 mod arrivals;
@@ -40,8 +40,6 @@ pub struct Gate {
     places: Places,
     leases: Held,
     injector: Injector,
-    /// Whether what sends them on is there; nothing before it was first wanted.
-    is_able: Option<bool>,
     /// The services whose SYNs may wait.
     open: BTreeSet<u16>,
     has_complained: bool,
@@ -55,7 +53,6 @@ impl Gate {
             places: Places::open(pins)?,
             leases: Held::open(pins)?,
             injector,
-            is_able: None,
             open: BTreeSet::new(),
             has_complained: false,
         };
@@ -82,17 +79,17 @@ impl Gate {
         }
     }
 
-    fn is_able(&mut self) -> bool {
-        let injector = &mut self.injector;
-        *self.is_able.get_or_insert_with(|| match injector.load(&Injector::BOTH) {
-            Ok(()) => true,
+    /// What has become of a SYN that was injected.
+    fn admission(&mut self, injected: Result<Injected>) -> Admission {
+        match injected {
+            Ok(Injected::Sent) => Admission::Sent,
+            Ok(Injected::NoPlace(bound)) => Admission::NoPlace(bound),
+            Ok(Injected::Dropped) => Admission::Lost,
             Err(error) => {
-                warn!(
-                    "clients are turned away where `maxconn` is reached, and do not wait: {error:#}"
-                );
-                false
+                self.complain(&error);
+                Admission::Lost
             }
-        })
+        }
     }
 
     fn complain(&mut self, error: &anyhow::Error) {
@@ -112,15 +109,15 @@ impl admission::Gate for Gate {
     }
 
     fn admit(&mut self, frame: &Frame, group: u16) -> Admission {
-        match self.injector.inject(&frame.bytes, frame.ifindex, || self.serves(group)) {
-            Ok(Injected::Sent) => Admission::Sent,
-            Ok(Injected::NoPlace(bound)) => Admission::NoPlace(bound),
-            Ok(Injected::Dropped) => Admission::Lost,
-            Err(error) => {
-                self.complain(&error);
-                Admission::Lost
-            }
-        }
+        let is_served = || self.serves(group);
+        let injected = self.injector.inject(&frame.bytes, frame.ifindex, is_served);
+        self.admission(injected)
+    }
+
+    fn redispatch(&mut self, frame: &Frame, group: u16, backend: u16) -> Admission {
+        let is_served = || self.serves(group);
+        let injected = self.injector.inject_to(backend, &frame.bytes, frame.ifindex, is_served);
+        self.admission(injected)
     }
 
     fn refuse(&mut self, frame: &Frame, group: u16) {
@@ -133,9 +130,7 @@ impl admission::Gate for Gate {
     fn left(&mut self, service: u16, bound: Option<u16>) {
         let service = self.places.service(service);
         let backend = bound.and_then(|number| self.places.backend(number));
-        for place in service.into_iter().chain(backend) {
-            place.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+        service.into_iter().chain(backend).for_each(|place| place.one_left());
     }
 
     fn moved(&mut self, from: Option<u16>, to: Option<u16>) {
@@ -143,7 +138,7 @@ impl admission::Gate for Gate {
             place.waiting.fetch_add(1, Ordering::SeqCst);
         }
         if let Some(place) = from.and_then(|number| self.places.backend(number)) {
-            place.waiting.fetch_sub(1, Ordering::SeqCst);
+            place.one_left();
         }
     }
 
@@ -157,10 +152,11 @@ impl admission::Door for Gate {
         self.arrivals.take(limit, into)
     }
 
+    fn prepare(&mut self) -> Result<()> {
+        self.injector.load(&Injector::BOTH)
+    }
+
     fn hold_open(&mut self, services: &BTreeSet<u16>) {
-        if !services.is_empty() && !self.is_able() {
-            return;
-        }
         let now = monotonic_now();
         let end = now + u64::try_from(IN_FORCE.as_nanos()).unwrap_or(0);
         for number in self.open.difference(services) {
