@@ -21,6 +21,7 @@ mod external;
 mod faults;
 mod flapping;
 mod haproxy;
+mod limits;
 mod mysql;
 mod operators;
 
