@@ -115,12 +115,15 @@ pub async fn run(plan: Plan) -> Result<()> {
             since.get_or_insert_with(Instant::now);
         }
         let Some(since) = since else { continue };
-        if place.is_superfluous(place.silence().min(since.elapsed()) < patience()) {
+        // One that asks is there.
+        let waited = place.silence().min(since.elapsed());
+        if place.is_superfluous(waited < patience()) {
             info!("no longer standing in for the daemon");
             break None;
         }
-        // One that is there, but does not know yet how this host is, is waited for.
-        if since.elapsed() >= patience() {
+        // One that is there, but does not know yet how this host is, is waited for; so is one that asked
+        // until a moment ago, and died.
+        if waited >= patience() {
             match place.lock() {
                 Ok(None) => {}
                 Ok(lock) => {

@@ -14,7 +14,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     io::{self, BufRead as _, BufReader},
     net::{SocketAddr, TcpStream},
     time::{Duration, SystemTime},
@@ -22,9 +21,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::report::{Row, median};
+use super::{
+    haproxy,
+    report::{Row, median},
+};
 use crate::lab::{
-    Capture, Churn, ChurnServer, Churned, Family, Host, IdentServer, Lab, Namespace, Process, Seen,
+    Capture, Churn, ChurnServer, Churned, Family, IdentServer, Lab, Namespace, Process, Seen,
     Service, Tandem, begin, wait::until,
 };
 
@@ -111,9 +113,7 @@ impl<S> Stage<S> {
         let servers = servers.collect::<Result<_>>()?;
         let tandem = Tandem::start(&lab, &service(&lab))?;
         tandem.wait_until_all_serve()?;
-        let file = lab.dir().join("admission.cfg");
-        fs::write(&file, section(&lab))?;
-        let haproxy = lab.balancer().command("haproxy").arg("-db").arg("-f").arg(&file).spawn()?;
+        let haproxy = start_haproxy(&lab)?;
         let stage = Self { tandem, _haproxy: haproxy, _servers: servers, lab };
         until("HAProxy listens", PATIENCE, || {
             stage.lab.client().connect(stage.at(PORTS[1]), PATIENCE)
@@ -245,27 +245,8 @@ fn service(lab: &Lab) -> String {
         .to_string()
 }
 
-/// The same for HAProxy.
-fn section(lab: &Lab) -> String {
-    let server = |host: &Host| {
-        let address = host.at(Family::V4, PORTS[1]);
-        format!("  server {} {address} maxconn {MAXCONN}\n", host.name())
-    };
-    let servers: String = lab.backends().iter().map(server).collect();
-    format!(
-        "\
-global
-  nbthread 1
-listen web
-  mode tcp
-  bind {}:{}
-  balance leastconn
-  timeout queue 1m
-  timeout connect 5s
-  timeout client 1m
-  timeout server 1m
-{servers}",
-        lab.vip4(),
-        PORTS[1]
-    )
+/// Starts HAProxy with the same.
+fn start_haproxy(lab: &Lab) -> Result<Process> {
+    let settings = ["balance leastconn", "timeout queue 1m", "timeout connect 5s"];
+    haproxy::start(lab, PORTS[1], &settings, &format!("maxconn {MAXCONN}"))
 }

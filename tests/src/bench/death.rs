@@ -12,7 +12,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::SocketAddr,
     thread,
     time::{Duration, SystemTime},
@@ -20,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::report::Row;
+use super::{haproxy, report::Row};
 use crate::lab::{Capture, Family, Host, IdentServer, Knocks, Lab, Process, Tandem, wait::until};
 
 const GROUP: &str = "death";
@@ -78,9 +77,7 @@ impl Stage {
         let (servers, others) = (serve(dies)?, serve(lives)?);
         let tandem = Tandem::start(&lab, &service(&lab))?;
         tandem.wait_until_all_serve()?;
-        let file = lab.dir().join("death.cfg");
-        fs::write(&file, section(&lab))?;
-        let haproxy = lab.balancer().command("haproxy").arg("-db").arg("-f").arg(&file).spawn()?;
+        let haproxy = start_haproxy(&lab)?;
         let switch = lab.namespaces().find(|namespace| namespace.name() == "switch");
         let capture = Capture::on(switch.context("backends are at a switch")?)?;
         let knock = |port| Knocks::start(lab.client(), (lab.vip4(), port).into(), PERIOD);
@@ -178,32 +175,10 @@ fn service(lab: &Lab) -> String {
     )
 }
 
-/// The same for HAProxy.
-fn section(lab: &Lab) -> String {
-    let server = |host: &Host| {
-        let address = host.at(Family::V4, PORTS[1]);
-        let inter = INTER.as_millis();
-        format!(
-            "  server {} {address} check port {CHECKED} inter {inter}ms fastinter 200ms rise 2 \
-             fall 3\n",
-            host.name()
-        )
-    };
-    let servers: String = lab.backends().iter().map(server).collect();
-    format!(
-        "\
-global
-  nbthread 1
-listen web
-  mode tcp
-  bind {}:{}
-  retries 0
-  timeout connect 500ms
-  timeout check 500ms
-  timeout client 1m
-  timeout server 1m
-{servers}",
-        lab.vip4(),
-        PORTS[1]
-    )
+/// Starts HAProxy with the same.
+fn start_haproxy(lab: &Lab) -> Result<Process> {
+    let settings = ["retries 0", "timeout connect 500ms", "timeout check 500ms"];
+    let inter = INTER.as_millis();
+    let check = format!("check port {CHECKED} inter {inter}ms fastinter 200ms rise 2 fall 3");
+    haproxy::start(lab, PORTS[1], &settings, &check)
 }

@@ -17,6 +17,7 @@ mod checks;
 mod death;
 mod fence;
 mod gauge;
+mod haproxy;
 mod leastconn;
 mod machine;
 mod memory;

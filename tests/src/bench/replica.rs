@@ -164,6 +164,6 @@ fn desired() -> Desired {
         backends: (0..BACKENDS).map(backend).collect(),
         shared: BTreeMap::from([(any.tuple.bind.ip(), 1)]),
         groups: BTreeMap::from([(GROUP.to_owned(), 1)]),
-        ..Desired::default()
+        limited: BTreeSet::new(),
     }
 }

@@ -66,8 +66,14 @@ pub enum Message {
     },
     /// The sender has these groups now, or no longer.
     Serving(BTreeSet<String>),
-    /// Everything up to the message of this number is in the receiver's tables.
-    Ack(u64),
+    /// Everything up to the message of this number was heard, and is in the receiver's tables but for what
+    /// there is no room for.
+    Ack {
+        /// The message's number.
+        number: u64,
+        /// How many of the connections that were told as answered since the last of these are not there.
+        refused: u32,
+    },
     /// The sender is there. Said when there is nothing else to say.
     Alive,
     /// The sender ends the conversation, for this reason, for people.

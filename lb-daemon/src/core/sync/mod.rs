@@ -16,7 +16,7 @@ mod tables;
 
 use std::{net::SocketAddr, time::Duration};
 
-use lb_common::flow::{CLIENT_FIN, ESTABLISHED, RESET, SERVER_FIN};
+use lb_common::flow::{ESTABLISHED, is_closed};
 
 pub use self::{
     message::{Ends, Hello, Message, Scope},
@@ -65,9 +65,10 @@ pub enum Change {
 }
 
 impl Connection {
-    /// What it means that the peer has a connection in this state.
+    /// What it means that the peer has a connection in this state. A client may have sent a FIN without ever
+    /// having acknowledged the SYN-ACK.
     pub const fn as_change(self) -> Change {
-        if self.state & (ESTABLISHED | CLIENT_FIN | SERVER_FIN | RESET) == 0 {
+        if self.state & ESTABLISHED == 0 && !is_closed(self.state) {
             Change::Answered(self)
         } else {
             Change::Is(self)
@@ -85,4 +86,31 @@ pub struct Reported {
     /// Whether it is the end of a connection that was silent here for too long, which nobody has closed.
     /// While both hosts serve its group, what is silent here may go on by the other one.
     pub is_silence: bool,
+    /// Whether the backend's answer to the SYN was held back, here or at the peer: the peer has been told of
+    /// the connection before.
+    pub was_answered: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use lb_common::flow::{CLIENT_FIN, SERVER_FIN, SYN_ACK};
+
+    use super::*;
+
+    fn is_answered(state: u8) -> bool {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let tuple = Tuple { client: any, bind: any, source: any, backend: any };
+        let connection = Connection { tuple, state, timestamp: 0 };
+        matches!(connection.as_change(), Change::Answered(_))
+    }
+
+    #[test]
+    fn a_connection_is_not_established_because_its_client_has_sent_a_fin() {
+        assert!(is_answered(SYN_ACK));
+        assert!(is_answered(SYN_ACK | CLIENT_FIN));
+        assert!(!is_answered(SYN_ACK | ESTABLISHED | CLIENT_FIN));
+        assert!(!is_answered(SYN_ACK | CLIENT_FIN | SERVER_FIN), "it is over");
+    }
 }

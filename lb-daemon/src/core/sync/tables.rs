@@ -21,6 +21,8 @@ pub struct Adopted {
     pub unknown: u64,
     /// Told to be over, and gone now.
     pub ended: u64,
+    /// Those that were told as answered, and are not here and open now.
+    pub refused: u64,
 }
 
 /// Who is right when two hosts have different connections with the same addresses.

@@ -12,7 +12,7 @@ use lb_common::{
     addr::{V4, V6},
     flow::{
         self, CHANGE_ANSWERED, CHANGE_CLOSED, CHANGE_ESTABLISHED, CHANGE_GONE, CHANGE_HALF_CLOSED,
-        CHANGE_SILENT, ESTABLISHED, born, is_shared, state,
+        CHANGE_SILENT, ESTABLISHED, HELD, RELEASED, born, is_shared, state,
     },
     hold::Held,
     maps::TableState,
@@ -135,7 +135,9 @@ fn answer<A: Family>(
 fn told<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>, now: u64) -> Option<Reported> {
     let age = Duration::from_nanos(now.saturating_sub(report.at));
     let is_silence = report.what == CHANGE_SILENT;
-    Some(Reported { change: change(report, flows)?, age, is_silence })
+    let was_answered =
+        report.what != CHANGE_ANSWERED && state(report.life) & (HELD | RELEASED) != 0;
+    Some(Reported { change: change(report, flows)?, age, is_silence, was_answered })
 }
 
 fn change<A: Family>(report: &flow::Change<A>, flows: &FlowTable<A>) -> Option<Change> {

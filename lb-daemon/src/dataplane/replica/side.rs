@@ -83,6 +83,7 @@ impl<A: Family> Side<A> {
             }
             let Some(keys) = Keys::<A>::split(change.tuple()) else {
                 desk.done.unknown += 1;
+                desk.done.refused += u64::from(matches!(change, Change::Answered(_)));
                 continue;
             };
             match change {
@@ -92,7 +93,9 @@ impl<A: Family> Side<A> {
                 }
                 Change::Answered(connection) => {
                     let state = orders::ANSWERED;
-                    orders.extend(self.enter(&keys, connection, state, conflict, desk)?);
+                    let order = self.enter(&keys, connection, state, conflict, desk)?;
+                    desk.done.refused += u64::from(order.is_none());
+                    orders.extend(order);
                 }
                 Change::Gone(_) if conflict == Conflict::TakeTheirs => {
                     orders.push(orders::forget(&keys));
@@ -145,6 +148,8 @@ impl<A: Family> Side<A> {
         orders::carry_out(desk.programs, orders)?;
         for order in orders {
             let done = &mut *desk.done;
+            let is_answered = order.state == orders::ANSWERED;
+            done.refused += u64::from(is_answered && !self.is_open(order));
             match order.order {
                 ADOPT_NEW => {
                     done.new += 1;
@@ -168,6 +173,14 @@ impl<A: Family> Side<A> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the connection of an order that was carried out is here, and not closed.
+    fn is_open(&self, order: &Adoption<A>) -> bool {
+        let flow = matches!(order.order, ADOPT_NEW | ADOPT_KNOWN)
+            .then(|| self.flows.entry(order.place))
+            .flatten();
+        flow.is_some_and(|flow| !is_closed(state(flow.life)))
     }
 
     fn adopted(&mut self, place: u32) {

@@ -13,13 +13,13 @@
 //! |  1   | `Hello`          | first version u16, last version u16, fields to the end              |
 //! |  2   | `Changes`        | changes to the end                                                  |
 //! |  3   | `TransferBegins` | id u32, scope                                                       |
-//! |  4   | `Transfer`       | changes to the end, all of connections that are established         |
+//! |  4   | `Transfer`       | changes to the end, with neither bit 1 nor bit 2                    |
 //! |  5   | `TransferEnds`   | id u32                                                              |
 //! |  6   | `TransferDone`   | id u32                                                              |
 //! |  7   | `Want`           | scope                                                               |
 //! |  8   | `Digest`         | name, 256 sums u64                                                  |
 //! |  9   | `Serving`        | names                                                               |
-//! | 10   | `Ack`            | number u64                                                          |
+//! | 10   | `Ack`            | number u64, how many answered ones were not entered u32             |
 //! | 11   | `Alive`          | nothing                                                             |
 //! | 12   | `Bye`            | UTF-8 to the end                                                    |
 //!
@@ -55,7 +55,11 @@
 //! timestamp u32       and what is added to the client's TCP timestamps
 //! ```
 //!
-//! where an address is 4 or 16 bytes: 30 or 78 bytes for a connection, 25 or 73 for one that is gone.
+//! In a transfer, a state without the bit of an established connection says that the connection is
+//! answered. Builds before the first release wrote neither that nor the second number of `Ack`, in the
+//! same version: they do not understand this one, and both hosts are to be upgraded.
+//!
+//! An address is 4 or 16 bytes: 30 or 78 bytes for a connection, 25 or 73 for one that is gone.
 //!
 //! A **name** is its length u16 and UTF-8. **Names** are their count u16 and each name, in ascending
 //! order. A **scope** is the names of its groups and 32 bytes, in which bit `n % 8` (the lowest is

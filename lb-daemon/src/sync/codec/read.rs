@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
                 Message::Digest { group, digest }
             }
             kind::SERVING => Message::Serving(self.names()?),
-            kind::ACK => Message::Ack(self.u64()?),
+            kind::ACK => Message::Ack { number: self.u64()?, refused: self.u32()? },
             kind::ALIVE => Message::Alive,
             kind::BYE => {
                 let text = std::mem::take(&mut self.rest);

@@ -92,7 +92,7 @@ fn message() -> impl Strategy<Value = Message> {
         ("\\PC{0,12}", sums())
             .prop_map(|(group, sums)| Message::Digest { group, digest: Box::new(Digest(sums)) }),
         names().prop_map(Message::Serving),
-        any::<u64>().prop_map(Message::Ack),
+        (any::<u64>(), any::<u32>()).prop_map(|(number, refused)| Message::Ack { number, refused }),
         select(vec![Message::Alive]),
         "\\PC{0,40}".prop_map(Message::Bye),
     ]

@@ -74,9 +74,10 @@ fn body(message: &Message, out: &mut Vec<u8>) -> Result<(), Unfit> {
             out.push(kind::SERVING);
             names(groups, out)?;
         }
-        Message::Ack(number) => {
+        Message::Ack { number, refused } => {
             out.push(kind::ACK);
             out.extend(number.to_be_bytes());
+            out.extend(refused.to_be_bytes());
         }
         Message::Alive => out.push(kind::ALIVE),
         Message::Bye(why) => {

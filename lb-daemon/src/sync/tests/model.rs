@@ -77,9 +77,14 @@ impl Tables for Shared {
     fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()> {
         let mut model = self.get();
         let count = limit.min(model.reports.len());
-        let (age, is_silence) = (Duration::ZERO, false);
+        let age = Duration::ZERO;
         let reports = model.reports.drain(..count);
-        into.extend(reports.map(|change| Reported { change, age, is_silence }));
+        into.extend(reports.map(|change| Reported {
+            change,
+            age,
+            is_silence: false,
+            was_answered: false,
+        }));
         Ok(())
     }
 

@@ -70,7 +70,10 @@ impl Ended {
         for reported in changes {
             match &reported.change {
                 Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
-                    self.open(Name::of(&connection.tuple), limit);
+                    // One that was answered before is new to the peer only if that was noted here, too.
+                    if !reported.was_answered {
+                        self.open(Name::of(&connection.tuple), limit);
+                    }
                 }
                 _ => {
                     if let Some(end) = End::of(reported) {

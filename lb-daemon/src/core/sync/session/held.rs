@@ -16,23 +16,23 @@ const HURRY: Duration = Duration::from_secs(1);
 /// Whoever is released is told to the tables by how many it are: always the oldest.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// When each was read.
+    /// Since when each is held.
     waiting: VecDeque<Instant>,
     /// Number of the oldest.
     first: u64,
     /// Nobody will acknowledge those before this number.
     lapsed: u64,
-    /// When the last one was read.
+    /// Since when the last one is held.
     last: Option<Instant>,
     /// Whether the program is to hold any.
     is_on: bool,
 }
 
 impl Held {
-    /// Another one was read.
-    pub(super) fn push(&mut self, now: Instant) {
-        self.waiting.push_back(now);
-        self.last = Some(now);
+    /// Another one was read, which is held since then.
+    pub(super) fn push(&mut self, since: Instant) {
+        self.waiting.push_back(since);
+        self.last = Some(since);
     }
 
     /// The number that the next one gets. Whoever has told the peer of all that were read has told of

@@ -44,10 +44,11 @@ impl Queue {
     ) -> Result<(), Overflow> {
         self.changes += changes.len();
         for reported in changes {
+            let since = now.checked_sub(reported.age).unwrap_or(now);
             if matches!(reported.change, Change::Answered(_)) {
-                held.push(now);
+                held.push(since);
             }
-            let batch = self.last(limits, now.checked_sub(reported.age).unwrap_or(now));
+            let batch = self.last(limits, since);
             batch.changes.push(reported.change);
             batch.ended.extend(End::of(reported));
             batch.held = held.end();

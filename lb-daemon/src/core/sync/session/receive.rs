@@ -80,7 +80,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         let Link::Up(talk) = &mut self.link else { return Ok(()) };
         talk.heard = now;
-        if !matches!(message, Message::Ack(_) | Message::Hello(_)) {
+        if !matches!(message, Message::Ack { .. } | Message::Hello(_)) {
             talk.receiver.received += 1;
         }
         let totals = &mut self.totals;
@@ -89,7 +89,9 @@ impl Session {
             Message::Hello(_) => return Err(unexpected("says again who it is")),
             Message::Changes(changes) => {
                 totals.changes_received += changes.len() as u64;
-                talk.receiver.adopt(changes.into_iter(), tables, totals).map_err(broken)?;
+                let changes = changes.into_iter();
+                let refused = talk.receiver.adopt(changes, tables, totals).map_err(broken)?;
+                talk.receiver.refused = talk.receiver.refused.saturating_add(refused);
             }
             Message::TransferBegins { id, scope } => {
                 talk.receiver.begin(id, scope, &self.owed, tables);
@@ -146,10 +148,13 @@ impl Session {
                 }
                 talk.receiver.peer_serves(groups);
             }
-            Message::Ack(number) => {
+            Message::Ack { number, refused } => {
                 let end = talk.sender.acknowledged(number, &mut self.lag, now)?;
                 let count = self.held.take_before(end);
-                totals.held += count as u64;
+                // Some of these may have been released, and counted, before.
+                let refused = u64::from(refused).min(count as u64);
+                totals.unacknowledged += refused;
+                totals.held += count as u64 - refused;
                 tables.release(count);
             }
             Message::Alive => {}

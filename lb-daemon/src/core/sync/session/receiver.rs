@@ -18,6 +18,8 @@ pub(super) struct Receiver {
     pub(super) received: u64,
     /// How many of them were acknowledged.
     pub(super) acknowledged: u64,
+    /// How many connections that were told as answered since then are not in the tables.
+    pub(super) refused: u32,
     /// The groups that the peer serves, once it has said so.
     pub(super) serving: Option<BTreeSet<String>>,
     pub(super) suspicions: Suspicions,
@@ -140,13 +142,15 @@ impl Receiver {
     ///
     /// For a group that only the peer serves the peer is right. What this host serves it knows better:
     /// its own connections stay, and what has become silent at the peer has not become silent here.
+    /// Returns how many of those that were told as answered are not in the tables.
     pub(super) fn adopt(
         &self,
         changes: impl Iterator<Item = Change>,
         tables: &mut dyn Tables,
         totals: &mut Totals,
-    ) -> Result<()> {
+    ) -> Result<u32> {
         let ours = tables.serving();
+        let mut refused = 0;
         let mut owners = BTreeMap::new();
         let (mut take, mut keep) = (Vec::new(), Vec::new());
         for change in changes {
@@ -162,7 +166,9 @@ impl Receiver {
                 Change::Gone(_) if is_ours => {}
                 // Of a host that may still serve it, too, they could be ever more: their end is not
                 // heeded. One that has served it before has few, and the client may have been told.
-                Change::Answered(_) if is_ours && (is_theirs || self.serving.is_none()) => {}
+                Change::Answered(_) if is_ours && (is_theirs || self.serving.is_none()) => {
+                    refused += 1;
+                }
                 _ if is_theirs && !is_ours => take.push(change),
                 _ => keep.push(change),
             }
@@ -172,12 +178,13 @@ impl Receiver {
                 continue;
             }
             let adopted = tables.adopt(&changes, conflict)?;
+            refused += adopted.refused;
             totals.adopted += adopted.new;
             totals.forgotten += adopted.ended;
             totals.conflicts += adopted.conflicts;
             totals.full += adopted.full;
             totals.unknown += adopted.unknown;
         }
-        Ok(())
+        Ok(u32::try_from(refused).unwrap_or(u32::MAX))
     }
 }

@@ -157,7 +157,8 @@ impl Talk {
         if self.receiver.acknowledged < self.receiver.received {
             self.receiver.acknowledged = self.receiver.received;
             self.sender.last = now;
-            out.push(Message::Ack(self.receiver.received));
+            let refused = std::mem::take(&mut self.receiver.refused);
+            out.push(Message::Ack { number: self.receiver.received, refused });
         }
     }
 

@@ -132,7 +132,8 @@ pub struct Totals {
     pub repaired: u64,
     /// SYN-ACKs that were held back until the peer knew of their connections.
     pub held: u64,
-    /// SYN-ACKs that were held back and sent on although the peer had not acknowledged their connections.
+    /// SYN-ACKs that were held back and sent on although the peer had not acknowledged their connections, or
+    /// had not entered them.
     pub unacknowledged: u64,
     /// How often changes were lost here, and everything was transferred instead.
     pub lost: u64,

@@ -208,11 +208,12 @@ impl World {
     }
 
     /// Half-open connections come to nothing: those that were made here, and those that this host has taken
-    /// over.
+    /// over. They have longer than their client waits for a SYN-ACK that the other host holds back.
     fn expire_half_open(&mut self, number: usize) {
         for tuple in self.hosts[number].tables.half_open() {
             let live = self.live.get(&key(&tuple));
-            if live.is_some_and(|live| live.connection.tuple == tuple) {
+            let is_live = live.is_some_and(|live| live.connection.tuple == tuple);
+            if is_live || self.hosts[1 - number].tables.waits(&tuple) {
                 continue;
             }
             let is_ours = usize::from(tuple.source.port() / 1000) == number + 1;

@@ -102,6 +102,19 @@ fn a_client_waits_no_longer_than_it_may_and_then_nobody_waits_until_the_peer_has
 }
 
 #[test]
+fn a_client_waits_no_longer_because_its_answer_was_read_late() {
+    let mut pair = in_sync();
+    pair.tables[0].age = limits().hold / 2;
+    answer(&mut pair, tuple(1, 1, 1000));
+    pair.poll(0, 10);
+    assert!(pair.tables[0].released.is_empty());
+    assert_eq!(pair.sessions[0].next_deadline(), pair.now + limits().hold / 2);
+    pair.now += limits().hold / 2;
+    pair.poll(0, 10);
+    assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
+}
+
+#[test]
 fn nobody_waits_for_a_peer_that_is_gone() {
     let mut pair = in_sync();
     answer(&mut pair, tuple(1, 1, 1000));
@@ -179,6 +192,8 @@ fn a_host_that_serves_the_group_takes_no_half_open_connection_of_the_peers() {
     pair.settle();
     assert!(pair.tables[1].open().is_empty());
     assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
+    let totals = pair.view(0).totals;
+    assert_eq!((totals.held, totals.unacknowledged), (0, 1), "the peer does not know it");
 }
 
 /// The first host has told of an answered connection and is lost, with its tables; the other one takes

@@ -24,8 +24,7 @@ pub(super) struct Model {
     pub(super) index: BTreeMap<Key, usize>,
     /// By backend and source.
     reverse: BTreeMap<(SocketAddr, SocketAddr), Key>,
-    /// Changes, and whether each is the end of what was silent.
-    ring: VecDeque<(Change, bool)>,
+    ring: VecDeque<Reported>,
     ring_size: usize,
     /// How long ago all that is in the ring was reported.
     pub(super) age: Duration,
@@ -95,6 +94,7 @@ impl Model {
 
     /// What the program does with a packet: a connection is established or closed, and reported.
     pub(super) fn happens(&mut self, change: Change) {
+        let was_answered = self.is_half_open(change.tuple());
         match change {
             Change::Is(connection) | Change::Answered(connection) => {
                 self.report_what_gives_way_to(&connection.tuple);
@@ -102,7 +102,7 @@ impl Model {
             }
             Change::Gone(tuple) => drop(self.remove(key(&tuple))),
         }
-        self.report(change);
+        self.put(Reported { was_answered, ..reported(change) });
     }
 
     /// What the program does with a RST: that may be forged, and the peer is not told. Of one that was
@@ -142,17 +142,17 @@ impl Model {
     /// A connection is silent for too long.
     pub(super) fn expire(&mut self, tuple: &Tuple) {
         self.remove(key(tuple));
-        self.report_as(Change::Gone(*tuple), true);
+        self.put(Reported { is_silence: true, ..reported(Change::Gone(*tuple)) });
     }
 
     fn report(&mut self, change: Change) {
-        self.report_as(change, false);
+        self.put(reported(change));
     }
 
-    fn report_as(&mut self, change: Change, is_silence: bool) {
+    fn put(&mut self, report: Reported) {
         if self.ring.len() < self.ring_size {
-            self.ring.push_back((change, is_silence));
-        } else if let Change::Answered(connection) = change {
+            self.ring.push_back(report);
+        } else if let Change::Answered(connection) = report.change {
             // It is sent on instead, and counted.
             self.unheld += 1;
             self.released.push(connection.tuple);
@@ -173,11 +173,12 @@ impl Model {
         all.filter(|tuple| self.is_half_open(tuple) && !self.waits(tuple)).collect()
     }
 
-    fn waits(&self, tuple: &Tuple) -> bool {
+    /// Whether the SYN-ACK of a connection is held.
+    pub(super) fn waits(&self, tuple: &Tuple) -> bool {
         let mut answered = self
             .ring
             .iter()
-            .map(|(change, _)| change)
+            .map(|report| report.change)
             .filter(|it| matches!(it, Change::Answered(_)));
         self.frames.contains(tuple) || answered.any(|change| change.tuple() == tuple)
     }
@@ -246,11 +247,11 @@ impl Model {
 impl Tables for Model {
     fn changes(&mut self, limit: usize, into: &mut Vec<Reported>) -> Result<()> {
         let count = limit.min(self.ring.len());
-        for (change, is_silence) in self.ring.drain(..count) {
-            if let Change::Answered(connection) = change {
+        for report in self.ring.drain(..count) {
+            if let Change::Answered(connection) = report.change {
                 self.frames.push_back(connection.tuple);
             }
-            into.push(Reported { change, age: self.age, is_silence });
+            into.push(Reported { age: self.age, ..report });
         }
         Ok(())
     }
@@ -308,6 +309,8 @@ impl Tables for Model {
                     all.known += one.known;
                     all.conflicts += one.conflicts;
                     all.full += one.full;
+                    let is_refused = matches!(change, Change::Answered(it) if !self.has(&it.tuple));
+                    all.refused += u64::from(is_refused);
                 }
                 Change::Gone(tuple) => {
                     if self.get(key(tuple)).is_some_and(|found| found.tuple == *tuple) {
@@ -352,6 +355,11 @@ impl Tables for Model {
     fn end_grace(&mut self, group: &str) {
         self.grace.remove(group);
     }
+}
+
+/// A report of a change just now, which is the first of its connection.
+const fn reported(change: Change) -> Reported {
+    Reported { change, age: Duration::ZERO, is_silence: false, was_answered: false }
 }
 
 pub(super) const fn key(tuple: &Tuple) -> Key {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lb_common::flow::{CLIENT_FIN, SERVER_FIN};
+use lb_common::flow::{CLIENT_FIN, SERVER_FIN, SYN_ACK};
 
 use super::{
     super::super::{Change, Conflict, Connection, Message, Tables},
@@ -82,6 +82,27 @@ fn what_ended_while_the_peer_was_away_does_not_come_back() {
     pair.settle();
     assert_eq!(pair.tables[1].open(), BTreeSet::new());
     assert_eq!(pair.tables[0].open(), BTreeSet::new());
+}
+
+#[test]
+fn what_the_peer_was_told_of_as_answered_does_not_come_back_after_its_end() {
+    let mut pair = in_sync();
+    let established = connection(tuple(1, 1, 1000));
+    let answered = Connection { state: SYN_ACK, ..established };
+    pair.tables[0].happens(Change::Answered(answered));
+    pair.settle();
+    pair.disconnect();
+    let state = established.state | CLIENT_FIN | SERVER_FIN;
+    for connection in [established, Connection { state, ..established }] {
+        pair.tables[0].happens(Change::Is(connection));
+        pair.poll(0, 10);
+    }
+    pair.tables[0].purge();
+    pair.connect();
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::new(), "of {host}");
+    }
 }
 
 #[test]

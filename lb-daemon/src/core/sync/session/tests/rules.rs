@@ -58,7 +58,7 @@ fn what_was_adopted_is_not_told_back() {
     let mut pair = in_sync();
     pair.open(0, tuple(1, 1, 1000));
     pair.settle();
-    let is_ack = |message: &Message| matches!(message, Message::Ack(_));
+    let is_ack = |message: &Message| matches!(message, Message::Ack { .. });
     assert!(pair.said[1].iter().all(is_ack), "{:?}", pair.said[1]);
 }
 
@@ -413,7 +413,7 @@ fn nonsense_ends_the_conversation() {
         Message::Transfer(vec![]),
         Message::TransferEnds { id: 77 },
         Message::TransferDone { id: 77 },
-        Message::Ack(1000),
+        Message::Ack { number: 1000, refused: 0 },
         Message::Hello(super::hello(1)),
         Message::Bye("it is late".to_owned()),
     ];

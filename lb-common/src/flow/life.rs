@@ -1,157 +1,6 @@
-//! A connection's entries in the flow table, and the rules of its life.
-//!
-//! A connection has two entries, one per direction. The **forward** entry (client to virtual
-//! address) is its owner: its [`life`](Flow::life) word holds the state of the whole connection,
-//! and whoever sets [`DEAD`] in it, by compare-and-exchange, removes both entries. That makes the
-//! removal, and every count that depends on it, happen exactly once.
-//!
-//! The two find each other by their places in the table, and know each other by the time of birth
-//! in both.
+//! The rules of a connection's life: the states in its word, and when it is over.
 
-use crate::{
-    addr::{Address, Port},
-    checksum::{TTL_DECREMENT, address_delta, combine, port_delta},
-    maps::{Lease, Settings},
-};
-
-/// The exact tuple of a packet as it arrives. Its order of source and destination tells the
-/// direction; the protocol is TCP. No padding for either family.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey<A> {
-    /// Source address.
-    pub src: A,
-    /// Destination address.
-    pub dst: A,
-    /// Source port.
-    pub sport: Port,
-    /// Destination port.
-    pub dport: Port,
-}
-
-/// One direction of a connection: an entry of the flow table, or a free place for one.
-///
-/// Aligned to cache lines, and an IPv4 entry is just one of them: a packet's whole way through the
-/// table is a single line of memory.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub struct Flow<A> {
-    /// Zero for a free place, [`BUSY`] for one that is being filled. Else when the connection was
-    /// opened (monotonic clock, nanoseconds, the low eight bits cleared), in both of its entries;
-    /// the state of the connection is below in the low eight bits, in the forward entry only.
-    ///
-    /// The time tells a connection from a later one in the same place.
-    pub life: u64,
-    /// Which packets the entry is for.
-    pub key: FlowKey<A>,
-    /// What to write into them.
-    pub to: Translation<A>,
-    /// The same as below, in another place.
-    #[cfg(feature = "other-layout")]
-    pub timestamp: u32,
-    /// Number of the place of the other direction's entry: that of its group times [`GROUP`], and
-    /// its own in the group. [`NO_PAIR`] as long as there is none.
-    pub pair: u32,
-    /// When this direction's last packet was seen, in [`ticks`].
-    pub last_seen: u32,
-    /// Age that [`last_seen`](Self::last_seen) may have, in ticks, before a packet renews it: a
-    /// store for every packet would have the caches write a large table back all the time. Zero
-    /// once either side has sent a FIN or RST: what is left of such a connection is timed exactly.
-    pub renew: u32,
-    /// Index of the next hop in `NEXT_HOPS`.
-    pub hop: u16,
-    /// Index of the backend in `BACKENDS_*` and `BACKEND_STATE`.
-    pub backend: u16,
-    /// Index of the service in `TERMS`.
-    pub service: u16,
-    /// [`FORWARD`] or [`REVERSE`], [`ADOPTED`], and, from [`LEVEL`] on, how many groups were full that
-    /// the entry would rather be in.
-    pub flags: u16,
-    /// What is added to the TCP timestamps of this direction: to the values of the forward entry's
-    /// packets (`TSval`), to the echoes of the reverse entry's (`TSecr`). Zero: they are left alone.
-    #[cfg(not(feature = "other-layout"))]
-    pub timestamp: u32,
-    /// Belongs to the group, not to the entry: in the place [`OVERFLOW`] how many entries are
-    /// further on because this group was full, in the place [`LOCK`] who may insert.
-    pub group: u32,
-}
-
-/// Places of the flow table that are next to each other. An entry is in the group that its hash
-/// says, or, if that was full when it came, in that of the next level.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Group<A>(pub [Flow<A>; GROUP]);
-
-/// Places of a group; a power of two.
-pub const GROUP: usize = 8;
-/// Groups that an entry may be in. At twice as many places as entries one group in twenty is
-/// full, so this many are, by chance, less than once in ten thousand million times.
-pub const LEVELS: u16 = 8;
-/// The place whose [`Flow::group`] counts the entries that did not fit.
-pub const OVERFLOW: usize = 0;
-/// The place whose [`Flow::group`] is one while a tuple of this group is being inserted.
-pub const LOCK: usize = 1;
-
-/// [`Flow::life`] of a place that is taken, but not filled yet.
-pub const BUSY: u64 = 1;
-/// [`Flow::pair`] of an entry without another direction.
-pub const NO_PAIR: u32 = u32::MAX;
-
-/// How many groups a flow table for `connections` has: its places are half filled by two entries
-/// for each. At least so many that chance has something to even out.
-#[must_use]
-pub const fn groups(connections: u32) -> u32 {
-    const LEAST: u32 = 64;
-    let groups = connections.div_ceil(GROUP as u32 / 4);
-    if groups < LEAST { LEAST } else { groups }
-}
-
-/// How long one side of a connection has been silent, in ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Silence {
-    /// Age of its `last_seen`.
-    pub idle: u32,
-    /// Its [`Flow::renew`]: its last packet may be younger than `idle` by as much.
-    pub renew: u32,
-}
-
-/// How old a `last_seen` may get before it is renewed: a small part of the shorter idle timeout,
-/// which is therefore kept no shorter than configured and at most this much longer.
-#[inline(always)]
-pub const fn renewal(terms: &Terms) -> u32 {
-    let shorter = if terms.client < terms.server { terms.client } else { terms.server };
-    shorter / 64
-}
-
-/// How the packets of one direction are rewritten; never changes during a connection.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Translation<A> {
-    /// The source address to write.
-    pub src: A,
-    /// The destination address to write.
-    pub dst: A,
-    /// The source port to write.
-    pub sport: Port,
-    /// The destination port to write.
-    pub dport: Port,
-    /// What the rewriting adds to the IPv4 header's checksum, hop limit included.
-    pub l3_delta: u16,
-    /// What the rewriting adds to the TCP checksum.
-    pub l4_delta: u16,
-}
-
-/// Direction of an entry, in [`Flow::flags`]: client to backend. This entry owns the connection.
-pub const FORWARD: u16 = 0;
-/// Direction of an entry, in [`Flow::flags`]: backend to client.
-pub const REVERSE: u16 = 1;
-/// In [`Flow::flags`] of a forward entry: the connection was taken over from the peer, or from maps of
-/// another layout, and none of the client's packets has come this way yet. The first one shows the way back to it.
-pub const ADOPTED: u16 = 1 << 1;
-/// [`Flow::hop`] of a reverse entry whose way to the client is not known yet.
-pub const NO_HOP: u16 = u16::MAX;
-/// Where the level begins in [`Flow::flags`].
-pub const LEVEL: u16 = 8;
+use crate::maps::{Lease, Settings};
 
 /// The backend has answered the SYN.
 pub const SYN_ACK: u8 = 1 << 0;
@@ -199,88 +48,22 @@ pub struct Terms {
     pub synchronous: u32,
 }
 
-/// What became of a connection, as the program reports it to the daemon for the peer.
-#[repr(C)]
+/// How long one side of a connection has been silent, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change<A> {
-    /// The connection's life word after the change.
-    pub life: u64,
-    /// When it was reported (monotonic clock, nanoseconds).
-    pub at: u64,
-    /// Number of the place of its forward entry.
-    pub place: u32,
-    /// One of the `CHANGE_*` values.
-    pub what: u32,
-    /// Key of its forward entry: of a connection that is gone, the place tells nothing any more.
-    pub key: FlowKey<A>,
-    /// Key of its reverse entry: backend to source address.
-    pub reverse: FlowKey<A>,
+pub struct Silence {
+    /// Age of its `last_seen`.
+    pub idle: u32,
+    /// Its [`Flow::renew`](super::Flow::renew): its last packet may be younger than `idle` by as much.
+    pub renew: u32,
 }
 
-/// The handshake is complete.
-pub const CHANGE_ESTABLISHED: u32 = 1;
-/// Both sides have closed.
-pub const CHANGE_CLOSED: u32 = 2;
-/// A connection that the peer was told of was ended that not both sides had closed: by the daemon, or by
-/// a RST after which nothing more came.
-pub const CHANGE_GONE: u32 = 3;
-/// One side has closed: from now on, other timeouts apply.
-pub const CHANGE_HALF_CLOSED: u32 = 4;
-/// The backend has answered the SYN, and the answer is held back.
-pub const CHANGE_ANSWERED: u32 = 5;
-/// As [`CHANGE_GONE`], but nobody has ended it: it was silent here for too long.
-pub const CHANGE_SILENT: u32 = 6;
-
-/// A connection of the peer's for an `adopt_*` program, which writes what became of it into
-/// [`order`](Self::order): one of the `ADOPT_*` outcomes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Adoption<A> {
-    /// Key of the forward entry: client to virtual address.
-    pub key: FlowKey<A>,
-    /// Key of the reverse entry: backend to source address.
-    pub reverse: FlowKey<A>,
-    /// [`Flow::timestamp`] of the forward entry.
-    pub timestamp: u32,
-    /// In: unused. Out: number of the place of the forward entry, [`NO_PAIR`] if there is none.
-    pub place: u32,
-    /// Number of the backend here.
-    pub backend: u16,
-    /// Number of the service here.
-    pub service: u16,
-    /// Number of the next hop to the client, [`NO_HOP`] if it is not known.
-    pub hop: u16,
-    /// State bits of the connection: it is established, or answered and the client may have been told.
-    pub state: u8,
-    /// In: [`ADOPT`], [`ADOPT_OVER`], [`FORGET`] or [`LEAD_BACK`]. Out: the outcome.
-    pub order: u8,
+/// How old a `last_seen` may get before it is renewed: a small part of the shorter idle timeout,
+/// which is therefore kept no shorter than configured and at most this much longer.
+#[inline(always)]
+pub const fn renewal(terms: &Terms) -> u32 {
+    let shorter = if terms.client < terms.server { terms.client } else { terms.server };
+    shorter / 64
 }
-
-/// Enter the connection, unless that is at the expense of one that is here and not closed.
-pub const ADOPT: u8 = 0;
-/// Enter the connection, and end what is here and not the same: the peer knows better.
-pub const ADOPT_OVER: u8 = 1;
-/// End the connection with this key and reverse key, if it is here. Nothing is reported.
-pub const FORGET: u8 = 2;
-/// Have what the backend of the connection with this key and reverse key sends go to its client by this
-/// hop, if the connection is here and no packet of the client's has shown another way. Nothing else of
-/// it is changed.
-pub const LEAD_BACK: u8 = 3;
-
-/// Outcome: the connection was entered, ...
-pub const ADOPT_NEW: u8 = 16;
-/// ... or was here already, and its state was brought up to date, ...
-pub const ADOPT_KNOWN: u8 = 17;
-/// ... or another connection that is here is in its way, ...
-pub const ADOPT_CONFLICT: u8 = 18;
-/// ... or there is no room for it, ...
-pub const ADOPT_FULL: u8 = 19;
-/// ... or (an order to forget) it was ended, ...
-pub const ADOPT_ENDED: u8 = 20;
-/// ... or (an order to forget, or to lead back) it is not here, ...
-pub const ADOPT_ABSENT: u8 = 21;
-/// ... or the program met what it cannot explain.
-pub const ADOPT_FAILED: u8 = 22;
 
 /// The flow table's unit of time: 2^20 ns, about 1.05 ms. Wraps after 52 days, so ages are
 /// wrapping differences and no timeout may exceed [`MAX_TICKS`].
@@ -468,64 +251,9 @@ impl Silence {
     }
 }
 
-impl<A: Address> Flow<A> {
-    /// Whether this is the entry that owns its connection.
-    #[inline(always)]
-    pub const fn is_forward(&self) -> bool {
-        self.flags & REVERSE == FORWARD
-    }
-}
-
-impl<A: Address> FlowKey<A> {
-    /// Whether the keys are the same, by one comparison in the end.
-    #[inline(always)]
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        let ports = (self.sport.0 ^ other.sport.0) | (self.dport.0 ^ other.dport.0);
-        self.src.difference(other.src) | self.dst.difference(other.dst) | ports as u32 == 0
-    }
-}
-
-impl<A: Address> Translation<A> {
-    /// Makes this turn a packet with the key `from` into an answer to one with the key `answered`.
-    #[inline(always)]
-    pub fn set(&mut self, from: &FlowKey<A>, answered: &FlowKey<A>) {
-        let src = address_delta(from.src, answered.dst);
-        self.src = answered.dst;
-        let dst = address_delta(from.dst, answered.src);
-        self.dst = answered.src;
-        let ports =
-            combine(port_delta(from.sport, answered.dport), port_delta(from.dport, answered.sport));
-        self.sport = answered.dport;
-        self.dport = answered.sport;
-        let addresses = combine(src, dst);
-        self.l3_delta = combine(addresses, TTL_DECREMENT);
-        self.l4_delta = combine(addresses, ports);
-    }
-
-    /// The key of the other direction's entry: of a packet that answers a translated one.
-    #[inline(always)]
-    pub fn pair_key(&self) -> FlowKey<A> {
-        FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
-    }
-}
-
-#[cfg(feature = "user")]
-mod pod {
-    use super::{Address, Change, FlowKey, Terms};
-
-    // SAFETY: `repr(C)`, `Copy`, no padding (asserted in `maps`), every bit pattern is valid.
-    unsafe impl<A: Address> aya::Pod for FlowKey<A> {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Terms {}
-    // SAFETY: as above.
-    unsafe impl<A: Address> aya::Pod for Change<A> {}
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::V6;
 
     const TERMS: Terms = Terms {
         client: 1000,
@@ -681,29 +409,5 @@ mod tests {
     fn ages_survive_the_wrap_of_the_clock_and_small_steps_back() {
         assert_eq!(age(5, u32::MAX - 4), 10);
         assert_eq!(age(5, 6), 0);
-    }
-
-    #[test]
-    fn a_table_has_four_places_for_each_connection_and_some_more() {
-        for connections in [1, 4, 131_072, 1_000_001] {
-            let places = u64::from(groups(connections)) * GROUP as u64;
-            assert!(places >= u64::from(connections) * 4);
-            assert!(places < u64::from(connections) * 4 + 64 * GROUP as u64);
-        }
-    }
-
-    #[test]
-    fn keys_differ_by_any_of_their_parts() {
-        let key = FlowKey {
-            src: V6([1, 2, 3, 4]),
-            dst: V6([5, 6, 7, 8]),
-            sport: Port::new(9),
-            dport: Port::new(10),
-        };
-        assert!(key.is(&key));
-        assert!(!key.is(&FlowKey { src: V6([1, 2, 3, 5]), ..key }));
-        assert!(!key.is(&FlowKey { dst: V6([0, 6, 7, 8]), ..key }));
-        assert!(!key.is(&FlowKey { sport: Port::new(10), ..key }));
-        assert!(!key.is(&FlowKey { dport: Port::new(9), ..key }));
     }
 }
