@@ -93,8 +93,8 @@ impl Session {
                 let refused = talk.receiver.adopt(changes, tables, totals).map_err(broken)?;
                 talk.receiver.refused = talk.receiver.refused.saturating_add(refused);
             }
-            Message::TransferBegins { id, scope } => {
-                talk.receiver.begin(id, scope, &self.owed, tables);
+            Message::TransferBegins { id, scope, served } => {
+                talk.receiver.begin(id, scope, served, &self.owed, tables);
             }
             Message::Transfer(connections) => {
                 if !talk.receiver.part(connections, &self.ended, tables, totals).map_err(broken)? {

@@ -31,6 +31,8 @@ pub(super) struct Receiver {
 struct Incoming {
     id: u32,
     scope: Scope,
+    /// Groups of it that the peer has served, or may have, while this host was not told.
+    served: BTreeSet<String>,
     /// Groups of it that the peer alone has served since it began: what the peer does not have is no
     /// more.
     theirs: BTreeSet<String>,
@@ -72,12 +74,13 @@ impl Receiver {
         self.serving = Some(groups);
     }
 
-    /// A transfer begins. `owed` are groups that this host has connections of that the peer does not
-    /// have yet: nothing of them is forgotten.
+    /// A transfer begins. The peer has `served` these groups of it, or may have. `owed` are groups that
+    /// this host has connections of that the peer does not have yet: nothing of them is forgotten.
     pub(super) fn begin(
         &mut self,
         id: u32,
         scope: Scope,
+        served: BTreeSet<String>,
         owed: &BTreeSet<String>,
         tables: &mut dyn Tables,
     ) {
@@ -90,7 +93,7 @@ impl Receiver {
             self.suspicions.forget(group);
         }
         tables.mark();
-        self.incoming = Some(Incoming { id, scope, theirs });
+        self.incoming = Some(Incoming { id, scope, served, theirs });
     }
 
     /// A part of a transfer. Returns whether there is one. Of what this host serves it knows better what
@@ -102,16 +105,18 @@ impl Receiver {
         tables: &mut dyn Tables,
         totals: &mut Totals,
     ) -> Result<bool> {
-        if self.incoming.is_none() {
-            return Ok(false);
-        }
+        let Some(incoming) = &self.incoming else { return Ok(false) };
         totals.connections_received += connections.len() as u64;
-        let ours = tables.serving();
-        connections.retain(|connection| {
-            let tuple = &connection.tuple;
-            let is_ours = || tables.group(tuple.bind).is_some_and(|group| ours.contains(&group));
-            !(ended.contains(connection) && is_ours())
-        });
+        if !ended.is_empty() {
+            let ours = tables.serving();
+            connections.retain(|connection| {
+                let group = tables.group(connection.tuple.bind);
+                let ours = group.filter(|group| ours.contains(group));
+                !ours.is_some_and(|group| {
+                    ended.contains(connection, incoming.served.contains(&group))
+                })
+            });
+        }
         self.adopt(connections.into_iter().map(Connection::as_change), tables, totals)?;
         Ok(true)
     }

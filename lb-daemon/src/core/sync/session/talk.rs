@@ -48,6 +48,7 @@ pub(super) struct Talk {
 pub(super) struct Told<'a> {
     pub(super) serving: &'a BTreeSet<String>,
     pub(super) recent: &'a BTreeSet<String>,
+    pub(super) served: &'a BTreeSet<String>,
     pub(super) owed: &'a mut BTreeSet<String>,
     pub(super) ended: &'a mut Ended,
     pub(super) held: &'a mut Held,
@@ -102,7 +103,7 @@ impl Talk {
         }
         if is_drained && self.sender.queue.is_empty() && out.len() < end {
             self.say_serving(&mut told, now, out);
-            self.transfer(told.totals, tables, end, now, out);
+            self.transfer(&mut told, tables, end, now, out);
             self.digest(told.serving, tables, end, now, out);
         }
         if self.is_level() {
@@ -190,7 +191,7 @@ impl Talk {
 
     fn transfer(
         &mut self,
-        totals: &mut Totals,
+        told: &mut Told<'_>,
         tables: &mut dyn Tables,
         end: usize,
         now: Instant,
@@ -200,9 +201,10 @@ impl Talk {
             if out.len() >= end {
                 return;
             }
-            let Some(message) = self.sender.transfers.next(self.limits, tables) else { return };
+            let message = self.sender.transfers.next(told.served, self.limits, tables);
+            let Some(message) = message else { return };
             if let Message::Transfer(connections) = &message {
-                totals.connections_sent += connections.len() as u64;
+                told.totals.connections_sent += connections.len() as u64;
             }
             self.sender.say(message, now, out);
         }

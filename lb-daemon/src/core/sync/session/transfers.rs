@@ -112,8 +112,14 @@ impl Transfers {
     }
 
     /// The next message, if there is one now. Connections are read from the tables at this moment: the
-    /// message has to be sent before any change that is read from now on.
-    pub(super) fn next(&mut self, limits: Limits, tables: &mut dyn Tables) -> Option<Message> {
+    /// message has to be sent before any change that is read from now on. This host has `served` these
+    /// groups, or may have, since the peer last had everything.
+    pub(super) fn next(
+        &mut self,
+        served: &BTreeSet<String>,
+        limits: Limits,
+        tables: &mut dyn Tables,
+    ) -> Option<Message> {
         if self.active.is_none() {
             self.begin()?;
         }
@@ -121,10 +127,9 @@ impl Transfers {
         let cursor = match active.progress {
             Progress::Owed => {
                 active.progress = Progress::At(Cursor::default());
-                return Some(Message::TransferBegins {
-                    id: active.id,
-                    scope: active.scope.clone(),
-                });
+                let scope = active.scope.clone();
+                let served = scope.groups.intersection(served).cloned().collect();
+                return Some(Message::TransferBegins { id: active.id, scope, served });
             }
             Progress::At(cursor) => cursor,
             Progress::Told => return None,

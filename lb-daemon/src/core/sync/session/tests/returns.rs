@@ -85,6 +85,29 @@ fn what_ended_while_the_peer_was_away_does_not_come_back() {
 }
 
 #[test]
+fn what_timed_out_while_the_peer_was_away_comes_back_only_from_one_that_may_have_served() {
+    for has_restarted in [false, true] {
+        let mut pair = in_sync();
+        let one = tuple(1, 1, 1000);
+        pair.open(0, one);
+        pair.settle();
+        pair.disconnect();
+        if has_restarted {
+            // Nobody knows what the daemon before this one did.
+            pair.restart(1);
+        }
+        pair.tables[0].expire(&one);
+        pair.poll(0, 10);
+        pair.poll(1, 10);
+        pair.connect();
+        pair.settle();
+        for host in [0, 1] {
+            assert_eq!(pair.tables[host].has(&one), has_restarted, "of {host}");
+        }
+    }
+}
+
+#[test]
 fn what_the_peer_was_told_of_as_answered_does_not_come_back_after_its_end() {
     let mut pair = in_sync();
     let established = connection(tuple(1, 1, 1000));
