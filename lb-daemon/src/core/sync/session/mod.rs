@@ -4,6 +4,7 @@
 //! (`receiver`, `digests`). Every link begins a new conversation, from nothing: what a cut took away is
 //! told again by a transfer.
 
+mod contest;
 mod digests;
 mod ended;
 mod greeting;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{
     super::{Change, Conflict, Connection, Scope, Tables},
     Totals,
+    contest::Contest,
     digests::Suspicions,
     ended::Ended,
 };
@@ -22,6 +23,7 @@ pub(super) struct Receiver {
     pub(super) refused: u32,
     /// The groups that the peer serves, once it has said so.
     pub(super) serving: Option<BTreeSet<String>>,
+    pub(super) contest: Contest,
     pub(super) suspicions: Suspicions,
     incoming: Option<Incoming>,
 }
@@ -59,11 +61,14 @@ impl Receiver {
         self.incoming.is_some()
     }
 
-    /// This host serves these groups now.
-    pub(super) fn serves(&mut self, serving: &BTreeSet<String>) {
+    /// This host serves these groups now. Returns those that it does no longer, and that both have served.
+    pub(super) fn serves(&mut self, serving: &BTreeSet<String>) -> BTreeSet<String> {
         if let Some(incoming) = &mut self.incoming {
             incoming.theirs.retain(|group| !serving.contains(group));
         }
+        let is_theirs = |group: &&String| self.is_served_by_peer(group);
+        let both = serving.iter().filter(is_theirs).cloned().collect();
+        self.contest.look(serving, both)
     }
 
     /// The peer says what it serves.
@@ -72,6 +77,14 @@ impl Receiver {
             incoming.theirs.retain(|group| groups.contains(group));
         }
         self.serving = Some(groups);
+    }
+
+    /// Groups that this host serves, or has served until now: it may know of connections that the peer has
+    /// no longer.
+    fn ours(&self, tables: &dyn Tables) -> BTreeSet<String> {
+        let mut ours = tables.serving();
+        ours.extend(self.contest.groups().cloned());
+        ours
     }
 
     /// A transfer begins. The peer has `served` these groups of it, or may have. `owed` are groups that
@@ -84,7 +97,7 @@ impl Receiver {
         owed: &BTreeSet<String>,
         tables: &mut dyn Tables,
     ) {
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let is_theirs = |group: &&String| {
             !ours.contains(*group) && !owed.contains(*group) && self.is_served_by_peer(group)
         };
@@ -132,7 +145,7 @@ impl Receiver {
         let Some(incoming) = self.incoming.take_if(|incoming| incoming.id == id) else {
             return Ok(None);
         };
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let mut groups = incoming.theirs;
         groups.retain(|group| !ours.contains(group) && !owed.contains(group));
         if !groups.is_empty() {
@@ -154,7 +167,7 @@ impl Receiver {
         tables: &mut dyn Tables,
         totals: &mut Totals,
     ) -> Result<u32> {
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let mut refused = 0;
         let mut owners = BTreeMap::new();
         let (mut take, mut keep) = (Vec::new(), Vec::new());

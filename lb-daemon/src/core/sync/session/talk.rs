@@ -90,8 +90,12 @@ impl Talk {
         if self.sender.stuck_at().is_some_and(|stuck| now >= stuck) {
             bail!("the peer acknowledges nothing");
         }
-        self.receiver.serves(told.serving);
+        let given_up = self.receiver.serves(told.serving);
         self.sender.transfers.hold_only(told.serving);
+        if !given_up.is_empty() {
+            told.owed.extend(given_up.iter().cloned());
+            self.sender.transfers.want(Scope { groups: given_up, buckets: BTreeSet::new() });
+        }
         let is_drained = self.drain(&mut told, tables, now)?;
         self.acknowledge(now, out);
 
@@ -102,7 +106,9 @@ impl Talk {
             self.sender.tell(batch, now, out);
         }
         if is_drained && self.sender.queue.is_empty() && out.len() < end {
-            self.say_serving(&mut told, now, out);
+            if self.announce_given_up(&told, tables, now, out) {
+                self.say_serving(&mut told, now, out);
+            }
             self.transfer(&mut told, tables, end, now, out);
             self.digest(told.serving, tables, end, now, out);
         }
@@ -161,6 +167,30 @@ impl Talk {
             let refused = std::mem::take(&mut self.receiver.refused);
             out.push(Message::Ack { number: self.receiver.received, refused });
         }
+    }
+
+    /// Begins to tell all of what was given up. Returns whether the peer may hear that it was: if it knew
+    /// that before, it would end the grace, and forget what has ended, while more is to come.
+    fn announce_given_up(
+        &mut self,
+        told: &Told<'_>,
+        tables: &mut dyn Tables,
+        now: Instant,
+        out: &mut Vec<Message>,
+    ) -> bool {
+        let transfers = &mut self.sender.transfers;
+        let given_up = self.receiver.contest.given_up();
+        if !given_up.iter().any(|group| transfers.waits_with(group)) {
+            return true;
+        }
+        if !transfers.is_free() {
+            return false;
+        }
+        let begins = transfers.next(told.served, self.limits, tables);
+        if let Some(begins) = begins {
+            self.sender.say(begins, now, out);
+        }
+        true
     }
 
     /// Says which groups are served, after all changes of those that are no longer. Before that, the peer
@@ -258,7 +288,10 @@ impl Talk {
 
     /// Whether the peer has nothing any more to tell or to forget that it has not heard of since.
     fn is_level(&self) -> bool {
-        self.sender.said.is_some() && self.sender.transfers.is_idle() && !self.receiver.is_hearing()
+        self.sender.said.is_some()
+            && self.sender.transfers.is_idle()
+            && !self.receiver.is_hearing()
+            && !self.receiver.contest.has_two_masters()
     }
 
     fn is_only_offered(&self, group: &str) -> bool {

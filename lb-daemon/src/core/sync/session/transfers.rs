@@ -104,6 +104,16 @@ impl Transfers {
         !self.full.is_empty() || !self.parts.is_empty()
     }
 
+    /// Whether the telling of all of a group has not begun yet.
+    pub(super) fn waits_with(&self, group: &str) -> bool {
+        self.full.contains(group)
+    }
+
+    /// Whether no transfer is under way.
+    pub(super) const fn is_free(&self) -> bool {
+        self.active.is_none()
+    }
+
     /// Whether all of a group is still to be told.
     pub(super) fn owes_all_of(&self, group: &str) -> bool {
         let active = self.active.as_ref().map(|active| &active.scope);
