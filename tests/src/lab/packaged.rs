@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use lb_daemon::core::Status;
 
-use super::{Namespace, Process, Settings, Systemd, member::Member, program::anew, wait::until};
+use super::{Namespace, Process, Settings, Systemd, member::Member, wait::until};
 
 /// A host with the product's unit, under a [`Systemd`]. Dropping it kills everything.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Packaged {
 
     /// Installs a program that was built anew, with maps of the same layout. The one that runs goes on.
     pub fn build_anew(&self) -> Result<()> {
-        anew(&self.systemd.root().join("usr/bin/tandem")).map(drop)
+        self.systemd.install_product()
     }
 
     /// Puts settings into the file of the configuration. They are in force after a reload.
@@ -40,12 +40,10 @@ impl Packaged {
             .context("cannot write the settings")
     }
 
-    /// Runs `systemctl` with this verb, and options if there are any, for the unit; fails, with the
-    /// journal, if that fails.
+    /// Runs `systemctl` with this verb, and options if there are any, for the unit.
     pub fn systemctl(&self, verb: &str) -> Result<()> {
         let arguments: Vec<_> = verb.split(' ').chain([UNIT]).collect();
-        let done = self.systemd.systemctl(&arguments).map(drop);
-        done.map_err(|error| self.systemd.explain(&error))
+        self.systemd.systemctl(&arguments)
     }
 
     /// A property of the unit's, such as `MainPID`.

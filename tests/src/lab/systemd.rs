@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Command, Namespace, Process, cgroup::Cgroup, wait::until};
+use super::{Command, Namespace, Process, cgroup::Cgroup, program::anew, wait::until};
 
 /// A systemd that is the first process of a host: it has a root, control groups, processes and a journal
 /// of its own, and runs no units but those that it is given. Dropping it kills it, and all that it
@@ -58,7 +58,7 @@ const DIRECTORIES: [&str; 12] = [
     "usr/bin",
     "var/lib",
 ];
-const PROGRAMS: [&str; 3] = ["journalctl", "kill", "systemctl"];
+const PROGRAMS: [&str; 4] = ["journalctl", "kill", "ln", "systemctl"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Systemd {
@@ -84,7 +84,7 @@ impl Systemd {
         Ok(systemd)
     }
 
-    /// The directory that is its root.
+    /// The directory that is its root, but for what is mounted in it: `dev`, `proc`, `run`, `sys`, `tmp`.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -97,17 +97,25 @@ impl Systemd {
     /// Gives it a unit, or another version of one.
     pub fn install(&self, name: &str, unit: &str) -> Result<()> {
         fs::write(self.root.join("units").join(name), unit)?;
-        self.systemctl(&["daemon-reload"]).map(drop)
+        self.systemctl(&["daemon-reload"])
     }
 
-    /// Runs `systemctl` with these arguments.
-    pub fn systemctl(&self, arguments: &[&str]) -> Result<String> {
-        self.command("systemctl").arg("--no-pager").args(arguments).run()
+    /// Installs the product's program, built anew, with maps of the same layout as ever. If an earlier one
+    /// runs, it goes on.
+    pub fn install_product(&self) -> Result<()> {
+        anew(&self.root.join("usr/bin/tandem")).map(drop)
+    }
+
+    /// Runs `systemctl` with these arguments; fails, with the end of the journal, if that fails.
+    pub fn systemctl(&self, arguments: &[&str]) -> Result<()> {
+        let done = self.command("systemctl").args(arguments).run();
+        done.map(drop).map_err(|error| self.explain(&error))
     }
 
     /// A property of a unit's, such as `MainPID`.
     pub fn property(&self, unit: &str, name: &str) -> Result<String> {
-        let said = self.systemctl(&["show", unit, "--value", "--property", name])?;
+        let show = self.command("systemctl").args(["show", unit, "--value", "--property", name]);
+        let said = show.run()?;
         Ok(said.trim().to_owned())
     }
 
@@ -119,7 +127,7 @@ impl Systemd {
     }
 
     /// An error with the end of the journal added, for people.
-    pub(super) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+    pub fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
         let journal = self.command("journalctl").args(["--no-pager", "--lines=40"]).run();
         let journal = journal.unwrap_or_else(|error| format!("cannot be read: {error:#}"));
         anyhow!("{error:#}\nThe end of the journal of {}:\n{journal}\n", self.host.name())

@@ -32,6 +32,7 @@ for device in full null random tty urandom zero; do
     : > "dev/$device"
     mount --bind "/dev/$device" "dev/$device"
 done
+ln -s pts/ptmx dev/ptmx
 
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 echo 0 > "sys/fs/cgroup/$group/cgroup.procs"

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lb_daemon::core::group::Role;
 use tests::lab::{
     Contest, Family, Held, Packaged, Service, Settings, Systemd,
@@ -94,7 +94,6 @@ fn a_restart_of_the_unit_and_an_upgrade_cost_no_connection_and_not_the_role() ->
         }
         packaged.systemctl("restart")?;
         process = runs_anew(packaged, &process)?;
-        packaged.status().context("it is not ready when `systemctl restart` returns")?;
         packaged.wait_until("a master from the start", PATIENCE, carries_on)?;
         all_work(&mut held)?;
         held.push(hold(&contest)?);
@@ -172,6 +171,11 @@ fn to_stop_the_unit_hands_over_and_leaves_nothing_behind() -> Result<()> {
     }
     let links = contest.twin(0).ip("link show")?;
     ensure!(!links.contains("prog/xdp"), "{links}");
+    // A start that comes to nothing is one that fails.
+    let nowhere = Settings { interfaces: vec!["nowhere".to_owned()], ..settings(&contest) };
+    packaged.configure(&nowhere)?;
+    ensure!(packaged.systemctl("start").is_err(), "it has started without an interface");
+    packaged.configure(&settings(&contest))?;
     // When it starts again, it is told what it has missed, and lets the other host be.
     packaged.systemctl("start")?;
     waits_beside_a_master(packaged)?;
