@@ -59,9 +59,8 @@ fn word_from(text: &str, start: usize) -> Option<Span> {
 
 /// Whether what follows this word, which is in small letters, may be a password.
 fn is_secret(word: &str) -> bool {
-    let is_name = |word: &str| {
-        !OTHERS.contains(&word) && NAMES.iter().any(|name| suggest::near(word, name))
-    };
+    let is_name =
+        |word: &str| !OTHERS.contains(&word) && NAMES.iter().any(|name| suggest::near(word, name));
     MARKS.iter().any(|mark| word.contains(mark))
         || is_name(word)
         || word.split(['_', '-']).any(is_name)

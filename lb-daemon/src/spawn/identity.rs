@@ -51,20 +51,20 @@ pub(super) async fn find(user: &str, lookup: Lookup) -> Result<Identity, Failure
 
 /// Where the answer will be, to this question or to one that was asked before and has none yet.
 fn ask(user: &str, lookup: Lookup) -> io::Result<watch::Receiver<Answer>> {
-    let mut asked = asked();
+    let mut asked = locked();
     if let Some(answer) = asked.get(user) {
         return Ok(answer.clone());
     }
     let (told, answer) = watch::channel(Ok(None));
     let name = user.to_owned();
-    let look_up = move || {
+    let run = move || {
         let found = lookup(&name).map(|user| user.as_ref().map(identity));
         // Whoever comes from now on asks anew.
-        self::asked().remove(&name);
+        locked().remove(&name);
         // Nobody may wait for it any more.
         let _ = told.send(found);
     };
-    thread::Builder::new().name("user lookup".to_owned()).spawn(look_up)?;
+    thread::Builder::new().name("user lookup".to_owned()).spawn(run)?;
     // It is not removed before: this still has the lock.
     asked.insert(user.to_owned(), answer.clone());
     Ok(answer)
@@ -74,6 +74,6 @@ fn identity(user: &User) -> Identity {
     Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw() }
 }
 
-fn asked() -> MutexGuard<'static, BTreeMap<String, watch::Receiver<Answer>>> {
+fn locked() -> MutexGuard<'static, BTreeMap<String, watch::Receiver<Answer>>> {
     ASKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
