@@ -155,15 +155,12 @@ pub(super) fn healthy() -> Status {
                 ],
             },
         ],
-        unheld: 0,
-        orphans: Vec::new(),
-        not_kept: None,
-        nobody_waits: None,
         verdicts: Verdict::ALL
             .iter()
             .map(|verdict| (verdict.label().to_owned(), 0))
             .chain([("forward_client".to_owned(), 81_234_567)])
             .collect(),
+        ..Status::default()
     }
 }
 

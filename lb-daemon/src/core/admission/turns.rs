@@ -22,16 +22,6 @@ impl Turns {
         Self { heads: queue.heads().map(Reverse).collect(), over: BTreeSet::new() }
     }
 
-    /// The next line, which has no other turn unless it is [kept](Self::keep).
-    pub(super) fn next(&mut self) -> Option<Option<u16>> {
-        while let Some(Reverse((_, bound))) = self.heads.pop() {
-            if !self.over.contains(&bound) {
-                return Some(bound);
-            }
-        }
-        None
-    }
-
     /// The first of this line has left it: those behind have their turn, too.
     pub(super) fn keep(&mut self, bound: Option<u16>, queue: &Queue) {
         if let Some(first) = queue.first(bound) {
@@ -42,5 +32,19 @@ impl Turns {
     /// This line has no turn any more.
     pub(super) fn end(&mut self, bound: Option<u16>) {
         self.over.insert(bound);
+    }
+}
+
+impl Iterator for Turns {
+    type Item = Option<u16>;
+
+    /// The next line, which has no other turn unless it is [kept](Self::keep).
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(Reverse((_, bound))) = self.heads.pop() {
+            if !self.over.contains(&bound) {
+                return Some(bound);
+            }
+        }
+        None
     }
 }
