@@ -41,8 +41,10 @@ umount sys/fs/cgroup
 exec unshare --cgroup --ipc --uts sh -eu -c '
     mount -t cgroup2 cgroup2 sys/fs/cgroup
     pivot_root . old
-    /old/usr/bin/umount --lazy /old
     cd /
+    # What it mounts for a unit comes to the unit by this.
+    /old/usr/bin/mount --make-rshared /
+    /old/usr/bin/umount --lazy /old
     # What it would do to a machine that it has booted, it does not do in a container.
     export container=lab
     export SYSTEMD_UNIT_PATH=/units SYSTEMD_GENERATOR_PATH=/none

@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Result, ensure};
 use lb_daemon::core::State;
 use nix::sys::signal::Signal;
-use tests::lab::{Family, Lab, MariaDb, Prober, Service, Tandem};
+use tests::lab::{
+    Family, Lab, MariaDb, Prober, Service, Systemd, Tandem, http_get, skip, wait::until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const GOOD: &str = "<html><body>MySQL is running.</body></html>";
@@ -203,5 +205,48 @@ fn tandem_checks_a_database_by_its_probe() -> Result<()> {
     fs::write(Prober::fail_file(&story.lab), "")?;
     all(State::Down)?;
     drop(prober);
+    Ok(())
+}
+
+#[test]
+fn the_packaged_unit_logs_in_by_the_socket_with_a_password_that_only_root_can_read() -> Result<()> {
+    const UNIT: &str = "tandem-probe-mysql.service";
+    let story = Story::galera()?;
+    let host = &story.lab.backends()[0];
+    if let Some(obstacle) = Systemd::obstacle(host) {
+        return skip(&obstacle);
+    }
+    story.sql("CREATE USER tandem@localhost IDENTIFIED BY 'a long password'")?;
+    let systemd = Systemd::boot(host)?;
+    systemd.install_product()?;
+    systemd.install(UNIT, include_str!("../../../packaging/tandem-probe-mysql.service"))?;
+    let [secrets, sockets] = ["etc/tandem", "var/mysqld"].map(|name| systemd.root().join(name));
+    fs::create_dir(&secrets)?;
+    let password = secrets.join("mysql.password");
+    fs::write(&password, "a long password\n")?;
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
+    fs::create_dir(&sockets)?;
+    fs::hard_link(story.database.socket(), sockets.join("mysqld.sock"))?;
+    systemd.command("ln").args(["-s", "/var/mysqld", "/run/mysqld"]).run()?;
+
+    systemd.systemctl(&["start", UNIT])?;
+    let is = |status, text| {
+        until("an answer of the unit", PATIENCE, || {
+            let answer = http_get(story.lab.balancer(), host.at(Family::V4, 9200), "/")?;
+            ensure!(answer.status == status && answer.body.contains(text), "it is {answer:?}");
+            Ok(())
+        })
+        .map_err(|error| systemd.explain(&error))
+    };
+    is(200, GOOD)?;
+    let user = systemd.property(UNIT, "UID")?;
+    ensure!(user.parse::<u32>()? > 60_000, "it runs as user {user}");
+    story.sql("SET GLOBAL wsrep_desync = ON")?;
+    is(503, "wsrep_local_state is 2 (donor, or desynced)")?;
+    story.sql("SET GLOBAL wsrep_desync = OFF")?;
+    systemd.systemctl(&["kill", "--signal=KILL", UNIT])?;
+    is(200, GOOD)?;
+    let crashes = systemd.property(UNIT, "NRestarts")?;
+    ensure!(crashes == "1", "systemd has started it again {crashes} times");
     Ok(())
 }
