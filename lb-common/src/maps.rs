@@ -247,8 +247,9 @@ pub struct ServiceState {
 
 /// How the handshakes with one backend end, changed atomically.
 ///
-/// A handshake has failed if the backend refused it by a RST, or if its connection came to an end, by
-/// timeout or to make room for another, and the backend had not answered. A SYN-ACK is a success.
+/// A handshake has failed if the backend refused it by a RST that has an ACK, or if its connection came to an
+/// end, by timeout or to make room for another, and the backend had not answered. A SYN-ACK is a success. What
+/// was opened before the last one, and comes to its end after it, is not part of a row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Handshakes {
@@ -260,6 +261,8 @@ pub struct Handshakes {
     pub limit: u64,
     /// Alarms so far.
     pub alarms: u64,
+    /// When the last success was (monotonic clock, nanoseconds), as exact as the timer tick.
+    pub answered: u64,
 }
 
 /// Per-CPU statistics of one backend.

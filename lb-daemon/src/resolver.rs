@@ -1,85 +1,74 @@
 //! Asks the system's resolver for host names, by `getaddrinfo`: `/etc/hosts`, DNS, and whatever else this
 //! host's `nsswitch.conf` says.
 //!
-//! It blocks, for as long as name servers are silent, and cannot be called off. So it is asked by a few
-//! threads of their own, that end with the process; nobody waits for them.
+//! It blocks, for as long as name servers are silent, and cannot be called off. So each name is asked for
+//! by a thread of its own, and one that hangs keeps no other waiting.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, ToSocketAddrs as _},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
-use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::core::Event;
 
-/// How many names are asked for at the same time.
-const THREADS: usize = 4;
-
 /// Answers by [`Event::Resolved`].
 pub(crate) struct Resolver {
-    names: mpsc::Sender<String>,
-    /// What was asked for and is not answered yet: no name is asked for twice.
+    /// What was asked for and is not answered yet: no name is asked for twice, so there are never more
+    /// threads than names.
     asked: Arc<Mutex<BTreeSet<String>>>,
+    events: UnboundedSender<Event>,
+    resolve: Resolve,
 }
 
+type Resolve = fn(&str) -> Result<BTreeSet<IpAddr>, String>;
+
 impl Resolver {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be started.
-    pub(crate) fn start(events: &UnboundedSender<Event>) -> Result<Self> {
-        let (names, queue) = mpsc::channel::<String>();
-        let (queue, asked) = (Arc::new(Mutex::new(queue)), Arc::default());
-        for _ in 0..THREADS {
-            let (queue, asked, events) = (Arc::clone(&queue), Arc::clone(&asked), events.clone());
-            thread::Builder::new()
-                .name("resolver".to_owned())
-                .spawn(move || answer(&queue, &asked, &events))
-                .context("cannot start a resolver thread")?;
-        }
-        Ok(Self { names, asked })
+    pub(crate) fn new(events: UnboundedSender<Event>) -> Self {
+        Self { asked: Arc::default(), events, resolve }
     }
 
     /// Asks for a name, unless that is under way.
     pub(crate) fn look_up(&self, name: String) {
-        if self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-            // The threads end only with the process.
-            let _ = self.names.send(name);
+        if !lock(&self.asked).insert(name.clone()) {
+            return;
+        }
+        let (asked, events, resolve) = (Arc::clone(&self.asked), self.events.clone(), self.resolve);
+        let question = name.clone();
+        let thread = thread::Builder::new().name("resolver".to_owned());
+        let started = thread.spawn(move || {
+            let heard = resolve(&question);
+            answer(question, heard, &asked, &events);
+        });
+        if let Err(error) = started {
+            let failure = format!("cannot start a thread that asks for it: {error}");
+            answer(name, Err(failure), &self.asked, &self.events);
         }
     }
 }
 
-/// Answers one name after the other.
 fn answer(
-    queue: &Mutex<mpsc::Receiver<String>>,
+    name: String,
+    heard: Result<BTreeSet<IpAddr>, String>,
     asked: &Mutex<BTreeSet<String>>,
     events: &UnboundedSender<Event>,
 ) {
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(name) = next else { return };
-        let heard = resolve(&name);
-        asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-        // Nobody listens any more when the daemon is stopping.
-        let _ = events.send(Event::Resolved { name, heard });
-    }
+    lock(asked).remove(&name);
+    // Nobody listens any more when the daemon is stopping.
+    let _ = events.send(Event::Resolved { name, heard });
 }
 
-/// All addresses of a name, in the resolver's order, each once.
-fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
+fn lock(asked: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All addresses of a name.
+fn resolve(name: &str) -> Result<BTreeSet<IpAddr>, String> {
     let found = (name, 0).to_socket_addrs().map_err(|error| error.to_string())?;
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in found {
-        if !addresses.contains(&address.ip()) {
-            addresses.push(address.ip());
-        }
-    }
-    Ok(addresses)
+    Ok(found.map(|address| address.ip()).collect())
 }
 
 #[cfg(test)]
@@ -91,9 +80,9 @@ mod tests {
     use super::*;
 
     /// What comes of a name.
-    async fn heard(name: &str) -> Result<Vec<IpAddr>, String> {
+    async fn heard(name: &str) -> Result<BTreeSet<IpAddr>, String> {
         let (events, mut inbox) = unbounded_channel();
-        let resolver = Resolver::start(&events).expect("threads");
+        let resolver = Resolver::new(events);
         resolver.look_up(name.to_owned());
         let event = tokio::time::timeout(Duration::from_secs(60), inbox.recv()).await;
         match event.expect("an answer").expect("an event") {
@@ -118,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_not_asked_for_twice_at_the_same_time() {
         let (events, mut inbox) = unbounded_channel();
-        let resolver = Resolver::start(&events).expect("threads");
+        let resolver = Resolver::new(events);
         resolver.asked.lock().expect("no panic").insert("localhost".to_owned());
         resolver.look_up("localhost".to_owned());
         resolver.look_up("no-such-name.invalid".to_owned());
@@ -126,6 +115,28 @@ mod tests {
         let event = event.expect("an answer");
         assert!(
             matches!(&event, Some(Event::Resolved { name, .. }) if name == "no-such-name.invalid"),
+            "{event:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_keep_no_other_waiting() {
+        let hangs: Resolve = |name| {
+            while name.starts_with("hangs") {
+                thread::park();
+            }
+            Ok(BTreeSet::new())
+        };
+        let (events, mut inbox) = unbounded_channel();
+        let resolver = Resolver { resolve: hangs, ..Resolver::new(events) };
+        for nth in 0..20 {
+            resolver.look_up(format!("hangs{nth}"));
+        }
+        resolver.look_up("answers".to_owned());
+        let event = tokio::time::timeout(Duration::from_secs(60), inbox.recv()).await;
+        let event = event.expect("an answer");
+        assert!(
+            matches!(&event, Some(Event::Resolved { name, .. }) if name == "answers"),
             "{event:?}"
         );
     }

@@ -230,7 +230,7 @@ impl Runtime {
             alarms,
             look: None,
             netlink,
-            resolver: Resolver::start(&events)?,
+            resolver: Resolver::new(events.clone()),
             processes: ProcessWatcher::start(events.clone()),
             hooks: Hooks::new(),
             election,

@@ -157,9 +157,11 @@ fn answer<F: Family, const INJECTED: bool>(
     let Some(owner) = entry::<F>(unsafe { (*reverse).pair }) else { return DYING };
     if seen != 0 && is_unanswered(change::<F>(owner, born(life), seen)) {
         // SAFETY: an element of an array map, whose connection was there a moment ago.
-        let backend = unsafe { (*reverse).backend };
-        if seen & RESET != 0 {
-            handshake::failed(backend);
+        let (service, backend) = unsafe { ((*reverse).service, (*reverse).backend) };
+        // Who refuses a SYN acknowledges it (RFC 9293, section 3.10.7.1). A RST without that answers an
+        // ACK, which anybody can send after a SYN that the backend has dropped for its checksum.
+        if flags & (RST | ACK) == RST | ACK {
+            handshake::refused(service, backend);
         } else if seen & SYN_ACK != 0 {
             handshake::answered(backend);
         }
@@ -301,7 +303,8 @@ pub(crate) fn end<F: Family>(owner: Entry<F>, before: u64, what: u32) -> bool {
         }
         if is_unanswered(state(before)) {
             // SAFETY: an element of an array map, and the connection's own until it is removed.
-            handshake::failed(unsafe { (*owner).backend });
+            let (service, backend) = unsafe { ((*owner).service, (*owner).backend) };
+            handshake::unanswered(service, backend, before);
         }
         remove::<F>(owner, after);
         true
@@ -329,8 +332,9 @@ pub(crate) fn now() -> u32 {
     ticks(now_ns())
 }
 
+/// The same in nanoseconds (monotonic clock).
 #[inline(always)]
-fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     // SAFETY: a helper without preconditions.
     unsafe { bpf_ktime_get_coarse_ns() }
 }

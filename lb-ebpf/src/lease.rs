@@ -30,6 +30,15 @@ pub fn holds_service(service: u32) -> bool {
     maps::TERMS.get(service).is_some_and(|terms| holds(terms.group))
 }
 
+/// Whether this host serves the service with this number, and has without a break since `then` (monotonic
+/// clock, nanoseconds).
+#[inline(always)]
+pub fn has_served(service: u32, then: u64) -> bool {
+    let Some(terms) = maps::TERMS.get(service) else { return false };
+    let is_since = || maps::LEASES.get(terms.group).is_some_and(|it| it.since <= then);
+    holds(terms.group) && (terms.group == 0 || is_since())
+}
+
 /// Whether connections of the service with this number may still be coming in from the peer, so that
 /// nobody may be told that one does not exist.
 #[inline(always)]

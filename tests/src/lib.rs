@@ -78,17 +78,18 @@
 //! [`answers_of`](lab::fence::answers_of) asks a host for what should be the other's.
 //!
 //! **The product.** [`Tandem`](lab::Tandem) is a real `tandem run` on the balancer, and
-//! [`Service`](lab::Service) writes what it is to serve;
+//! [`Service`](lab::Service) writes what it is to serve; [`Packaged`](lab::Packaged) is the same by its
+//! unit, under a real [`Systemd`](lab::Systemd) of the host's own.
 //! [`Lab::no_traces`](lab::Lab::no_traces) shows that nothing of it is left.
 //!
 //! # What to know
 //!
 //! - It needs root, and the Debian packages `iproute2 ethtool iputils-ping mariadb-server
-//!   mariadb-client nginx-light haproxy keepalived ucarp dnsmasq-base tcpdump tshark`, which
-//!   `cargo xtask setup` installs.
+//!   mariadb-client nginx-light haproxy keepalived ucarp dnsmasq-base systemd tcpdump
+//!   tshark`, which `cargo xtask setup` installs.
 //! - Everything is undone by dropping it. A `kill -9` of the test leaves nothing either but files
-//!   in the temporary directory, which the next lab removes: namespaces have no names in the file
-//!   system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
+//!   in the temporary directory and empty control groups, which the next lab removes: namespaces have
+//!   no names in the file system, and processes inside die with ours. `TANDEM_LAB_KEEP=1` keeps the files for a look.
 //! - Every wait has a limit, and what fails says what it saw last. On a machine that is ten times
 //!   slower than most, `TANDEM_LAB_STRETCH=10` makes the limits ten times longer.
 //! - A scenario that this machine's kernel cannot run says so by [`skip`](lab::skip).

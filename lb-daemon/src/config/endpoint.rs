@@ -22,11 +22,14 @@ impl Endpoint {
     pub(super) fn read(field: &Field<'_>) -> Read<Self> {
         if let Some(text) = field.as_text().filter(|text| is_meant_as_name(text)) {
             return Self::host(text).ok_or_else(|| {
-                let message = format!(
-                    "`{}` is not a host name with a port: {text:?}", field.key()
-                );
-                let hint = "write the port behind a colon, as in \"db1.example.org:3306\"; names have \
-                            letters, digits, hyphens and dots";
+                let message = format!("`{}` is not a host name with a port: {text:?}", field.key());
+                let hint = if is_nearly_an_address(before_port(text)) {
+                    "the part behind the last dot of a name begins with a letter; if an address is \
+                     meant, write it as \"10.4.4.10:3306\""
+                } else {
+                    "write the port behind a colon, as in \"db1.example.org:3306\"; names have \
+                     letters, digits, hyphens and dots"
+                };
                 field.error(message, hint)
             });
         }
@@ -77,10 +80,21 @@ impl fmt::Display for Endpoint {
 
 /// What has a letter before the port, and is no address of IPv6.
 fn is_meant_as_name(text: &str) -> bool {
-    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let host = before_port(text);
     host.contains(|c: char| c.is_ascii_alphabetic())
         && !host.contains([':', '/'])
         && text.parse::<IpAddr>().is_err()
+}
+
+fn before_port(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(host, _)| host)
+}
+
+/// Whether the last of its labels begins with a digit, as in an address with a letter O for a zero. No
+/// top-level domain does.
+fn is_nearly_an_address(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.rsplit_once('.').is_some_and(|(_, last)| last.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn is_host(name: &str) -> bool {
@@ -91,5 +105,5 @@ fn is_host(name: &str) -> bool {
             && !label.ends_with('-')
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    name.len() <= LONGEST.0 && name.split('.').all(is_label)
+    name.len() <= LONGEST.0 && name.split('.').all(is_label) && !is_nearly_an_address(name)
 }

@@ -266,13 +266,16 @@ impl Backend {
         !self.address.ip().is_unspecified()
     }
 
-    /// Whether this and another one, of another configuration, are the same server: by its host name,
-    /// if both have one, or by its address.
-    pub fn is_same_server_as(&self, other: &Self) -> bool {
-        match (&self.host, &other.host) {
-            (Some(one), Some(two)) => one == two && self.address.port() == other.address.port(),
-            _ => self.address == other.address && self.is_resolved(),
-        }
+    /// Whether this and another one, of another configuration, have the same host name and port.
+    pub fn has_same_host_as(&self, other: &Self) -> bool {
+        self.host.is_some()
+            && self.host == other.host
+            && self.address.port() == other.address.port()
+    }
+
+    /// Whether this and another one, of another configuration, have the same address, and it is known.
+    pub fn has_same_address_as(&self, other: &Self) -> bool {
+        self.address == other.address && self.is_resolved()
     }
 }
 

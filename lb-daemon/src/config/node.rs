@@ -205,7 +205,7 @@ pub(super) fn path(field: &Field<'_>) -> Read<PathBuf> {
     if text.starts_with('/') && !text.contains('\0') {
         return Ok(text.into());
     }
-    let message = format!("`{}` is not an absolute path: {text:?}", field.key());
+    let message = format!("`{}` is not an absolute path: {}", field.key(), field.source());
     let hint = "begin it with `/`: it must not depend on where the daemon was started";
     Err(field.error(message, hint))
 }

@@ -46,7 +46,9 @@ impl Somebody {
     /// Whether all that is wrong with a certificate is that it may issue others, and it is one of
     /// those that are trusted to. A backend that has signed its own certificate, as `openssl req
     /// -x509` does it, has such a one: nobody but the owner of that very key can show it. The time
-    /// in which it is valid was judged before.
+    /// in which it is valid was judged before. What its key is for (the extended key usage) is not:
+    /// webpki has stopped at the fault, and does not hand that extension out. So one that is for
+    /// clients only passes, which OpenSSL refuses.
     fn is_an_authority(&self, fault: &Error, certificate: &CertificateDer<'_>) -> bool {
         let Error::InvalidCertificate(CertificateError::Other(other)) = fault else { return false };
         let fault = other.0.downcast_ref::<webpki::Error>();

@@ -78,9 +78,9 @@ impl Administration {
     pub(super) fn to_keep(&self, backend: BackendName) -> Option<Override> {
         let kept = Override {
             backend,
-            state: self.state.and_then(Said::to_keep),
-            weight: self.weight.and_then(Said::to_keep),
-            maxconn: self.maxconn.and_then(Said::to_keep),
+            state: self.state.and_then(Said::by_operator),
+            weight: self.weight.and_then(Said::by_operator),
+            maxconn: self.maxconn.and_then(Said::by_operator),
         };
         self.is_an_operators().then_some(kept)
     }
@@ -122,7 +122,7 @@ impl Administration {
 
 impl<T> Said<T> {
     /// What was said and since when, if an operator has said it.
-    fn to_keep(self) -> Option<(T, Instant)> {
+    fn by_operator(self) -> Option<(T, Instant)> {
         (self.by == By::Operator).then_some((self.what, self.since))
     }
 }

@@ -59,9 +59,8 @@ pub enum Event {
     Resolved {
         /// The host name.
         name: String,
-        /// Its addresses, in the order in which the resolver prefers them; or why there are none, for
-        /// people.
-        heard: Result<Vec<IpAddr>, String>,
+        /// Its addresses; or why there are none, for people.
+        heard: Result<BTreeSet<IpAddr>, String>,
     },
     /// A link, an address or a route changed: earlier [`Event::Routed`] answers may be wrong now.
     RoutesChanged,

@@ -1,23 +1,25 @@
 //! The addresses of backends that are given by host names: when to ask for them, and which to take.
 
+mod choice;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
+use self::choice::Chosen;
 use super::{
     Core,
     effect::Effect,
     notice::Notice,
-    order::BackendName,
     service::ServiceState,
     view::{HostStatus, ServiceStatus, State},
 };
-use crate::config::{self, Backend, Config, Service};
+use crate::config::Config;
 
 /// How long a resolver may take before its silence is told. What it answers then counts nevertheless.
+/// For as long, a new name may fail to resolve before anyone acts on it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long after a failure a name is asked for again that never had an address.
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,19 +33,18 @@ pub(super) struct Hosts {
     chosen: Chosen,
 }
 
-/// Names of service and host, and port.
-type Key = (String, String, u16);
-type Chosen = BTreeMap<Key, IpAddr>;
-
 /// One host name.
 #[derive(Debug)]
 struct Host {
-    /// What it resolved to last, in the resolver's order; empty if it never did.
-    addresses: Vec<IpAddr>,
+    /// What it resolved to last; empty if it never did.
+    addresses: BTreeSet<IpAddr>,
     /// When that was.
     resolved: Option<Instant>,
     /// Why it did not resolve when it was last asked for.
     failure: Option<String>,
+    /// Until when it may yet turn out that it has the address of a backend that was there before; none
+    /// once it has resolved.
+    unsettled: Option<Instant>,
     phase: Phase,
 }
 
@@ -77,18 +78,19 @@ impl Hosts {
             let host = before.remove(name);
             self.names.entry(name.clone()).or_insert_with(|| {
                 host.unwrap_or(Host {
-                    addresses: Vec::new(),
+                    addresses: BTreeSet::new(),
                     resolved: None,
                     failure: None,
+                    unsettled: Some(now + PATIENCE),
                     phase: Phase::Waiting { due: now },
                 })
             });
         }
     }
 
-    /// Whether every name has had its first answer, or was not answered for too long.
+    /// Whether every name has resolved, or failed to for too long.
     pub(super) fn are_settled(&self) -> bool {
-        self.names.values().all(|host| host.resolved.is_some() || host.failure.is_some())
+        self.names.values().all(|host| host.unsettled.is_none())
     }
 
     /// The names to ask for now.
@@ -106,15 +108,15 @@ impl Hosts {
 
     /// When something is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.names.values().filter_map(|host| match host.phase {
+        let asked = self.names.values().filter_map(|host| match host.phase {
             Phase::Waiting { due } => Some(due),
             Phase::Asked { at } => Some(at + PATIENCE),
             Phase::Silent { .. } => None,
         });
-        deadlines.min()
+        asked.chain(self.names.values().filter_map(|host| host.unsettled)).min()
     }
 
-    /// Notes which names were not answered for too long.
+    /// Notes which names were not answered, or have not resolved, for too long.
     pub(super) fn wait(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
         for (name, host) in &mut self.names {
@@ -125,6 +127,10 @@ impl Hosts {
                 let failure = format!("no answer within {} s", PATIENCE.as_secs());
                 news.push(host.fails(name, failure));
             }
+            // Those who wait for all names to resolve wait no longer.
+            if host.unsettled.take_if(|until| *until <= now).is_some() {
+                news.push(News { moves: true, notice: None });
+            }
         }
         news
     }
@@ -133,7 +139,7 @@ impl Hosts {
     pub(super) fn heard(
         &mut self,
         name: &str,
-        heard: Result<Vec<IpAddr>, String>,
+        heard: Result<BTreeSet<IpAddr>, String>,
         now: Instant,
     ) -> News {
         let Some(host) = self.names.get_mut(name) else { return News::default() };
@@ -149,86 +155,6 @@ impl Hosts {
         let pause = if host.resolved.is_some() { self.interval } else { self.interval.min(RETRY) };
         host.phase = Phase::Waiting { due: now.max(asked + pause) };
         news
-    }
-
-    /// The configuration with the addresses that its backends have by now, and which of them move.
-    pub(super) fn resolve(&mut self, config: &Arc<Config>) -> (Arc<Config>, Vec<Notice>) {
-        if self.names.is_empty() {
-            return (config.clone(), Vec::new());
-        }
-        let binds = config.services.iter().flat_map(|service| &service.bind).copied().collect();
-        let before = std::mem::take(&mut self.chosen);
-        let mut resolved = Config::clone(config);
-        let mut moved = Vec::new();
-        for service in &mut resolved.services {
-            if service.backends.iter().any(|backend| backend.host.is_some()) {
-                let service = Arc::make_mut(service);
-                self.resolve_service(service, &binds, &before);
-                moved.extend(self.moved(service, &before));
-            }
-        }
-        (Arc::new(resolved), moved)
-    }
-
-    /// A backend stays where it is for as long as its name has that address. Else it moves to the first
-    /// that has the service's family and is nobody else's; if there is none, it stays as well.
-    fn resolve_service(
-        &mut self,
-        service: &mut Service,
-        binds: &BTreeSet<SocketAddr>,
-        before: &Chosen,
-    ) {
-        let is_v4 = service.bind.first().is_some_and(SocketAddr::is_ipv4);
-        let addresses = |name: &str| match self.names.get(name) {
-            Some(host) => &host.addresses[..],
-            None => &[],
-        };
-        let keys: Vec<_> = service.backends.iter().map(|backend| key(service, backend)).collect();
-        let given = service.backends.iter().filter(|backend| backend.host.is_none());
-        let fixed: BTreeSet<SocketAddr> =
-            given.map(|backend| backend.address).chain(binds.iter().copied()).collect();
-        let is_fixed = |ip: IpAddr, key: &Key| fixed.contains(&SocketAddr::new(ip, key.2));
-        let stays = |key: &Key| {
-            let ip = *before.get(key)?;
-            (addresses(&key.1).contains(&ip) && !is_fixed(ip, key)).then_some(ip)
-        };
-        let mut taken = fixed.clone();
-        taken.extend(
-            keys.iter().flatten().filter_map(|key| Some(SocketAddr::new(stays(key)?, key.2))),
-        );
-        for (backend, key) in service.backends.iter_mut().zip(keys) {
-            let Some(key) = key else { continue };
-            let is_free = |ip: &IpAddr| !taken.contains(&SocketAddr::new(*ip, key.2));
-            let is_good =
-                |ip: &IpAddr| is_free(ip) && ip.is_ipv4() == is_v4 && config::is_forwardable(*ip);
-            let first = || addresses(&key.1).iter().copied().find(is_good);
-            let last = || before.get(&key).copied().filter(is_free);
-            let ip = stays(&key).or_else(first).or_else(last);
-            if let Some(ip) = ip {
-                taken.insert((ip, key.2).into());
-                *backend = backend.at(ip);
-                self.chosen.insert(key, ip);
-            }
-        }
-    }
-
-    /// The backends of a service that have another address than before.
-    fn moved<'a>(
-        &'a self,
-        service: &'a Service,
-        before: &'a Chosen,
-    ) -> impl Iterator<Item = Notice> + 'a {
-        service.backends.iter().filter_map(|backend| {
-            let key = key(service, backend)?;
-            let (from, to) = (*before.get(&key)?, *self.chosen.get(&key)?);
-            let (service, backend) = (service.name.clone(), backend.name.clone());
-            (from != to).then_some(Notice::Moved {
-                backend: BackendName { service, backend },
-                host: key.1,
-                from,
-                to,
-            })
-        })
     }
 
     /// Adds what an operator sees of the names of a service's backends.
@@ -257,21 +183,15 @@ impl Hosts {
     /// Why a backend of this name has no address.
     fn why_not(&self, name: &str) -> String {
         let host = self.names.get(name);
-        match host.map(|host| (&host.failure, host.addresses.as_slice())) {
+        match host.map(|host| (&host.failure, &host.addresses)) {
             Some((Some(failure), _)) => format!("{name} does not resolve: {failure}"),
-            None | Some((None, [])) => format!("{name} has not been resolved yet"),
-            Some((None, addresses)) => {
+            Some((None, addresses)) if !addresses.is_empty() => {
                 let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
                 format!("no address of {name} can be used for it: {}", addresses.join(", "))
             }
+            _ => format!("{name} has not been resolved yet"),
         }
     }
-}
-
-/// What the address of a backend goes by, if it has a host name.
-fn key(service: &Service, backend: &Backend) -> Option<Key> {
-    let host = backend.host.clone()?;
-    Some((service.name.clone(), host, backend.address.port()))
 }
 
 impl Core {
@@ -279,7 +199,7 @@ impl Core {
     pub(super) fn resolved(
         &mut self,
         name: &str,
-        heard: Result<Vec<IpAddr>, String>,
+        heard: Result<BTreeSet<IpAddr>, String>,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
@@ -304,23 +224,19 @@ impl Core {
 }
 
 impl Host {
-    fn resolves(&mut self, name: &str, addresses: Vec<IpAddr>, now: Instant) -> News {
-        let is_first = self.resolved.is_none() && self.failure.is_none();
+    fn resolves(&mut self, name: &str, addresses: BTreeSet<IpAddr>, now: Instant) -> News {
+        let is_first = self.unsettled.take().is_some();
         let recovers = self.failure.take().is_some();
         self.resolved = Some(now);
-        // Many name servers change the order with each answer, for those who take the first.
-        let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-        let moves = is_first || set(&self.addresses) != set(&addresses);
+        let moves = is_first || self.addresses != addresses;
         self.addresses = addresses;
         let notice = Notice::Host { name: name.to_owned(), failure: None };
         News { moves, notice: recovers.then_some(notice) }
     }
 
     fn fails(&mut self, name: &str, failure: String) -> News {
-        let is_first = self.resolved.is_none() && self.failure.is_none();
         let is_news = self.failure.replace(failure.clone()).is_none();
         let notice = Notice::Host { name: name.to_owned(), failure: Some(failure) };
-        // Those who wait for all names to be answered wait no longer.
-        News { moves: is_first, notice: is_news.then_some(notice) }
+        News { moves: false, notice: is_news.then_some(notice) }
     }
 }

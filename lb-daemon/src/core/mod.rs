@@ -310,7 +310,7 @@ impl Core {
     /// Puts the services of a configuration in force, with the addresses that host names have by now.
     /// Services and backends that stay keep their state.
     fn put_in_force(&mut self, config: &Arc<Config>, now: Instant, effects: &mut Vec<Effect>) {
-        let (config, moved) = self.hosts.resolve(config);
+        let (config, moved) = self.hosts.resolve(config, &self.services);
         effects.extend(moved.into_iter().map(Effect::Notify));
         let said = self.take_overrides();
         let mut before = std::mem::take(&mut self.services);
@@ -322,14 +322,7 @@ impl Core {
             .iter()
             .zip(1..)
             .map(|(service, id)| {
-                // A service that was renamed is known by its address.
-                let old = before.iter().position(|old| old.config.name == service.name);
-                let old = old.or_else(|| {
-                    before
-                        .iter()
-                        .position(|old| service.bind.iter().any(|b| old.identity == Some(*b)))
-                });
-                let old = old.map(|i| before.remove(i));
+                let old = service::place_of(service, &before).map(|i| before.remove(i));
                 ServiceState::new(id, service.clone(), old, now, &mut spread)
             })
             .collect();
@@ -352,7 +345,7 @@ impl Core {
             .filter_map(|s| Some((s.number?, s)))
             .flat_map(|(number, s)| s.backends.iter().map(move |b| (number, b.config.address)))
             .collect();
-        // Until then, a backend may turn out to be one that an earlier daemon had.
+        // Until then, a backend may turn out to be one that was there before.
         if self.hosts.are_settled() {
             self.distrusted.clear();
             self.found_limits.clear();

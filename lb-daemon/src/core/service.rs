@@ -13,7 +13,7 @@ use super::{
     order::{BackendName, By, HUNDREDTHS},
     view::{BackendStatus, Counters, QueueStatus, ServiceStatus, State},
 };
-use crate::config::{Balance, Role, Service};
+use crate::config::{Backend, Balance, Role, Service};
 
 /// A service of the configuration in force.
 #[derive(Debug)]
@@ -51,6 +51,29 @@ pub(super) struct AgentSaid {
     pub(super) is_limited_anew: bool,
 }
 
+/// Where among the `services` of an earlier configuration this one is. If it was renamed, it is known by
+/// its address.
+pub(super) fn place_of(service: &Service, services: &[ServiceState]) -> Option<usize> {
+    let has_name = |old: &ServiceState| old.config.name == service.name;
+    let has_address = |old: &ServiceState| service.bind.iter().any(|b| old.identity == Some(*b));
+    services.iter().position(has_name).or_else(|| services.iter().position(has_address))
+}
+
+/// For each backend of a new configuration, the one of the old that is the same server: by its host
+/// name, or else by its address.
+fn predecessors(backends: &[Backend], mut old: Vec<BackendState>) -> Vec<Option<BackendState>> {
+    let mut take = |is_same: &dyn Fn(&Backend) -> bool| {
+        let place = old.iter().position(|old| is_same(&old.config))?;
+        Some(old.swap_remove(place))
+    };
+    // All of the names first: the address that one has now may have been another's.
+    let by_name: Vec<_> =
+        backends.iter().map(|backend| take(&|old| old.has_same_host_as(backend))).collect();
+    let both = by_name.into_iter().zip(backends);
+    both.map(|(old, backend)| old.or_else(|| take(&|old| old.has_same_address_as(backend))))
+        .collect()
+}
+
 impl ServiceState {
     /// The service at place `id` of a new configuration, with the state of those of its backends that `old` had
     /// at the same address: it is the server there that is healthy or not, whatever its name.
@@ -73,15 +96,14 @@ impl ServiceState {
             is_up: false,
         };
         let mut this = old.unwrap_or(new);
-        let mut before = std::mem::take(&mut this.backends);
+        let before = predecessors(&config.backends, std::mem::take(&mut this.backends));
         let backends = config
             .backends
             .iter()
+            .zip(before)
             .zip(1..)
-            .map(|(backend, place)| {
+            .map(|((backend, old), place)| {
                 let subject = Subject::new((id, &config), (place, backend));
-                let same = |b: &BackendState| b.config.is_same_server_as(backend);
-                let old = before.iter().position(same).map(|i| before.swap_remove(i));
                 BackendState::new(backend.clone(), subject, old, now, spread)
             })
             .collect();

@@ -5,16 +5,14 @@
 //! does not take is tried again, less and less often, until it does.
 
 mod file;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +20,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use tracing::{error, warn};
 
-use self::writer::{Job, Writer};
+use self::{
+    progress::Progress,
+    writer::{Job, Writer},
+};
 use crate::core::Override;
 
 /// How long a disk may take at the end. One that hangs shall not keep the daemon from ending.
@@ -33,7 +34,7 @@ const LAST: Duration = Duration::from_secs(3);
 pub struct Overrides {
     path: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
-    not_kept: Arc<Mutex<Option<String>>>,
+    progress: Progress,
     /// Says nothing, and is closed when the thread ends.
     ended: mpsc::Receiver<()>,
 }
@@ -56,8 +57,8 @@ impl Overrides {
         };
         let (jobs, queue) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let not_kept = Arc::default();
-        let writer = Writer::new(path.clone(), Arc::clone(&not_kept));
+        let progress = Progress::default();
+        let writer = Writer::new(path.clone(), progress.clone());
         let run = move || {
             let _end: mpsc::Sender<()> = end;
             writer.run(&queue);
@@ -66,11 +67,12 @@ impl Overrides {
             .name("overrides".to_owned())
             .spawn(run)
             .context("cannot start the thread that keeps overrides")?;
-        Ok((Self { path, jobs: Some(jobs), not_kept, ended }, kept))
+        Ok((Self { path, jobs: Some(jobs), progress, ended }, kept))
     }
 
     /// Keeps these, and no others.
     pub fn keep(&self, overrides: Vec<Override>) {
+        self.progress.asked();
         self.send(Job::Keep(overrides));
     }
 
@@ -79,9 +81,11 @@ impl Overrides {
         self.send(Job::Confirm(Box::new(done)));
     }
 
-    /// Why the disk has not all that was to be kept, as far as is known.
+    /// Why the disk has not all that was to be kept, if it has not: a disk that hangs says nothing.
     pub fn not_kept(&self) -> Option<String> {
-        self.not_kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let unanswered = || format!("{} is still being written", self.path.display());
+        let failure = self.progress.failure();
+        failure.or_else(|| (!self.progress.is_complete()).then(unanswered))
     }
 
     /// Where they are kept.

@@ -106,6 +106,7 @@ fn what_was_said_last_is_on_the_disk_when_it_is_confirmed() {
     let (sender, confirmed) = mpsc::channel();
     overrides.confirm(move |outcome| sender.send(outcome).unwrap());
     confirmed.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    assert_eq!(overrides.not_kept(), None);
     let (_, found) = Overrides::open(scratch.file()).unwrap();
     assert_eq!(found.len(), 2);
     let left: Vec<_> = fs::read_dir(scratch.file().parent().unwrap()).unwrap().collect();
@@ -191,7 +192,7 @@ fn what_could_not_be_kept_is_tried_again_until_it_is() {
 }
 
 #[test]
-fn a_disk_that_hangs_does_not_hold_up_the_end() {
+fn a_disk_that_hangs_is_told_of_and_does_not_hold_up_the_end() {
     let scratch = Scratch::new();
     let path = scratch.file();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -200,6 +201,8 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let (overrides, _) = Overrides::open(path.clone()).unwrap();
     overrides.keep(some(Instant::now()));
+    let why = overrides.not_kept().expect("nothing is written");
+    assert!(why.ends_with("is still being written"), "{why}");
     let (done, dropped) = mpsc::channel();
     let end = thread::spawn(move || {
         drop(overrides);

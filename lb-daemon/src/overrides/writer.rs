@@ -2,16 +2,13 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvError, RecvTimeoutError},
-    },
+    sync::mpsc::{Receiver, RecvError, RecvTimeoutError},
     time::{Duration, Instant, SystemTime},
 };
 
 use tracing::{error, info};
 
-use super::file;
+use super::{file, progress::Progress};
 use crate::core::Override;
 
 /// How long to wait before the disk is tried again, and how long at most: twice as long each time.
@@ -31,16 +28,17 @@ pub(super) struct Writer {
     path: PathBuf,
     /// What is to be in the file, and is not; none if nothing is missing there.
     unwritten: Option<Vec<Override>>,
+    /// How often something was to be kept.
+    received: u64,
     /// How long to wait before the next attempt.
     pause: Duration,
-    /// Why the last attempt failed, for all who want to know.
-    not_kept: Arc<Mutex<Option<String>>>,
+    progress: Progress,
 }
 
 impl Writer {
-    pub(super) fn new(path: PathBuf, not_kept: Arc<Mutex<Option<String>>>) -> Self {
+    pub(super) fn new(path: PathBuf, progress: Progress) -> Self {
         let [pause, _] = PAUSES;
-        Self { path, unwritten: None, pause, not_kept }
+        Self { path, unwritten: None, received: 0, pause, progress }
     }
 
     /// Writes what is to be kept, the latest only if more is waiting, and confirms after that, until
@@ -55,7 +53,10 @@ impl Writer {
             let mut waiting = Vec::new();
             for job in first.into_iter().chain(queue.try_iter()) {
                 match job {
-                    Job::Keep(overrides) => self.unwritten = Some(overrides),
+                    Job::Keep(overrides) => {
+                        self.unwritten = Some(overrides);
+                        self.received += 1;
+                    }
                     Job::Confirm(done) => waiting.push(done),
                 }
             }
@@ -69,12 +70,16 @@ impl Writer {
     }
 
     /// The next job, or a timeout when the disk is to be tried again.
-    fn next(&self, queue: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        if self.unwritten.is_some() {
-            queue.recv_timeout(self.pause)
-        } else {
-            queue.recv().map_err(|RecvError| RecvTimeoutError::Disconnected)
+    fn next(&mut self, queue: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        if self.unwritten.is_none() {
+            return queue.recv().map_err(|RecvError| RecvTimeoutError::Disconnected);
         }
+        let next = queue.recv_timeout(self.pause);
+        if matches!(next, Err(RecvTimeoutError::Timeout)) {
+            let [_, longest] = PAUSES;
+            self.pause = (self.pause * 2).min(longest);
+        }
+        next
     }
 
     /// Writes what is not written yet, if there is something.
@@ -82,28 +87,53 @@ impl Writer {
         let Some(overrides) = &self.unwritten else { return Ok(()) };
         let outcome = file::write(&self.path, overrides, Instant::now(), SystemTime::now());
         let outcome = outcome.map_err(|failure| format!("{failure:#}"));
-        let [shortest, longest] = PAUSES;
         if outcome.is_ok() {
             self.unwritten = None;
-            self.pause = shortest;
-        } else {
-            self.pause = (self.pause * 2).min(longest);
+            [self.pause, _] = PAUSES;
         }
-        self.tell(outcome.as_ref().err());
+        self.tell(&outcome);
         outcome
     }
 
-    /// Tells why not all is kept, in the log only if that is news.
-    fn tell(&self, why: Option<&String>) {
-        let mut not_kept = self.not_kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if not_kept.as_ref() == why {
-            return;
+    /// Tells whether all is kept, and why not, in the log only if that is news.
+    fn tell(&self, outcome: &Result<(), String>) {
+        match outcome {
+            Ok(()) => {
+                if self.progress.written(self.received) {
+                    info!("what operators said of backends is kept in {}", self.path.display());
+                }
+            }
+            Err(why) => {
+                if self.progress.failed(why) {
+                    error!("what operators say of backends does not outlive this daemon: {why}");
+                }
+            }
         }
-        if let Some(why) = why {
-            error!("what operators say of backends does not outlive this daemon: {why}");
-        } else {
-            info!("what operators said of backends is kept in {}", self.path.display());
-        }
-        *not_kept = why.cloned();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn each_pause_is_twice_as_long_as_the_one_before_it_and_a_success_ends_that() {
+        let progress = Progress::default();
+        let mut writer = Writer::new("/dev/null/overrides.json".into(), progress);
+        writer.unwritten = Some(Vec::new());
+        writer.write().unwrap_err();
+        assert_eq!(writer.pause, Duration::from_secs(1), "nobody has waited yet");
+
+        let (_jobs, queue) = mpsc::channel();
+        assert!(matches!(writer.next(&queue), Err(RecvTimeoutError::Timeout)));
+        writer.write().unwrap_err();
+        assert_eq!(writer.pause, Duration::from_secs(2));
+
+        writer.path = std::env::temp_dir().join(format!("tandem-pauses-{}", std::process::id()));
+        writer.write().unwrap();
+        assert_eq!(writer.pause, Duration::from_secs(1));
+        std::fs::remove_file(&writer.path).unwrap();
     }
 }

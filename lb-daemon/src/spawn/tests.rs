@@ -1,6 +1,12 @@
 //! Commands as they are run, by real processes. Run as root, they run as `nobody`.
 
-use std::{fs, path::PathBuf, process, time::Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Instant,
+};
 
 use nix::{
     sys::signal::kill,
@@ -66,6 +72,35 @@ fn a_user_who_cannot_be_looked_up_in_time_runs_nothing() {
     });
     let failure = ended.recv_timeout(LIMIT).expect("it ends");
     assert_eq!(failure, "cannot look up user somebody: no answer within 100ms");
+}
+
+/// Of the directory's users, that is, and only for as long as it does not answer.
+#[tokio::test]
+async fn users_who_cannot_be_looked_up_hold_nobody_else_up() {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    static HANGS: AtomicBool = AtomicBool::new(true);
+    let hangs: Lookup = |_| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        while HANGS.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        User::from_name(&user())
+    };
+    let command = sh("echo runs");
+    for _ in 0..10 {
+        let limit = Duration::from_millis(10);
+        let failure = run_by(hangs, &command, "of-a-directory", limit, &[]).await.unwrap_err();
+        assert!(matches!(failure, Failure::LookupTimedOut { .. }), "{failure}");
+    }
+    assert_eq!(told("echo runs").await, "ok: runs");
+    assert_eq!(ASKED.load(Ordering::Relaxed), 1, "one thread waits, however many others do");
+
+    HANGS.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        let outcome = run_by(hangs, &command, "of-a-directory", LIMIT, &[]).await;
+        assert_eq!(outcome.unwrap(), "runs");
+    }
+    assert!(ASKED.load(Ordering::Relaxed) > 1, "an answer is not kept");
 }
 
 #[tokio::test]

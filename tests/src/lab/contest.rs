@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Capture, Election, Family, Frame, IdentServer, Knocks, Pair, Settings, Tandem, Twin,
+    Capture, Election, Family, Frame, IdentServer, Knocks, Packaged, Pair, Settings, Tandem, Twin,
     member::{self, Member, PORT, System},
     wait::until,
 };
@@ -101,6 +101,12 @@ impl Contest {
     /// The product that was started on a host.
     pub fn tandem(&mut self, host: usize) -> &mut Tandem {
         self.member(host).tandem().expect("another system was started there")
+    }
+
+    /// The same where it was started by systemd.
+    pub fn packaged(&self, host: usize) -> &Packaged {
+        let member = self.members[host].as_ref().expect("nothing was started there");
+        member.packaged().expect("another system was started there")
     }
 
     /// What runs on a host where something was started.

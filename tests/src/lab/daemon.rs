@@ -90,11 +90,16 @@ impl Settings {
         self
     }
 
-    /// The configuration file, with the control socket in this place.
-    fn render(&self, socket: &Path) -> String {
-        let Self { node, interfaces, global, services, surroundings: _ } = self;
+    /// The configuration file, with the control socket in this place, and beside it what operators say.
+    fn render_at(&self, socket: &Path) -> String {
         let state_file = socket.with_extension("overrides.json");
         let (socket, state_file) = (socket.display(), state_file.display());
+        self.render(&format!("socket = \"{socket}\"\nstate_file = \"{state_file}\"\n"))
+    }
+
+    /// The configuration file, with further lines of `[admin]`.
+    pub(super) fn render(&self, admin: &str) -> String {
+        let Self { node, interfaces, global, services, surroundings: _ } = self;
         format!(
             "\
 [global]
@@ -103,10 +108,8 @@ interfaces = {interfaces:?}
 bpffs = \"/sys/fs/bpf/tandem\"
 {global}
 [admin]
-socket = \"{socket}\"
 metrics = \"{METRICS}\"
-state_file = \"{state_file}\"
-
+{admin}
 [log]
 level = \"debug\"
 
@@ -135,7 +138,7 @@ impl Tandem {
     /// `home` is its files' path but for the extension.
     fn launch(host: &Namespace, settings: &Settings, home: &Path) -> Result<Self> {
         let (config, socket) = (home.with_extension("toml"), home.with_extension("sock"));
-        fs::write(&config, settings.render(&socket))?;
+        fs::write(&config, settings.render_at(&socket))?;
         let binary = binary()?;
         let namespace = host.clone();
         let surroundings = settings.surroundings.clone();
@@ -149,7 +152,7 @@ impl Tandem {
     /// it ends.
     pub fn run_to_its_end(lab: &Lab, settings: &Settings) -> Result<Output> {
         let config = lab.dir().join("tandem.toml");
-        fs::write(&config, settings.render(&lab.dir().join("tandem.sock")))?;
+        fs::write(&config, settings.render_at(&lab.dir().join("tandem.sock")))?;
         Self::command(lab)?.arg("run").arg("--config").arg(&config).output(Duration::from_secs(10))
     }
 
@@ -245,7 +248,8 @@ impl Tandem {
 
     /// Puts new settings into the file. They are in force after a [`reload`](Tandem::reload).
     pub fn configure(&self, settings: &Settings) -> Result<()> {
-        fs::write(&self.config, settings.render(&self.socket)).context("cannot write the settings")
+        fs::write(&self.config, settings.render_at(&self.socket))
+            .context("cannot write the settings")
     }
 
     /// Runs `tandem reload`; fails, with what it said, if the file is refused.

@@ -7,8 +7,8 @@ use lb_daemon::config::Carp;
 use nix::sys::signal::Signal;
 
 use super::{
-    Election, Family, Haproxy, Keepalived, Namespace, Pair, Process, Service, Settings, Tandem,
-    Ucarp,
+    Election, Family, Haproxy, Keepalived, Namespace, Packaged, Pair, Process, Service, Settings,
+    Tandem, Ucarp,
 };
 
 /// One host's part in a pair. Dropping it kills it.
@@ -31,6 +31,11 @@ pub trait Member: Send {
 
     /// The daemon, if it is the product.
     fn tandem(&mut self) -> Option<&mut Tandem> {
+        None
+    }
+
+    /// The product and its systemd, if it is run by one.
+    fn packaged(&self) -> Option<&Packaged> {
         None
     }
 }

@@ -167,9 +167,12 @@ fn what_an_operator_said_outlives_reload_kill_and_restart() -> Result<()> {
     let mut story = Story::new(3, 0, "")?;
     story.order("backend web/b1 maint")?;
     story.order("backend web/b2 weight 200%")?;
+    story.order("backend web/b3 maxconn 40")?;
     let expected = |story: &Story| -> Result<()> {
         ensure!(story.says(0)? == ["maint by operator"], "{:?}", story.backend(0)?);
         ensure!(story.says(1)? == ["weight 200% by operator"], "{:?}", story.backend(1)?);
+        ensure!(story.says(2)? == ["maxconn 40 by operator"], "{:?}", story.backend(2)?);
+        ensure!(story.backend(2)?.limit == Some(40), "it is not in force");
         let serve = |backend: &BackendStatus| backend.eligible;
         story.wait(1, "b2 serves", serve)?;
         story.wait(2, "b3 serves", serve)?;

@@ -15,10 +15,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lb_daemon::dataplane;
+use lb_daemon::{core::Status, dataplane};
 use tests::lab::{
-    Ask, Family, Held, IdentServer, Lab, Load, Openings, Service, SessionServer, Sessions,
-    Settings, Surroundings, Tally, Tandem, wait::until,
+    Ask, Family, Held, IdentServer, Lab, Load, Openings, ScriptedServer, Service, SessionServer,
+    Sessions, Settings, Step, Surroundings, Tally, Tandem, wait::until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,6 +109,33 @@ fn connections_that_were_opened_a_moment_before_or_after_survive() -> Result<()>
             openings.survivors(Instant::now(), Duration::ZERO..Duration::MAX, PATIENCE)?;
         assert_eq!(survived, count);
     }
+    Ok(())
+}
+
+#[test]
+fn a_limit_that_an_agent_has_set_stays_until_the_next_daemon_has_heard_the_agent() -> Result<()> {
+    const FEW: &[Step] = &[Step::Say("maxconn:1\n")];
+    const NOTHING: &[Step] = &[Step::Hang];
+
+    let lab = Lab::two_arm(1)?;
+    let _servers = serve(&lab)?;
+    let host = &lab.backends()[0];
+    let agent = ScriptedServer::start(host, 9707, &[FEW])?;
+    let service = Service::new("web4", (lab.vip4(), 80));
+    // An answer is awaited for longer than the test takes.
+    let keys = "agent = { port = 9707, inter = \"1h\" }";
+    let service = service.backend_with(host, Family::V4, 80, keys).to_string();
+    let mut tandem = Tandem::start_with(&lab, &settings(&lab, &service, 20))?;
+    let limit = |status: &Status| status.services[0].backends[0].limit;
+    tandem.wait_until("the agent is heard", PATIENCE, |status| limit(status) == Some(1))?;
+    agent.play(&[NOTHING]);
+
+    tandem.restart()?;
+    let status = tandem.wait_until_all_serve()?;
+    ensure!(limit(&status) == Some(1), "a restart has changed the limit: {status:?}");
+    upgrade(&mut tandem)?;
+    let status = tandem.status()?;
+    ensure!(limit(&status) == Some(1), "an upgrade has changed the limit: {status:?}");
     Ok(())
 }
 
@@ -213,15 +240,18 @@ fn start_with(lab: &Lab, patience: u32) -> Result<Tandem> {
     let mut sessions = Service::new("sessions", (lab.vip4(), SESSIONS));
     sessions = sessions.backends(&lab.backends()[..1], Family::V4, SESSIONS);
     let services = service("web4", Family::V4, 80) + &service("web6", Family::V6, 80);
-    let environment = vec![("TANDEM_STAND_IN_SECONDS", patience.to_string().into())];
-    let surroundings = Surroundings { environment, sees_processes: true };
     let services = services + &sessions.to_string();
-    let settings = Settings { surroundings, ..Settings::new(lab, &services) };
-    // Small tables: what takes time is to look at every place of them.
-    let settings = settings.global("maxconn = 20000");
-    let tandem = Tandem::start_with(lab, &settings)?;
+    let tandem = Tandem::start_with(lab, &settings(lab, &services, patience))?;
     tandem.wait_until_all_serve()?;
     Ok(tandem)
+}
+
+fn settings(lab: &Lab, services: &str, patience: u32) -> Settings {
+    let environment = vec![("TANDEM_STAND_IN_SECONDS", patience.to_string().into())];
+    let surroundings = Surroundings { environment, sees_processes: true };
+    let settings = Settings { surroundings, ..Settings::new(lab, services) };
+    // Small tables: what takes time is to look at every place of them.
+    settings.global("maxconn = 20000")
 }
 
 fn upgrade(tandem: &mut Tandem) -> Result<()> {

@@ -1,7 +1,10 @@
 //! Handshakes that a backend refuses or does not answer: what is counted, and when too many of them in a
 //! row are an alarm.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use lb_daemon::{config::Global, core::Desired, dataplane::Alarms};
@@ -10,10 +13,11 @@ use tests::lab::{Family, wait::until};
 use crate::{
     frame::{ACK, RST, Segment},
     net::{FIRST_PORT, Net},
+    row::GROUP,
     world::World,
 };
 
-const LIMIT: u32 = 3;
+const LIMIT: u16 = 3;
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
@@ -33,11 +37,13 @@ fn connections_that_end_otherwise_are_not_counted() -> Result<()> {
         let stories = [
             // The client gives up, before it was answered, and after.
             vec![n.client().syn(), n.client().rst()],
-            vec![n.client().syn(), n.client().rst(), n.server().rst()],
+            vec![n.client().syn(), n.client().rst(), refusal(n)],
             vec![n.client().syn(), n.server().syn_ack(), n.client().rst()],
             // The backend ends what it has agreed to.
-            vec![n.client().syn(), n.server().syn_ack(), n.server().rst()],
-            vec![n.client().syn(), n.server().syn_ack(), n.client().plain(), n.server().rst()],
+            vec![n.client().syn(), n.server().syn_ack(), refusal(n)],
+            vec![n.client().syn(), n.server().syn_ack(), n.client().plain(), refusal(n)],
+            // It has dropped a SYN with a wrong checksum, and answers what came after it.
+            vec![n.client().syn(), n.client().plain(), n.server().rst().seq(0x1000_0001)],
         ];
         for (i, story) in (0..).zip(stories) {
             for segment in story {
@@ -57,22 +63,34 @@ fn connections_that_end_otherwise_are_not_counted() -> Result<()> {
 #[test]
 fn a_connection_that_expires_is_counted_if_it_was_not_answered() -> Result<()> {
     in_both_families(|world, n, _| {
-        let mut desired = desired(n);
-        if let Some(service) = desired.services.get_mut(&0) {
-            service.timeout.connect = SHORT;
-        }
-        world.apply(&desired)?;
-        let mut reaper = world.reaper()?;
-        world.decide(n.client().syn())?;
+        world.apply(&expiring(n))?;
+        ask(world, n, 0)?;
         answer(world, n, 1)?;
-        thread::sleep(SHORT * 3);
-        let mut gone = 0;
-        until("both are removed", Duration::from_secs(60), || {
-            gone += reaper.sweep()?.reaped;
-            ensure!(gone == 2, "{gone} are");
-            Ok(())
-        })?;
+        expire(world, 2)?;
         ensure!(failed(world, n)? == 1, "{} are counted", failed(world, n)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn connections_that_expire_are_in_a_row_if_there_was_no_answer_since_they_were_opened() -> Result<()>
+{
+    observed(|world, n, alarms| {
+        world.apply(&expiring(n))?;
+        for i in 0..LIMIT {
+            ask(world, n, i)?;
+        }
+        thread::sleep(SHORT);
+        answer(world, n, LIMIT)?;
+        expire(world, LIMIT + 1)?;
+        ensure!(failed(world, n)? == u64::from(LIMIT));
+        ensure!(alarms.look([n.number]).is_empty(), "an answer came after them");
+
+        for i in 10..10 + LIMIT {
+            ask(world, n, i)?;
+        }
+        expire(world, LIMIT)?;
+        ensure!(alarms.look([n.number]) == [(n.number, 1)].into(), "none came after these");
         Ok(())
     })
 }
@@ -82,14 +100,46 @@ fn a_connection_that_makes_room_is_counted_if_it_was_not_answered() -> Result<()
     let settings = |global: &mut Global| (global.maxconn, global.max_half_open) = (64, 8);
     with(settings, Family::V4, |world, n, _| {
         answer(world, n, 0)?;
-        for client in 1..9 {
-            world.decide(n.client().sport(40_000 + client).syn())?;
+        for i in 1..9 {
+            ask(world, n, i)?;
         }
         ensure!(world.table(n.family)?.evicted == 1);
         ensure!(failed(world, n)? == 0, "it was answered");
-        world.decide(n.client().sport(40_009).syn())?;
+        ask(world, n, 9)?;
         ensure!(world.table(n.family)?.evicted == 2);
         ensure!(failed(world, n)? == 1, "it was not answered");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_the_other_host_may_have_heard_the_answer_to_is_not_counted() -> Result<()> {
+    const LONG: Duration = Duration::from_secs(3600);
+    in_both_families(|world, n, _| {
+        let mut desired = expiring(n);
+        desired.shared = [n.vip, n.source].map(|address| (address.ip(), GROUP)).into();
+        for service in desired.services.values_mut() {
+            service.group = GROUP;
+        }
+        world.apply(&desired)?;
+        let serve = || world.lease(GROUP, Some(Instant::now() + LONG));
+
+        serve()?;
+        ask(world, n, 0)?;
+        world.lease(GROUP, None)?;
+        expire(world, 1)?;
+        ensure!(failed(world, n)? == 0, "the other host serves");
+
+        serve()?;
+        ask(world, n, 1)?;
+        world.lease(GROUP, None)?;
+        serve()?;
+        expire(world, 1)?;
+        ensure!(failed(world, n)? == 0, "the other host has served meanwhile");
+
+        ask(world, n, 2)?;
+        expire(world, 1)?;
+        ensure!(failed(world, n)? == 1, "only this host was asked");
         Ok(())
     })
 }
@@ -189,14 +239,41 @@ fn with(settings: fn(&mut Global), family: Family, story: Story) -> Result<()> {
 fn desired(n: &Net) -> Desired {
     let mut desired = n.desired();
     for backend in desired.backends.values_mut() {
-        backend.error_limit = Some(LIMIT);
+        backend.error_limit = Some(LIMIT.into());
     }
     desired
 }
 
-/// The backend refuses the connection that is the `i`th to be opened.
-fn refuse(world: &World, n: &Net, i: u16) -> Result<()> {
+/// The same with a service whose clients must be answered soon.
+fn expiring(n: &Net) -> Desired {
+    let mut desired = desired(n);
+    for service in desired.services.values_mut() {
+        service.timeout.connect = SHORT;
+    }
+    desired
+}
+
+/// So many connections expire.
+fn expire(world: &World, count: u16) -> Result<()> {
+    let (mut reaper, count) = (world.reaper()?, u64::from(count));
+    thread::sleep(SHORT * 3);
+    let mut gone = 0;
+    until("they are removed", Duration::from_secs(60), || {
+        gone += reaper.sweep()?.reaped;
+        ensure!(gone == count, "{gone} of {count} are");
+        Ok(())
+    })
+}
+
+/// The connection that is the `i`th to be opened.
+fn ask(world: &World, n: &Net, i: u16) -> Result<()> {
     world.decide(n.client().sport(40_000 + i).syn())?;
+    Ok(())
+}
+
+/// The backend refuses it.
+fn refuse(world: &World, n: &Net, i: u16) -> Result<()> {
+    ask(world, n, i)?;
     world.decide(refusal(n).dport(FIRST_PORT + i))?;
     Ok(())
 }
@@ -207,7 +284,7 @@ fn refusal(n: &Net) -> Segment {
 
 /// It agrees to it.
 fn answer(world: &World, n: &Net, i: u16) -> Result<()> {
-    world.decide(n.client().sport(40_000 + i).syn())?;
+    ask(world, n, i)?;
     world.decide(n.server().dport(FIRST_PORT + i).syn_ack())?;
     Ok(())
 }

@@ -34,6 +34,7 @@ const LAB: &[Package] = &[
     Package::plain("procps", "ps", "looks at the lab's processes"),
     Package::plain("tcpdump", "tcpdump", "shows the lab's packets"),
     Package::plain("tshark", "tshark", "judges the lab's packets"),
+    Package::plain("systemd", "systemctl", "runs the packaged units in the lab"),
     Package::with_service("keepalived", "keepalived", "the lab's VRRP peer", "keepalived"),
     Package::plain("ucarp", "ucarp", "the lab's CARP peer"),
     Package::plain("dnsmasq-base", "dnsmasq", "the lab's name server"),

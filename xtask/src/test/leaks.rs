@@ -1,8 +1,8 @@
 //! Whether tests with root leave the machine as they found it.
 //!
 //! Processes: this process adopts every orphan among its descendants, so that whatever the tests
-//! leave running becomes a child of it, however it was started. Namespaces, mounts and pins:
-//! those with a name of ours that were not there before.
+//! leave running becomes a child of it, however it was started. Namespaces, mounts, pins and
+//! control groups: those with a name of ours that were not there before.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -30,6 +30,9 @@ pub(super) fn watched(tests: impl FnOnce() -> Tally) -> Tally {
     tally
 }
 
+/// Where control groups of version 2 are, alone or beside others.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
 /// Everything with a name of ours that outlives a process.
 fn traces() -> BTreeSet<String> {
     let names = |directory: &str| -> Vec<String> {
@@ -42,6 +45,7 @@ fn traces() -> BTreeSet<String> {
         .into_iter()
         .map(|path| format!("network namespace {path}"))
         .chain(names("/sys/fs/bpf").into_iter().map(|path| format!("pin {path}")))
+        .chain(CGROUPS.into_iter().flat_map(names).map(|path| format!("control group {path}")))
         .chain(mounts.map(|path| format!("mount {path}")))
         .filter(|trace| trace.contains("tandem"))
         .collect()

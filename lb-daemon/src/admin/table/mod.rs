@@ -245,8 +245,10 @@ fn note(backend: &BackendStatus) -> Option<String> {
         .filter(|check| !check.reason.passed() && !check.detail.is_empty())
         .map(|check| check.detail.clone());
     let said = overrides(&backend.overrides);
-    // What was said is reason enough.
-    let explained = matches!(backend.state, State::Drain | State::Maint) && said.is_some();
+    // What was said is reason enough, but for a limit.
+    let may_explain = |said: &OverrideStatus| !said.what.starts_with("maxconn ");
+    let explained = matches!(backend.state, State::Drain | State::Maint)
+        && backend.overrides.iter().any(may_explain);
     let left_out = (!backend.eligible && backend.state != State::Down && !explained)
         .then_some(backend.why.as_deref())
         .flatten()

@@ -64,6 +64,19 @@ fn limits_are_shown_with_what_there_is_and_who_waits() {
 }
 
 #[test]
+fn a_limit_that_was_said_does_not_explain_why_a_backend_is_left_out() {
+    let mut status = sample::healthy();
+    let backend = &mut status.services[0].backends[0];
+    (backend.state, backend.eligible, backend.limit) = (State::Drain, false, Some(500));
+    backend.why = Some("weight 0".to_owned());
+    let (by, since_seconds) = ("operator".to_owned(), 60);
+    backend.overrides = vec![OverrideStatus { what: "maxconn 500".to_owned(), by, since_seconds }];
+    let text = render(&status, false, None);
+    let note = "└ maxconn 500 by operator for 1m; no new connections: weight 0";
+    assert!(text.lines().any(|line| line.trim() == note), "{text}");
+}
+
+#[test]
 fn what_is_wrong_comes_first() {
     insta::assert_snapshot!(render(&sample::troubled(), false, None), @r#"
     lb1  tandem 0.1.0, up 3d4h; /etc/tandem/tandem.toml generation 3, 2h old

@@ -42,6 +42,9 @@ pub enum Message {
         id: u32,
         /// What it covers. Whatever the receiver has of that, and is not told, is no more.
         scope: Scope,
+        /// Groups of it that the sender has served, or may have, since the receiver last had everything of
+        /// them: what was only silent at the receiver may have gone on at the sender.
+        served: BTreeSet<String>,
     },
     /// A part of the transfer. Changes may come in between.
     Transfer(Vec<Connection>),

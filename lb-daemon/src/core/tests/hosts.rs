@@ -158,13 +158,22 @@ fn a_backend_that_is_down_stays_down_when_it_moves() {
 #[test]
 fn of_several_addresses_the_one_in_use_stays() {
     let mut bench = Bench::start(&named());
-    bench.resolves(NAMED, &["fd00::11", "127.0.0.1", "10.2.2.4", "10.4.4.11", "10.4.4.10"]);
-    // Of the first three, one is of the other family, one leads nowhere, and one is the service itself.
-    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")), "the first that will do");
+    bench.resolves(NAMED, &["10.4.4.11"]);
     bench.resolves(NAMED, &["10.4.4.10", "10.4.4.11"]);
     assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")), "it is still there");
-    bench.resolves(NAMED, &["10.4.4.12", "10.4.4.10"]);
-    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.10:3306")), "the first is db2's");
+    bench.resolves(NAMED, &["10.4.4.12", "10.4.4.13"]);
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.13:3306")), "the lowest is db2's");
+}
+
+#[test]
+fn of_several_addresses_the_two_hosts_of_a_pair_choose_the_same_in_whatever_order_they_come() {
+    // Of the first three, one leads nowhere, one is the service itself, and one is of the other family.
+    let unfit = ["127.0.0.1", "10.2.2.4", "fd00::11"];
+    for fit in [["10.4.4.9", "10.4.4.10"], ["10.4.4.10", "10.4.4.9"]] {
+        let mut bench = Bench::start(&named());
+        bench.resolves(NAMED, &[unfit.as_slice(), fit.as_slice()].concat());
+        assert_eq!(bench.address_of("db1"), Some(address("10.4.4.9:3306")));
+    }
 }
 
 #[test]
@@ -239,9 +248,92 @@ fn a_reload_keeps_what_is_known_of_a_name_and_what_was_said_of_its_backend() {
 
     bench.reload(&config(&with_name("other.example.org", "")));
     assert_eq!(bench.lookups, ["other.example.org"]);
-    assert_eq!(bench.address_of("db1"), None);
+    let old = Some(address("10.4.4.21:3306"));
+    assert_eq!(bench.address_of("db1"), old, "until the other name resolves");
     bench.resolves(NAMED, &["10.4.4.31"]);
-    assert_eq!(bench.address_of("db1"), None, "nobody asks for that any more");
+    assert_eq!(bench.address_of("db1"), old, "nobody asks for that any more");
+    bench.resolves("other.example.org", &["10.4.4.22"]);
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.22:3306")));
+}
+
+#[test]
+fn a_reload_from_an_address_to_a_name_of_it_interrupts_nothing() {
+    let mut bench = Bench::start(&config(&with_name("10.4.4.11", "")));
+    bench.reach_all();
+    bench.pass("db1");
+    for _ in 0..3 {
+        bench.fail("db2");
+    }
+    let number = bench.number("db1");
+    // Both at once, so that nobody else could serve.
+    let both = with_name(NAMED, "").replace("10.4.4.12", "db2.example.org");
+    bench.reload(&config(&both));
+    assert!(!bench.applied, "nothing is new for the data plane");
+    assert_eq!(bench.serving("db"), ["db1"], "the other one is as down as before");
+    bench.resolves_not(NAMED);
+    bench.pass_all_for(Duration::from_secs(1));
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")));
+    bench.resolves(NAMED, &["10.4.4.10", "10.4.4.11"]);
+    assert_eq!(bench.said(), "Info: db1.example.org resolves again\n", "it does not move");
+    assert_eq!(bench.number("db1"), number);
+    assert!(bench.serving("db").contains(&"db1".to_owned()));
+    assert!(bench.status_of("db1").check.is_some_and(|check| check.passed > 0), "its health stays");
+}
+
+#[test]
+fn a_reload_to_a_name_that_is_elsewhere_has_the_backend_move() {
+    let mut bench = Bench::start(&config(&with_name("10.4.4.11", "")));
+    bench.reach_all();
+    bench.reload(&named());
+    bench.resolves(NAMED, &["10.4.4.21"]);
+    assert!(
+        bench.said().contains("backend db/db1 moves from 10.4.4.11 to 10.4.4.21"),
+        "{}",
+        bench.said()
+    );
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.21:3306")));
+}
+
+#[test]
+fn names_that_swap_their_backends_never_give_two_of_them_the_same_address() {
+    let two = |one: &str, two: &str| {
+        config(&with_name(one, "").replace("'10.4.4.12", &format!("'{two}")))
+    };
+    let mut bench = Bench::start(&two("a.example.org", "b.example.org"));
+    bench.resolves("a.example.org", &["10.4.4.11"]);
+    bench.resolves("b.example.org", &["10.4.4.12"]);
+    // One name goes to the other backend, whose address is thereby taken, and a new one comes.
+    bench.reload(&two("c.example.org", "a.example.org"));
+    assert_eq!(bench.address_of("db2"), Some(address("10.4.4.11:3306")));
+    assert_eq!(bench.address_of("db1"), None);
+}
+
+#[test]
+fn a_service_that_changes_its_family_takes_no_address_of_the_other_one() {
+    let six = |name: &str| {
+        let text = with_name(name, "").replace(VIP, "'[fd00::4]:3306'");
+        config(&text.replace("10.4.4.12", "[fd00::12]"))
+    };
+    let mut bench = Bench::start(&named());
+    bench.resolves(NAMED, &["10.4.4.11", "fd00::11"]);
+    assert_eq!(bench.address_of("db1"), Some(address("10.4.4.11:3306")));
+    bench.reload(&six(NAMED));
+    assert_eq!(bench.address_of("db1"), Some(address("[fd00::11]:3306")), "by the same answer");
+
+    let mut bench = Bench::start(&named());
+    bench.resolves(NAMED, &["10.4.4.11"]);
+    bench.reload(&six(NAMED));
+    assert_eq!(bench.address_of("db1"), None, "the name has none of that family");
+    bench.reload(&six("other.example.org"));
+    assert_eq!(bench.address_of("db1"), None);
+}
+
+#[test]
+fn an_address_is_forgotten_with_the_last_name_of_the_configuration() {
+    let mut bench = Bench::resolved(&named());
+    bench.reload(&config(&service("db", VIP, "", &[("db2", 12, "")])));
+    bench.reload(&named());
+    assert_eq!(bench.address_of("db1"), None, "it may be anybody's by now");
 }
 
 #[test]
@@ -260,4 +352,52 @@ fn a_daemon_that_comes_next_knows_its_backend_by_the_address_that_its_name_has()
     bench.reach_all();
     assert_eq!(bench.number("db1"), 3);
     assert_eq!(bench.serving("db"), ["db1", "db2"]);
+}
+
+#[test]
+fn a_name_that_resolves_only_when_asked_again_finds_its_backend_with_the_number_it_had() {
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(3, (0, address("10.4.4.11:3306")))].into(),
+        ..Inventory::default()
+    };
+    let mut bench = Bench::restart(&inventory, &named());
+    let start = bench.now;
+    bench.resolves_not(NAMED);
+    assert!(!bench.told, "one failure is not the end");
+    bench.reach_all();
+    while !bench.told {
+        bench.tick();
+    }
+    assert_eq!(bench.now, start + SETTLE, "all others wait no longer than this");
+    while bench.lookups.len() < 2 {
+        bench.tick();
+    }
+    bench.resolves(NAMED, &["10.4.4.11"]);
+    bench.reach("10.4.4.11");
+    assert_eq!(bench.number("db1"), 3);
+    assert_eq!(bench.serving("db"), ["db2"], "it had no connections, so its check comes first");
+    bench.pass("db1");
+    assert_eq!(bench.serving("db"), ["db1", "db2"]);
+}
+
+#[test]
+fn a_name_that_never_resolves_keeps_no_number_for_longer_than_five_seconds() {
+    let inventory = Inventory {
+        services: [(0, vec![address("10.2.2.4:3306")])].into(),
+        backends: [(3, (0, address("10.4.4.11:3306")))].into(),
+        ..Inventory::default()
+    };
+    let mut bench = Bench::restart(&inventory, &named());
+    let start = bench.now;
+    while bench.now < start + Duration::from_secs(5) {
+        assert!(!bench.core.hosts.are_settled());
+        for _ in bench.lookups.split_off(0) {
+            bench.resolves_not(NAMED);
+        }
+        bench.tick();
+    }
+    assert!(bench.core.hosts.are_settled());
+    bench.resolves(NAMED, &["10.4.4.11"]);
+    assert_ne!(bench.number("db1"), 3, "its connections are an unknown backend's by now");
 }

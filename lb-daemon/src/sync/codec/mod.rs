@@ -12,7 +12,7 @@
 //! |------|------------------|---------------------------------------------------------------------|
 //! |  1   | `Hello`          | first version u16, last version u16, fields to the end              |
 //! |  2   | `Changes`        | changes to the end                                                  |
-//! |  3   | `TransferBegins` | id u32, scope                                                       |
+//! |  3   | `TransferBegins` | id u32, scope, names of groups that the sender may have served      |
 //! |  4   | `Transfer`       | changes to the end, with neither bit 1 nor bit 2                    |
 //! |  5   | `TransferEnds`   | id u32                                                              |
 //! |  6   | `TransferDone`   | id u32                                                              |
@@ -56,8 +56,9 @@
 //! ```
 //!
 //! In a transfer, a state without the bit of an established connection says that the connection is
-//! answered. Builds before the first release wrote neither that nor the second number of `Ack`, in the
-//! same version: they do not understand this one, and both hosts are to be upgraded.
+//! answered. Builds before the first release wrote neither that nor the second number of `Ack` nor the names
+//! in `TransferBegins`, in the same version: they do not understand this one, and both hosts are to be
+//! upgraded.
 //!
 //! An address is 4 or 16 bytes: 30 or 78 bytes for a connection, 25 or 73 for one that is gone.
 //!

@@ -44,7 +44,8 @@ impl<'a> Reader<'a> {
             kind::HELLO => Message::Hello(self.hello()?),
             kind::CHANGES => Message::Changes(self.all(Self::change)?),
             kind::TRANSFER_BEGINS => {
-                Message::TransferBegins { id: self.u32()?, scope: self.scope()? }
+                let (id, scope, served) = (self.u32()?, self.scope()?, self.names()?);
+                Message::TransferBegins { id, scope, served }
             }
             kind::TRANSFER => Message::Transfer(self.all(|reader| match reader.change()? {
                 Change::Is(connection) => Ok(connection),

@@ -84,7 +84,11 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         hello().prop_map(Message::Hello),
         collection::vec(change(), 0..6).prop_map(Message::Changes),
-        (any::<u32>(), scope()).prop_map(|(id, scope)| Message::TransferBegins { id, scope }),
+        (any::<u32>(), scope(), names()).prop_map(|(id, scope, served)| Message::TransferBegins {
+            id,
+            scope,
+            served
+        }),
         collection::vec(connection(), 0..6).prop_map(Message::Transfer),
         any::<u32>().prop_map(|id| Message::TransferEnds { id }),
         any::<u32>().prop_map(|id| Message::TransferDone { id }),

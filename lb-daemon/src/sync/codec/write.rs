@@ -44,10 +44,11 @@ fn body(message: &Message, out: &mut Vec<u8>) -> Result<(), Unfit> {
             out.push(kind::CHANGES);
             changes.iter().try_for_each(|one| change(one, out))?;
         }
-        Message::TransferBegins { id, scope: of } => {
+        Message::TransferBegins { id, scope: of, served } => {
             out.push(kind::TRANSFER_BEGINS);
             out.extend(id.to_be_bytes());
             scope(of, out)?;
+            names(served, out)?;
         }
         Message::Transfer(connections) => {
             out.push(kind::TRANSFER);

@@ -12,6 +12,8 @@
 //! | a part of a weight that comes to less than 1 | 0: no connections | what it is: half of 1 is a half |
 //! | a host name that does not resolve at the start | `MAINT` | `DOWN`: nobody has said that it is not to serve |
 //! | a host name that does not exist any more | after `hold nx`, `MAINT` | the address stays: its check knows better than a name server whether it serves |
+//! | `maxconn` is set to 0 | who waits goes on waiting | they are served, as it is no limit |
+//! | a client whom a backend refuses, where that is observed | connects again up to `retries` times, and each time counts | has its RST, and counts once |
 //! | nobody is left | accepts clients, and hangs up | refuses them |
 
 mod agent;
@@ -21,7 +23,9 @@ mod external;
 mod faults;
 mod flapping;
 mod haproxy;
+mod limits;
 mod mysql;
+mod observe;
 mod operators;
 
 use std::{collections::BTreeMap, time::Duration};

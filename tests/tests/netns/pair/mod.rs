@@ -21,6 +21,7 @@ mod stall;
 mod strangers;
 mod survival;
 mod tracking;
+mod unit;
 mod unsent;
 mod upgrade;
 mod upkeep;

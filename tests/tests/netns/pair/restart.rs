@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use lb_daemon::core::group::Role;
+use lb_daemon::core::{Status, group::Role};
 use tests::lab::{
     Close, Contest, Election, Held, Settings, Surroundings, Tandem,
     member::{self, KeepalivedMember, SYNC_KEY, System},
@@ -56,17 +56,18 @@ pub(super) fn spoke_on(contest: &Contest) -> Result<()> {
 
 /// Fails unless the daemon on the first host says that it went on as the master.
 pub(super) fn carried_on(contest: &mut Contest) -> Result<()> {
+    contest.tandem(0).wait_until("a master from the start", 10_000 * MS, carries_on)?;
+    Ok(())
+}
+
+/// Whether a daemon says that it went on as the master from its start.
+pub(super) fn carries_on(status: &Status) -> bool {
     let wanted = "carries on from the daemon before";
-    let is_master = |group: &lb_daemon::core::GroupStatus| {
+    status.groups.iter().all(|group| {
         let first = group.transitions.last();
         group.role == Role::Master
             && first.is_some_and(|one| (one.to, one.why.as_str()) == (Role::Master, wanted))
-    };
-    let tandem = contest.tandem(0);
-    tandem.wait_until("a master from the start", 10_000 * MS, |status| {
-        status.groups.iter().all(is_master)
-    })?;
-    Ok(())
+    })
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn a_restart_costs_no_connection_and_the_peer_does_not_notice() -> Result<()> {
     Ok(())
 }
 
-fn all_work(held: &mut [Held]) -> Result<()> {
+pub(super) fn all_work(held: &mut [Held]) -> Result<()> {
     let (work, all) = held
         .iter_mut()
         .fold((0, 0), |(work, all), one| (work + one.still_work(1000), all + one.len()));

@@ -38,7 +38,7 @@ pub(super) fn node(out: &mut Encoder<'_>, status: &Status) -> fmt::Result {
     out.gauge(
         &family(
             "overrides_kept",
-            "Whether what operators said of backends is on the disk (1), or was refused there (0).",
+            "Whether all that operators said of backends is on the disk (1), or still to be (0).",
         ),
         &u32::from(status.not_kept.is_none()),
     )?;

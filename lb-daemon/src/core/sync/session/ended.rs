@@ -4,8 +4,9 @@
 //! It is asked for all it has, for some of that may be known to nobody else; without this, what is over
 //! would come back with it, and stay until it has been silent for long enough.
 //!
-//! What was only silent here may come back, if it is established. If the two were parted for longer than
-//! that takes, its packets may have gone to the other host, which alone knows then that it lives.
+//! What was only silent here may come back, if it is established and the peer has served since. If the two
+//! were parted for longer than that takes, its packets may have gone to the other host, which alone knows
+//! then that it lives.
 
 use std::{
     collections::HashSet,
@@ -100,14 +101,15 @@ impl Ended {
     }
 
     /// Whether it is over, although the peer has it. What is established there may have gone on there while
-    /// it was silent here; what is not has not.
-    pub(super) fn contains(&self, connection: &Connection) -> bool {
-        if self.over.is_empty() && self.silent.is_empty() {
-            return false;
-        }
+    /// it was silent here, if the peer `has_served` it; what is not has not.
+    pub(super) fn contains(&self, connection: &Connection, has_served: bool) -> bool {
         let name = Name::of(&connection.tuple);
         let is_answered = matches!(connection.as_change(), Change::Answered(_));
-        self.over.contains(&name) || is_answered && self.silent.contains(&name)
+        self.over.contains(&name) || (is_answered || !has_served) && self.silent.contains(&name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.over.is_empty() && self.silent.is_empty()
     }
 
     /// Both hosts have the same now.

@@ -4,6 +4,7 @@
 //! (`receiver`, `digests`). Every link begins a new conversation, from nothing: what a cut took away is
 //! told again by a transfer.
 
+mod contest;
 mod digests;
 mod ended;
 mod greeting;
@@ -86,6 +87,9 @@ pub struct Session {
     uncertain: BTreeSet<String>,
     /// Groups served here since the peer last had everything.
     recent: BTreeSet<String>,
+    /// The same, and groups that a daemon before this one may have served: what is silent at the peer may
+    /// have gone on here.
+    served: BTreeSet<String>,
     /// What ended here since the peer last had everything.
     ended: Ended,
     /// Groups whose grace this host has not ended since it took over.
@@ -114,6 +118,7 @@ impl Session {
     pub fn new(hello: Hello, settings: Settings, now: Instant) -> Self {
         Self {
             uncertain: hello.groups.clone(),
+            served: hello.groups.clone(),
             hello,
             settings,
             limits: Limits::REAL,
@@ -192,6 +197,7 @@ impl Session {
         self.graces.retain(|group| serving.contains(group));
         self.graces.extend(serving.difference(&self.serving).cloned());
         let before = std::mem::replace(&mut self.serving, serving);
+        self.served.extend(before.union(&self.serving).cloned());
         if now.saturating_duration_since(self.repaired) >= REPAIR {
             self.repaired = now;
             tables.repair()?;
@@ -213,6 +219,7 @@ impl Session {
                 let told = talk::Told {
                     serving: &self.serving,
                     recent: &self.recent,
+                    served: &self.served,
                     owed: &mut self.owed,
                     ended: &mut self.ended,
                     held: &mut self.held,
@@ -221,6 +228,10 @@ impl Session {
                 talk.poll(told, tables, room, now, out)?;
                 if talk.sender.is_settled() {
                     self.recent.clone_from(&self.serving);
+                    // Before the peer has said that, it may ask for what a daemon before this one served.
+                    if talk.receiver.serving.is_some() {
+                        self.served.clone_from(&self.serving);
+                    }
                 }
             }
         }

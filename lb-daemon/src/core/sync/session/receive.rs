@@ -93,8 +93,8 @@ impl Session {
                 let refused = talk.receiver.adopt(changes, tables, totals).map_err(broken)?;
                 talk.receiver.refused = talk.receiver.refused.saturating_add(refused);
             }
-            Message::TransferBegins { id, scope } => {
-                talk.receiver.begin(id, scope, &self.owed, tables);
+            Message::TransferBegins { id, scope, served } => {
+                talk.receiver.begin(id, scope, served, &self.owed, tables);
             }
             Message::Transfer(connections) => {
                 if !talk.receiver.part(connections, &self.ended, tables, totals).map_err(broken)? {
@@ -117,10 +117,12 @@ impl Session {
                 Some(scope) => {
                     totals.transfers_sent += 1;
                     if scope.buckets.is_empty() {
-                        self.owed.retain(|group| {
+                        let is_owed = |group: &String| {
                             !scope.groups.contains(group)
                                 || talk.sender.transfers.owes_all_of(group)
-                        });
+                        };
+                        self.owed.retain(is_owed);
+                        talk.receiver.contest.settle(is_owed);
                         // What the peer serves it tells all of after that.
                         let is_all = |group: &String| !talk.receiver.is_served_by_peer(group);
                         let groups: BTreeSet<_> = scope.groups.into_iter().filter(is_all).collect();

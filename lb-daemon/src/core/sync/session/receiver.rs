@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{
     super::{Change, Conflict, Connection, Scope, Tables},
     Totals,
+    contest::Contest,
     digests::Suspicions,
     ended::Ended,
 };
@@ -22,6 +23,7 @@ pub(super) struct Receiver {
     pub(super) refused: u32,
     /// The groups that the peer serves, once it has said so.
     pub(super) serving: Option<BTreeSet<String>>,
+    pub(super) contest: Contest,
     pub(super) suspicions: Suspicions,
     incoming: Option<Incoming>,
 }
@@ -31,6 +33,8 @@ pub(super) struct Receiver {
 struct Incoming {
     id: u32,
     scope: Scope,
+    /// Groups of it that the peer has served, or may have, while this host was not told.
+    served: BTreeSet<String>,
     /// Groups of it that the peer alone has served since it began: what the peer does not have is no
     /// more.
     theirs: BTreeSet<String>,
@@ -57,11 +61,14 @@ impl Receiver {
         self.incoming.is_some()
     }
 
-    /// This host serves these groups now.
-    pub(super) fn serves(&mut self, serving: &BTreeSet<String>) {
+    /// This host serves these groups now. Returns those that it does no longer, and that both have served.
+    pub(super) fn serves(&mut self, serving: &BTreeSet<String>) -> BTreeSet<String> {
         if let Some(incoming) = &mut self.incoming {
             incoming.theirs.retain(|group| !serving.contains(group));
         }
+        let is_theirs = |group: &&String| self.is_served_by_peer(group);
+        let both = serving.iter().filter(is_theirs).cloned().collect();
+        self.contest.look(serving, both)
     }
 
     /// The peer says what it serves.
@@ -72,16 +79,25 @@ impl Receiver {
         self.serving = Some(groups);
     }
 
-    /// A transfer begins. `owed` are groups that this host has connections of that the peer does not
-    /// have yet: nothing of them is forgotten.
+    /// Groups that this host serves, or has served until now: it may know of connections that the peer has
+    /// no longer.
+    fn ours(&self, tables: &dyn Tables) -> BTreeSet<String> {
+        let mut ours = tables.serving();
+        ours.extend(self.contest.groups().cloned());
+        ours
+    }
+
+    /// A transfer begins. The peer has `served` these groups of it, or may have. `owed` are groups that
+    /// this host has connections of that the peer does not have yet: nothing of them is forgotten.
     pub(super) fn begin(
         &mut self,
         id: u32,
         scope: Scope,
+        served: BTreeSet<String>,
         owed: &BTreeSet<String>,
         tables: &mut dyn Tables,
     ) {
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let is_theirs = |group: &&String| {
             !ours.contains(*group) && !owed.contains(*group) && self.is_served_by_peer(group)
         };
@@ -90,7 +106,7 @@ impl Receiver {
             self.suspicions.forget(group);
         }
         tables.mark();
-        self.incoming = Some(Incoming { id, scope, theirs });
+        self.incoming = Some(Incoming { id, scope, served, theirs });
     }
 
     /// A part of a transfer. Returns whether there is one. Of what this host serves it knows better what
@@ -102,16 +118,18 @@ impl Receiver {
         tables: &mut dyn Tables,
         totals: &mut Totals,
     ) -> Result<bool> {
-        if self.incoming.is_none() {
-            return Ok(false);
-        }
+        let Some(incoming) = &self.incoming else { return Ok(false) };
         totals.connections_received += connections.len() as u64;
-        let ours = tables.serving();
-        connections.retain(|connection| {
-            let tuple = &connection.tuple;
-            let is_ours = || tables.group(tuple.bind).is_some_and(|group| ours.contains(&group));
-            !(ended.contains(connection) && is_ours())
-        });
+        if !ended.is_empty() {
+            let ours = tables.serving();
+            connections.retain(|connection| {
+                let group = tables.group(connection.tuple.bind);
+                let ours = group.filter(|group| ours.contains(group));
+                !ours.is_some_and(|group| {
+                    ended.contains(connection, incoming.served.contains(&group))
+                })
+            });
+        }
         self.adopt(connections.into_iter().map(Connection::as_change), tables, totals)?;
         Ok(true)
     }
@@ -127,7 +145,7 @@ impl Receiver {
         let Some(incoming) = self.incoming.take_if(|incoming| incoming.id == id) else {
             return Ok(None);
         };
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let mut groups = incoming.theirs;
         groups.retain(|group| !ours.contains(group) && !owed.contains(group));
         if !groups.is_empty() {
@@ -149,7 +167,7 @@ impl Receiver {
         tables: &mut dyn Tables,
         totals: &mut Totals,
     ) -> Result<u32> {
-        let ours = tables.serving();
+        let ours = self.ours(tables);
         let mut refused = 0;
         let mut owners = BTreeMap::new();
         let (mut take, mut keep) = (Vec::new(), Vec::new());

@@ -48,6 +48,7 @@ pub(super) struct Talk {
 pub(super) struct Told<'a> {
     pub(super) serving: &'a BTreeSet<String>,
     pub(super) recent: &'a BTreeSet<String>,
+    pub(super) served: &'a BTreeSet<String>,
     pub(super) owed: &'a mut BTreeSet<String>,
     pub(super) ended: &'a mut Ended,
     pub(super) held: &'a mut Held,
@@ -89,8 +90,12 @@ impl Talk {
         if self.sender.stuck_at().is_some_and(|stuck| now >= stuck) {
             bail!("the peer acknowledges nothing");
         }
-        self.receiver.serves(told.serving);
+        let given_up = self.receiver.serves(told.serving);
         self.sender.transfers.hold_only(told.serving);
+        if !given_up.is_empty() {
+            told.owed.extend(given_up.iter().cloned());
+            self.sender.transfers.want(Scope { groups: given_up, buckets: BTreeSet::new() });
+        }
         let is_drained = self.drain(&mut told, tables, now)?;
         self.acknowledge(now, out);
 
@@ -101,8 +106,10 @@ impl Talk {
             self.sender.tell(batch, now, out);
         }
         if is_drained && self.sender.queue.is_empty() && out.len() < end {
-            self.say_serving(&mut told, now, out);
-            self.transfer(told.totals, tables, end, now, out);
+            if self.announce_given_up(&told, tables, now, out) {
+                self.say_serving(&mut told, now, out);
+            }
+            self.transfer(&mut told, tables, end, now, out);
             self.digest(told.serving, tables, end, now, out);
         }
         if self.is_level() {
@@ -162,6 +169,30 @@ impl Talk {
         }
     }
 
+    /// Begins to tell all of what was given up. Returns whether the peer may hear that it was: if it knew
+    /// that before, it would end the grace, and forget what has ended, while more is to come.
+    fn announce_given_up(
+        &mut self,
+        told: &Told<'_>,
+        tables: &mut dyn Tables,
+        now: Instant,
+        out: &mut Vec<Message>,
+    ) -> bool {
+        let transfers = &mut self.sender.transfers;
+        let given_up = self.receiver.contest.given_up();
+        if !given_up.iter().any(|group| transfers.waits_with(group)) {
+            return true;
+        }
+        if !transfers.is_free() {
+            return false;
+        }
+        let begins = transfers.next(told.served, self.limits, tables);
+        if let Some(begins) = begins {
+            self.sender.say(begins, now, out);
+        }
+        true
+    }
+
     /// Says which groups are served, after all changes of those that are no longer. Before that, the peer
     /// is asked for all it has of groups that neither has told the other all of: it may have served them,
     /// too, and a daemon that was started anew does not know that it owes something. And of those that
@@ -190,7 +221,7 @@ impl Talk {
 
     fn transfer(
         &mut self,
-        totals: &mut Totals,
+        told: &mut Told<'_>,
         tables: &mut dyn Tables,
         end: usize,
         now: Instant,
@@ -200,9 +231,10 @@ impl Talk {
             if out.len() >= end {
                 return;
             }
-            let Some(message) = self.sender.transfers.next(self.limits, tables) else { return };
+            let message = self.sender.transfers.next(told.served, self.limits, tables);
+            let Some(message) = message else { return };
             if let Message::Transfer(connections) = &message {
-                totals.connections_sent += connections.len() as u64;
+                told.totals.connections_sent += connections.len() as u64;
             }
             self.sender.say(message, now, out);
         }
@@ -256,7 +288,10 @@ impl Talk {
 
     /// Whether the peer has nothing any more to tell or to forget that it has not heard of since.
     fn is_level(&self) -> bool {
-        self.sender.said.is_some() && self.sender.transfers.is_idle() && !self.receiver.is_hearing()
+        self.sender.said.is_some()
+            && self.sender.transfers.is_idle()
+            && !self.receiver.is_hearing()
+            && !self.receiver.contest.has_two_masters()
     }
 
     fn is_only_offered(&self, group: &str) -> bool {

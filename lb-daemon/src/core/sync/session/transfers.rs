@@ -104,6 +104,16 @@ impl Transfers {
         !self.full.is_empty() || !self.parts.is_empty()
     }
 
+    /// Whether the telling of all of a group has not begun yet.
+    pub(super) fn waits_with(&self, group: &str) -> bool {
+        self.full.contains(group)
+    }
+
+    /// Whether no transfer is under way.
+    pub(super) const fn is_free(&self) -> bool {
+        self.active.is_none()
+    }
+
     /// Whether all of a group is still to be told.
     pub(super) fn owes_all_of(&self, group: &str) -> bool {
         let active = self.active.as_ref().map(|active| &active.scope);
@@ -112,8 +122,14 @@ impl Transfers {
     }
 
     /// The next message, if there is one now. Connections are read from the tables at this moment: the
-    /// message has to be sent before any change that is read from now on.
-    pub(super) fn next(&mut self, limits: Limits, tables: &mut dyn Tables) -> Option<Message> {
+    /// message has to be sent before any change that is read from now on. This host has `served` these
+    /// groups, or may have, since the peer last had everything.
+    pub(super) fn next(
+        &mut self,
+        served: &BTreeSet<String>,
+        limits: Limits,
+        tables: &mut dyn Tables,
+    ) -> Option<Message> {
         if self.active.is_none() {
             self.begin()?;
         }
@@ -121,10 +137,9 @@ impl Transfers {
         let cursor = match active.progress {
             Progress::Owed => {
                 active.progress = Progress::At(Cursor::default());
-                return Some(Message::TransferBegins {
-                    id: active.id,
-                    scope: active.scope.clone(),
-                });
+                let scope = active.scope.clone();
+                let served = scope.groups.intersection(served).cloned().collect();
+                return Some(Message::TransferBegins { id: active.id, scope, served });
             }
             Progress::At(cursor) => cursor,
             Progress::Told => return None,

@@ -96,6 +96,7 @@ impl World {
             }
         };
         let tuple = Tuple { client, bind, source, backend };
+        self.give_way(number, &tuple);
         // All ports of a half have their turn before a client has the same one again: the other host knows
         // of its end by then. (Were it half closed there, nobody would ever say that it is not.)
         if self.hosts[1 - number].tables.has(&tuple) {
@@ -120,6 +121,21 @@ impl World {
             self.watch.tally.doubles += 1;
         }
         self.watch.tally.opened += 1;
+    }
+
+    /// What goes on by this host without being known there, as it was silent there while both served it, is
+    /// lost when the way back of it is taken.
+    fn give_way(&mut self, number: usize, new: &Tuple) {
+        let is_lost = |live: &Live| {
+            let tuple = &live.connection.tuple;
+            let has_its_way = (tuple.backend, tuple.source) == (new.backend, new.source);
+            live.at == number && has_its_way && !self.hosts[number].tables.has(tuple)
+        };
+        let lost: Vec<_> = self.live.values().filter(|live| is_lost(live)).copied().collect();
+        for live in lost {
+            self.live.remove(&key(&live.connection.tuple));
+            self.watch.loses(number, &live, &self.hosts);
+        }
     }
 
     fn pick_live(&mut self, number: usize) -> Option<Connection> {
@@ -184,12 +200,8 @@ impl World {
         }
     }
 
-    /// What goes on by the other host is silent at this one for too long, while both serve it and cannot
-    /// talk.
+    /// What goes on by the other host is silent at this one for too long, while both serve it.
     fn miss(&mut self, number: usize) {
-        if self.linked {
-            return;
-        }
         let host = &mut self.hosts[number];
         let is_missed = |live: &&Live| {
             let tuple = &live.connection.tuple;

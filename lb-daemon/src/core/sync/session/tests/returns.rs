@@ -6,7 +6,7 @@ use lb_common::flow::{CLIENT_FIN, SERVER_FIN, SYN_ACK};
 
 use super::{
     super::super::{Change, Conflict, Connection, Message, Tables},
-    super::{Stage, limits::Limits},
+    super::{Stage, limits::Limits, talk::DIGESTS},
     limits,
     pair::{Pair, connection, tuple},
     rules::in_sync,
@@ -85,6 +85,29 @@ fn what_ended_while_the_peer_was_away_does_not_come_back() {
 }
 
 #[test]
+fn what_timed_out_while_the_peer_was_away_comes_back_only_from_one_that_may_have_served() {
+    for has_restarted in [false, true] {
+        let mut pair = in_sync();
+        let one = tuple(1, 1, 1000);
+        pair.open(0, one);
+        pair.settle();
+        pair.disconnect();
+        if has_restarted {
+            // Nobody knows what the daemon before this one did.
+            pair.restart(1);
+        }
+        pair.tables[0].expire(&one);
+        pair.poll(0, 10);
+        pair.poll(1, 10);
+        pair.connect();
+        pair.settle();
+        for host in [0, 1] {
+            assert_eq!(pair.tables[host].has(&one), has_restarted, "of {host}");
+        }
+    }
+}
+
+#[test]
 fn what_the_peer_was_told_of_as_answered_does_not_come_back_after_its_end() {
     let mut pair = in_sync();
     let established = connection(tuple(1, 1, 1000));
@@ -128,6 +151,62 @@ fn a_host_is_not_ready_because_it_has_told_a_master_all_it_has() {
     assert!(!pair.sessions[1].is_ready(pair.now));
     pair.settle();
     assert!(pair.sessions[1].is_ready(pair.now));
+}
+
+#[test]
+fn what_grew_silent_at_one_of_two_masters_that_talk_goes_on_by_the_other() {
+    let mut pair = in_sync();
+    let [one, two, ended] = [1, 2, 3].map(|client| tuple(client, 1, 1000 + client));
+    for open in [one, two, ended] {
+        pair.open(0, open);
+    }
+    pair.settle();
+    pair.serve(1, &["a", "b"]);
+    pair.settle();
+    // The packets go to the second, which gives way in the end.
+    pair.tables[0].expire(&one);
+    pair.tables[0].happens(Change::Gone(ended));
+    pair.settle();
+    // This one's end is under way then.
+    pair.tables[0].expire(&two);
+    pair.poll(0, 10);
+    pair.serve(1, &[]);
+    pair.hear(1);
+    pair.settle();
+    pair.pass(3 * DIGESTS);
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::from([one, two]), "of {host}");
+        assert_eq!(pair.view(host).state, Stage::InSync);
+    }
+}
+
+#[test]
+fn grace_lasts_until_the_other_of_two_masters_has_told_all_it_has() {
+    let mut pair = Pair::with(Limits { transfer: 1, ..limits() }, settings());
+    pair.serve(1, &["a"]);
+    pair.connect();
+    pair.settle();
+    pair.serve(0, &["a"]);
+    pair.settle();
+    let one = tuple(1, 1, 2000);
+    pair.open(1, one);
+    pair.settle();
+    pair.tables[0].expire(&one);
+    pair.settle();
+    pair.serve(1, &[]);
+    let mut turns = 0;
+    while pair.tables[0].grace.contains("a") {
+        assert!(turns < 20, "it does not end");
+        turns += 1;
+        pair.poll(1, 1);
+        let said = std::mem::take(&mut pair.lines[0]);
+        for message in said {
+            assert_eq!(pair.hand(0, message), None);
+            pair.poll(0, 10);
+            assert!(pair.tables[0].has(&one) || pair.tables[0].grace.contains("a"));
+        }
+        pair.hear(1);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, thread, time::Instant};
 
 use super::{
     super::super::{Connection, Message, Tuple},
+    super::Session,
     model::group_of,
     settings,
     world::{Host, Live, World},
@@ -116,22 +117,25 @@ impl Watch {
                 let has = host.tables.has(tuple);
                 assert!(has || !must_have, "{number} has no longer {tuple:?}, but {found:?}");
             }
-            let Some(session) = &host.session else { continue };
-            // Every wait to be ready has an end.
-            if session.is_ready(world.now) {
-                self.tally.waits += u64::from(self.unready[number].take().is_some());
-            } else {
-                let since = *self.unready[number].get_or_insert(world.now);
-                let waited = world.now.duration_since(since);
-                assert!(
-                    waited <= settings().preempt_wait,
-                    "{number} is not ready for {waited:?}: {:?}",
-                    session.view(world.now)
-                );
-                let left = session.view(world.now).not_ready.expect("it is not").at_most_seconds;
-                assert!(left <= settings().preempt_wait.as_secs());
+            if let Some(session) = &host.session {
+                self.waits(number, session, world.now);
             }
         }
+    }
+
+    /// Every wait to be ready has an end. A host that was ready for a moment only, between two messages, has
+    /// another wait before it.
+    pub(super) fn waits(&mut self, number: usize, session: &Session, now: Instant) {
+        if session.is_ready(now) {
+            self.tally.waits += u64::from(self.unready[number].take().is_some());
+            return;
+        }
+        let since = *self.unready[number].get_or_insert(now);
+        let waited = now.duration_since(since);
+        let (view, longest) = (session.view(now), settings().preempt_wait);
+        assert!(waited <= longest, "{number} is not ready for {waited:?}: {view:?}");
+        let left = view.not_ready.expect("it is not").at_most_seconds;
+        assert!(left <= longest.as_secs());
     }
 
     /// Nothing happens any more.

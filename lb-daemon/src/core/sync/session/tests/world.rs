@@ -194,6 +194,7 @@ impl World {
             self.watch.hears(number, &message);
             let mut out = Vec::new();
             let result = session.receive(message, &mut host.tables, self.now, &mut out);
+            self.watch.waits(number, session, self.now);
             host.known.extend(std::mem::take(&mut host.tables.entered));
             self.send(number, out);
             self.see_answers(number);
