@@ -228,7 +228,7 @@ impl Session {
                 talk.poll(told, tables, room, now, out)?;
                 if talk.sender.is_settled() {
                     self.recent.clone_from(&self.serving);
-                    // Before the peer has said that, it may ask for what a daemon before this one served.
+                    // A peer that has not said what it serves may yet ask for what a daemon before this one served.
                     if talk.receiver.serving.is_some() {
                         self.served.clone_from(&self.serving);
                     }

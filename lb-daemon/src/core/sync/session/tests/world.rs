@@ -350,12 +350,10 @@ impl World {
         self.calm = false;
     }
 
-    /// What goes on and is known to at least one of the hosts, which is not told if it is half open.
+    /// What goes on and is known to at least one of the hosts.
     fn known_to_either(&self) -> Vec<Tuple> {
         let tuples = self.live.values().map(|live| live.connection.tuple);
-        let knows =
-            |host: &Host, tuple: &Tuple| host.tables.has(tuple) && !host.tables.is_half_open(tuple);
-        tuples.filter(|tuple| self.hosts.iter().any(|host| knows(host, tuple))).collect()
+        tuples.filter(|tuple| self.hosts.iter().any(|host| host.tables.has(tuple))).collect()
     }
 
     /// Whether a session has more to do at once.
