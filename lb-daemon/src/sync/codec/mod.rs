@@ -56,9 +56,7 @@
 //! ```
 //!
 //! In a transfer, a state without the bit of an established connection says that the connection is
-//! answered. Builds before the first release wrote neither that nor the second number of `Ack` nor the names
-//! in `TransferBegins`, in the same version: they do not understand this one, and both hosts are to be
-//! upgraded.
+//! answered.
 //!
 //! An address is 4 or 16 bytes: 30 or 78 bytes for a connection, 25 or 73 for one that is gone.
 //!
