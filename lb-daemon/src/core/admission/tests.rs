@@ -1,5 +1,8 @@
 //! Whose turn it is.
 
+mod bounds;
+mod redispatch;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Admission, Arrival, Caller, Frame, Gate, QueueView, Queues, Rules, queues::MOST_OF_SERVICE,
-};
+use super::{Admission, Arrival, Caller, Frame, Gate, QueueView, Queues, Rules};
 
 const SERVICE: u16 = 3;
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -279,96 +280,6 @@ fn who_finds_the_queue_full_is_refused_unless_there_is_a_place() {
     }
     assert_eq!(places.refused, [4], "only one may wait for that backend");
     agrees(&queues, &places, now);
-}
-
-/// Both backends have room for one to wait.
-fn one_each() -> Rules {
-    Rules { rooms: BTreeMap::from([(10, 1), (11, 1)]), ..unlimited() }
-}
-
-#[test]
-fn where_too_many_wait_for_a_backend_the_next_one_goes_to_another() {
-    let (mut queues, mut places, now) = queues(one_each(), true);
-    places.free(11, 2);
-    // The second time it is the same client, who goes on waiting for its own.
-    for port in [2, 4, 2, 6] {
-        arrive(&mut queues, &mut places, port, now);
-    }
-    assert_eq!(places.redispatched, [(4, 11), (6, 11)]);
-    assert_eq!((places.waiting, places.refused.len()), (1, 0));
-    arrive(&mut queues, &mut places, 8, now);
-    assert_eq!(places.refused, [8], "no backend has a place for it");
-    agrees(&queues, &places, now);
-}
-
-#[test]
-fn nobody_goes_to_another_backend_ahead_of_those_that_wait_for_that() {
-    for (places_free, served, refused) in [(1, &[5][..], &[4][..]), (2, &[5, 4], &[])] {
-        let (mut queues, mut places, now) = queues(one_each(), true);
-        for port in [2, 5] {
-            arrive(&mut queues, &mut places, port, now);
-        }
-        places.free(11, places_free);
-        arrive(&mut queues, &mut places, 4, now);
-        assert_eq!((places.served.as_slice(), places.refused.as_slice()), (served, refused));
-        agrees(&queues, &places, now);
-    }
-}
-
-#[test]
-fn who_goes_to_another_backend_takes_turns_of_those_that_have_a_place() {
-    let rules = Rules { backends: [10, 11, 12, 13].into(), ..one_each() };
-    let (mut queues, mut places, now) = queues(rules, true);
-    places.free.extend([(12, 9), (13, 9)]);
-    for port in [4, 8, 12, 16, 20] {
-        arrive(&mut queues, &mut places, port, now);
-    }
-    let number_of = |number| places.redispatched.iter().filter(|(_, to)| *to == number).count();
-    assert_eq!((places.redispatched.len(), places.free[&10]), (4, 0));
-    assert!(number_of(12) > 0 && number_of(13) > 0, "{:?}", places.redispatched);
-}
-
-#[test]
-fn one_service_does_not_take_all_room() {
-    const OTHER: u16 = SERVICE + 1;
-    let (mut queues, mut places, now) = queues(unlimited(), false);
-    let both = [SERVICE, OTHER].map(|number| (number, unlimited()));
-    queues.configure(both.into(), &mut places);
-    for port in 0..=MOST_OF_SERVICE {
-        arrive(&mut queues, &mut places, u16::try_from(port).expect("a port"), now);
-    }
-    assert_eq!((view(&queues, now).refused, places.refused.len()), (1, 1));
-    agrees(&queues, &places, now);
-    let arrival = Arrival { service: OTHER, ..places.arrival(u16::MAX) };
-    queues.arrive(arrival, now, &mut places);
-    assert_eq!((queues.view(now)[&OTHER].waiting, places.refused.len()), (1, 1));
-}
-
-#[test]
-fn an_arrival_is_no_more_work_where_many_lines_wait() {
-    const LINES: u16 = 400;
-    let (mut queues, mut places, now) = queues(unlimited(), true);
-    places.free = (0..LINES).map(|number| (number, 0)).collect();
-    for port in 0..LINES {
-        arrive(&mut queues, &mut places, port, now);
-    }
-    queues.call_all(&mut places);
-    assert_eq!((places.waiting, places.asked.get()), (LINES.into(), LINES.into()));
-}
-
-#[test]
-fn a_number_that_no_backend_has_any_more_leaves_no_line_behind() {
-    let (mut queues, mut places, now) = queues(unlimited(), true);
-    arrive(&mut queues, &mut places, 3, now);
-    assert_eq!(view(&queues, now).bound[&11], (1, 1));
-    places.free = BTreeMap::from([(10, 0)]);
-    let without = Rules { backends: [10].into(), ..unlimited() };
-    queues.configure(BTreeMap::from([(SERVICE, without.clone())]), &mut places);
-    let found = view(&queues, now).bound;
-    assert_eq!(found, BTreeMap::from([(10, (1, 1)), (11, (0, 1))]), "it may come back");
-    let without = Rules { members: [10].into(), ..without };
-    queues.configure(BTreeMap::from([(SERVICE, without)]), &mut places);
-    assert_eq!(view(&queues, now).bound, BTreeMap::from([(10, (1, 1))]));
 }
 
 #[test]
