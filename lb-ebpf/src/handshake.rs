@@ -4,6 +4,9 @@ use lb_common::flow::born;
 
 use crate::{atomic::Word, flow::now_ns, lease, maps};
 
+/// How often to end a row that grows meanwhile.
+const RETRIES: usize = 4;
+
 /// A backend has answered a SYN: what failed before that is forgiven.
 #[inline(always)]
 pub fn answered(backend: u16) {
@@ -18,9 +21,12 @@ pub fn answered(backend: u16) {
     if last < now {
         answered.replace(last, now);
     }
-    let row = in_a_row.load();
-    if row != 0 {
-        in_a_row.replace(row, 0);
+    // What other processors add to the row meanwhile failed before this answer as well.
+    for _ in 0..RETRIES {
+        let row = in_a_row.load();
+        if row == 0 || in_a_row.replace(row, 0) {
+            break;
+        }
     }
 }
 

@@ -50,7 +50,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     admission::NO_PLACE,
-    flow::{ADOPTED, FlowKey},
+    flow::{ADOPTED, FlowKey, is_closed, state},
     maps::{ADOPT_BATCH, MISS_DROP, REAP_BATCH, REAP_HEADER},
     verdict::{Action, Verdict},
 };
@@ -104,12 +104,13 @@ pub fn inject(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn refuse(ctx: XdpContext) -> u32 {
     let packet = Packet::new(&ctx);
-    let outcome = counted(match Link::parse(&packet) {
+    let outcome = match Link::parse(&packet) {
         Ok(link) if link.ethertype == link::IPV4 => refusal::<Inet>(&packet, link),
         Ok(link) if link.ethertype == link::IPV6 => refusal::<Inet6>(&packet, link),
         _ => Err(Verdict::DropInternal),
-    });
-    to_send(&packet, outcome)
+    };
+    // Counted when it was held back.
+    if matches!(outcome, Err(Verdict::DropQueued)) { 0 } else { to_send(&packet, counted(outcome)) }
 }
 
 /// The number of the interface that a frame is to be sent by, zero if it is not to be sent.
@@ -348,9 +349,14 @@ fn refusal<'a, F: Family>(packet: &Packet<'a>, link: Link<'a>) -> Result<Outcome
     let Ok(segment) = Segment::<F>::parse(packet, link) else {
         return Err(Verdict::DropInternal);
     };
-    let service = service::find::<F>(&segment.key())?;
+    let key = segment.key();
+    let service = service::find::<F>(&key)?;
     if !lease::holds_service(service.id) {
         return Err(Verdict::DropNoLease);
+    }
+    // Its client has sent it more than once, and one of them has found a place meanwhile.
+    if table::find::<F>(&key).is_some_and(|found| !is_closed(state(found.life))) {
+        return Err(Verdict::DropQueued);
     }
     Ok(reset::answer::<F>(packet.ctx, Verdict::ResetNoPlace))
 }

@@ -61,7 +61,9 @@ impl Gate for Failing {
         Admitted::NoPlace(Some(backend))
     }
 
-    fn refuse(&mut self, _: &Frame, _: u16) {}
+    fn refuse(&mut self, _: &Frame, _: u16) -> bool {
+        true
+    }
 
     fn left(&mut self, _: u16, _: Option<u16>) {}
 
@@ -78,8 +80,10 @@ impl Door for Failing {
         Ok(())
     }
 
-    fn hold_open(&mut self, _: &BTreeSet<u16>) {
-        assert!(!matches!(self.fault, Fault::NoProgram), "it is not prepared");
+    fn hold_open(&mut self, services: &BTreeSet<u16>) {
+        // What it is told then is what the failure is shown to be.
+        let is_prepared = !matches!(self.fault, Fault::NoProgram);
+        assert!(is_prepared || services.is_empty(), "it is not prepared");
     }
 
     fn arrivals(&mut self, _: usize, into: &mut Vec<Arrival>) -> Result<usize> {

@@ -116,7 +116,8 @@ impl Injector {
         }
     }
 
-    /// Answers a SYN that came in by this interface by a RST, if this host serves what it is for.
+    /// Answers a SYN that came in by this interface by a RST, if this host serves what it is for, and if its
+    /// client has no connection by another one meanwhile.
     ///
     /// # Errors
     ///

@@ -240,6 +240,31 @@ fn a_syn_that_waited_is_sent_to_the_backend_as_if_it_had_not() -> Result<()> {
 }
 
 #[test]
+fn who_has_a_place_by_now_is_not_refused_for_a_syn_that_was_read_late() -> Result<()> {
+    let one = Limits { maxconn: most(1), maxqueue: most(1) };
+    with(Balance::RoundRobin, 1, one, |place| {
+        place.come([0], ForwardNew)?;
+        place.come([1], DropQueued)?;
+        place.turn()?;
+        // The daemon has the client served before it reads that this one was impatient, and behind another one.
+        place.come([2, 1], DropQueued)?;
+        place.end(0)?;
+        place.change(|_| {})?;
+        place.served(&[1])?;
+        let refused = |place: &Place<'_>| -> Result<_> {
+            let counted = place.world.read([])?.verdicts["reset_no_place"];
+            Ok((counted, place.queues.view(Instant::now())[&SERVICE].refused))
+        };
+        place.turn()?;
+        ensure!(refused(place)? == (0, 0), "a client that has a place was answered by a RST");
+        place.come([3], DropQueued)?;
+        place.turn()?;
+        ensure!(refused(place)? == (1, 1), "one that has none was not");
+        place.served(&[1])
+    })
+}
+
+#[test]
 fn nobody_gets_ahead_of_those_that_wait() -> Result<()> {
     for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Hash] {
         with(balance, 1, three(), |place| {

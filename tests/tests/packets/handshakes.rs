@@ -56,6 +56,8 @@ fn connections_that_end_otherwise_are_not_counted() -> Result<()> {
             }
         }
         ensure!(failed(world, n)? == 0, "{} are counted", failed(world, n)?);
+        expire(world, 6)?;
+        ensure!(failed(world, n)? == 0, "{} are counted when they are removed", failed(world, n)?);
         Ok(())
     })
 }

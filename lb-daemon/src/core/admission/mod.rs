@@ -72,7 +72,7 @@ pub enum Admission {
     Sent,
     /// There is no place, and this is the only backend that it may go to; none if that may be any.
     NoPlace(Option<u16>),
-    /// It cannot be sent: this host does not serve the service any more, for one.
+    /// It cannot be sent: this host does not serve the service any more, or its table is full.
     Lost,
 }
 
@@ -87,8 +87,9 @@ pub trait Gate {
     /// The same for one that goes to this backend, which is one of its service's but not its own.
     fn redispatch(&mut self, frame: &Frame, group: u16, backend: u16) -> Admission;
 
-    /// Answers a SYN for a service of this group by a RST, if this host serves that.
-    fn refuse(&mut self, frame: &Frame, group: u16);
+    /// Answers a SYN for a service of this group by a RST, if this host serves that, and if no other SYN of
+    /// its client has found a place meanwhile. Tells whether it did.
+    fn refuse(&mut self, frame: &Frame, group: u16) -> bool;
 
     /// One that arrived waits no longer: neither for its service nor for the backend that it was bound to.
     fn left(&mut self, service: u16, bound: Option<u16>);

@@ -61,13 +61,17 @@ impl Queue {
         Some(first)
     }
 
-    /// Takes all that have waited for as long as one may, and tells whom each was bound to.
-    pub(super) fn take_late(&mut self, now: Instant, mut take: impl FnMut(Option<u16>, Waiting)) {
+    /// Takes all that have waited for as long as one may, and tells whom each was bound to. `take` says whether
+    /// they have waited in vain.
+    pub(super) fn take_late(
+        &mut self,
+        now: Instant,
+        mut take: impl FnMut(Option<u16>, Waiting) -> bool,
+    ) {
         for (bound, line) in &mut self.lines {
             while let Some(late) = line.take_late(self.rules.timeout, now) {
                 self.length -= 1;
-                self.timed_out += 1;
-                take(*bound, late);
+                self.timed_out += u64::from(take(*bound, late));
             }
         }
     }

@@ -89,8 +89,7 @@ impl Queues {
         if !self.redispatch(service, ticket, &frame, gate)
             && let Some(queue) = self.services.get_mut(&service)
         {
-            queue.refused += 1;
-            gate.refuse(&frame, queue.rules.group);
+            queue.refused += u64::from(gate.refuse(&frame, queue.rules.group));
         }
         gate.left(service, bound);
     }
@@ -108,8 +107,8 @@ impl Queues {
             let group = queue.rules.group;
             queue.take_late(now, |bound, late| {
                 self.callers.remove(&late.caller);
-                gate.refuse(&late.frame, group);
                 gate.left(*number, bound);
+                gate.refuse(&late.frame, group)
             });
         }
     }
@@ -163,12 +162,11 @@ impl Queues {
         }
         let (backends, group) = (&queue.rules.backends, queue.rules.group);
         let turn = usize::try_from(ticket).unwrap_or(0).checked_rem(backends.len()).unwrap_or(0);
-        let mut from_there = backends[turn..].iter().chain(&backends[..turn]).copied();
-        let is_free = |number: &u16| {
-            queue.len_of(Some(*number)) == 0 && gate.has_place(service, Some(*number))
-        };
-        from_there.find(is_free).is_some_and(|number| {
-            !matches!(gate.redispatch(frame, group, number), Admission::NoPlace(_))
+        let mut from_there = backends[turn..].iter().chain(&backends[..turn]);
+        from_there.any(|number| {
+            let is_free =
+                queue.len_of(Some(*number)) == 0 && gate.has_place(service, Some(*number));
+            is_free && !matches!(gate.redispatch(frame, group, *number), Admission::NoPlace(_))
         })
     }
 
@@ -211,7 +209,12 @@ impl Queues {
                 self.callers.remove(&first.caller);
                 gate.left(service, bound);
             }
-            turns.keep(bound, queue);
+            // What had one lost, as a full table does, would have those behind it lost as well.
+            if admission == Admission::Lost {
+                turns.end(bound);
+            } else {
+                turns.keep(bound, queue);
+            }
         }
     }
 

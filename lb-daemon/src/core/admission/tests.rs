@@ -24,6 +24,10 @@ struct Places {
     /// Clients that were served and refused, by their ports.
     served: Vec<u16>,
     refused: Vec<u16>,
+    /// Clients for which the program had a place right away when they sent their SYN again.
+    placed: BTreeSet<u16>,
+    /// Whether the table is full, so that whoever is sent on is lost.
+    is_full: bool,
     /// Those of them that were sent to another backend than their own, and to which.
     redispatched: Vec<(u16, u16)>,
     /// The frame that was sent last.
@@ -88,6 +92,9 @@ impl Gate for Places {
 
     fn admit(&mut self, frame: &Frame, _: u16) -> Admission {
         self.attempts += 1;
+        if self.is_full {
+            return Admission::Lost;
+        }
         let bound = self.backend(Self::of(frame));
         let mut numbers = self.free.keys().copied().collect::<Vec<_>>();
         numbers.retain(|number| bound.is_none_or(|bound| bound == *number));
@@ -107,8 +114,11 @@ impl Gate for Places {
         Admission::Sent
     }
 
-    fn refuse(&mut self, frame: &Frame, _: u16) {
-        self.refused.push(Self::of(frame));
+    fn refuse(&mut self, frame: &Frame, _: u16) -> bool {
+        let port = Self::of(frame);
+        let has_place = self.placed.contains(&port);
+        self.refused.extend((!has_place).then_some(port));
+        !has_place
     }
 
     fn left(&mut self, _: u16, bound: Option<u16>) {
@@ -257,6 +267,35 @@ fn who_waits_for_too_long_is_refused() {
     queues.expire(now + TIMEOUT, &mut places);
     assert_eq!((places.refused.as_slice(), view(&queues, now).timed_out), (&[1][..], 1));
     assert_eq!(queues.next_deadline(), Some(now + TIMEOUT / 2 + TIMEOUT));
+    agrees(&queues, &places, now);
+}
+
+#[test]
+fn who_has_a_place_without_having_been_called_is_neither_refused_nor_counted() {
+    let (mut queues, mut places, now) = queues(Rules { room: Some(1), ..unlimited() }, false);
+    places.placed = [1, 2].into();
+    for port in [1, 2, 3] {
+        arrive(&mut queues, &mut places, port, now);
+    }
+    assert_eq!((places.refused.as_slice(), view(&queues, now).refused), (&[3][..], 1));
+    queues.expire(now + TIMEOUT, &mut places);
+    assert_eq!((places.refused.as_slice(), view(&queues, now).timed_out), (&[3][..], 0));
+    agrees(&queues, &places, now);
+}
+
+#[test]
+fn a_table_without_room_does_not_have_all_of_a_line_lost() {
+    let (mut queues, mut places, now) = queues(unlimited(), true);
+    for port in [2, 4, 6, 5] {
+        arrive(&mut queues, &mut places, port, now);
+    }
+    places.free(10, 3);
+    places.is_full = true;
+    queues.call_all(&mut places);
+    assert_eq!((places.attempts, view(&queues, now).waiting), (1, 3));
+    places.is_full = false;
+    queues.call_all(&mut places);
+    assert_eq!((places.served.as_slice(), view(&queues, now).waiting), (&[4, 6][..], 1));
     agrees(&queues, &places, now);
 }
 

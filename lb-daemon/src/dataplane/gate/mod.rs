@@ -120,11 +120,10 @@ impl admission::Gate for Gate {
         self.admission(injected)
     }
 
-    fn refuse(&mut self, frame: &Frame, group: u16) {
+    fn refuse(&mut self, frame: &Frame, group: u16) -> bool {
         let is_served = || self.serves(group);
-        if let Err(error) = self.injector.refuse(&frame.bytes, frame.ifindex, is_served) {
-            self.complain(&error);
-        }
+        let refused = self.injector.refuse(&frame.bytes, frame.ifindex, is_served);
+        self.admission(refused) == Admission::Sent
     }
 
     fn left(&mut self, service: u16, bound: Option<u16>) {

@@ -48,3 +48,16 @@ fn who_goes_to_another_backend_takes_turns_of_those_that_have_a_place() {
     assert_eq!((places.redispatched.len(), places.free[&10]), (4, 0));
     assert!(number_of(12) > 0 && number_of(13) > 0, "{:?}", places.redispatched);
 }
+
+#[test]
+fn who_finds_the_place_of_another_backend_taken_meanwhile_goes_to_a_third_one() {
+    let rules = Rules { backends: [10, 11, 12, 13].into(), ..one_each() };
+    let (mut queues, mut places, now) = queues(rules, true);
+    // Of 12, it is always said that it has a place, and it never has.
+    places.free.insert(13, 4);
+    for port in [3, 6, 9, 12, 15] {
+        arrive(&mut queues, &mut places, port, now);
+    }
+    assert_eq!((places.refused.len(), places.free[&13]), (0, 0), "{:?}", places.redispatched);
+    agrees(&queues, &places, now);
+}
