@@ -1,4 +1,4 @@
-//! What came to its end here while the peer was not told.
+//! What came to its end here while the peer was not told, or did not heed it.
 //!
 //! A peer that comes back has connections open that were ended meanwhile by the host that serves them.
 //! It is asked for all it has, for some of that may be known to nobody else; without this, what is over
@@ -33,7 +33,7 @@ pub(super) struct End {
 /// Connections that ended since both hosts last had the same, among those that the peer may have.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// Those that opened since then, and are open: the peer does not know them.
+    /// Those that opened without a link, and are open: the peer does not know them.
     opened: HashSet<Name>,
     /// Those that were closed, or ended by the daemon.
     over: HashSet<Name>,
@@ -65,9 +65,9 @@ impl End {
 }
 
 impl Ended {
-    /// Takes changes into account that the peer is not told of in time. At most `limit` connections of
-    /// a kind are remembered.
-    pub(super) fn note(&mut self, changes: &[Reported], limit: usize) {
+    /// Takes changes into account that the peer is not told of. At most `limit` connections of a kind are
+    /// remembered.
+    pub(super) fn note_untold(&mut self, changes: &[Reported], limit: usize) {
         for reported in changes {
             match &reported.change {
                 Change::Is(connection) | Change::Answered(connection) if is_new(connection) => {
@@ -76,13 +76,22 @@ impl Ended {
                         self.open(Name::of(&connection.tuple), limit);
                     }
                 }
-                _ => {
-                    if let Some(end) = End::of(reported) {
-                        self.end(end, limit);
-                    }
-                }
+                _ => self.note(std::slice::from_ref(reported), limit),
             }
         }
+    }
+
+    /// Takes changes into account that the peer is told of, but may not heed, or not in time. Of what opens
+    /// it may hear at any moment: there is nothing to be noted before its end.
+    pub(super) fn note(&mut self, changes: &[Reported], limit: usize) {
+        for end in changes.iter().filter_map(End::of) {
+            self.end(end, limit);
+        }
+    }
+
+    /// A link stands: from now on the peer may know all that is open here.
+    pub(super) fn link(&mut self) {
+        self.opened = HashSet::new();
     }
 
     fn open(&mut self, name: Name, limit: usize) {

@@ -261,7 +261,7 @@ impl Session {
         for _ in 0..self.limits.drains {
             changes.clear();
             tables.changes(self.limits.drain, &mut changes)?;
-            self.ended.note(&changes, self.limits.ended);
+            self.ended.note_untold(&changes, self.limits.ended);
             let is_answer = |it: &&Reported| matches!(it.change, Change::Answered(_));
             let answered = changes.iter().filter(is_answer).count();
             self.totals.unacknowledged += answered as u64;

@@ -67,6 +67,7 @@ impl Session {
             }
         }
         self.totals.conversations += 1;
+        self.ended.link();
         self.link = Link::Up(Box::new(Talk::new(&self.owed, self.limits, now)));
         Ok(())
     }

@@ -85,6 +85,41 @@ fn what_ended_while_the_peer_was_away_does_not_come_back() {
 }
 
 #[test]
+fn what_the_peer_was_told_of_just_before_a_cut_does_not_come_back() {
+    let mut pair = in_sync();
+    let [before, after] = [1, 2].map(|client| tuple(client, 1, 1000 + client));
+    pair.disconnect();
+    pair.open(0, before);
+    pair.poll(0, 10);
+    pair.connect();
+    // It is told of both, but does not come to say so.
+    let mut turns = 0;
+    while !pair.tables[1].has(&before) {
+        assert!(turns < 20, "nothing is transferred");
+        turns += 1;
+        pair.poll(1, 10);
+        pair.hear(0);
+        pair.poll(0, 10);
+        pair.hear(1);
+    }
+    pair.open(0, after);
+    pair.poll(0, 10);
+    pair.hear(1);
+    assert!(pair.tables[1].has(&after));
+    assert_eq!(pair.view(0).state, Stage::Transferring);
+    pair.disconnect();
+    for one in [before, after] {
+        pair.tables[0].happens(Change::Gone(one));
+    }
+    pair.poll(0, 10);
+    pair.connect();
+    pair.settle();
+    for host in [0, 1] {
+        assert_eq!(pair.tables[host].open(), BTreeSet::new(), "of {host}");
+    }
+}
+
+#[test]
 fn what_timed_out_while_the_peer_was_away_comes_back_only_from_one_that_may_have_served() {
     for has_restarted in [false, true] {
         let mut pair = in_sync();
@@ -163,9 +198,15 @@ fn what_grew_silent_at_one_of_two_masters_that_talk_goes_on_by_the_other() {
     pair.settle();
     pair.serve(1, &["a", "b"]);
     pair.settle();
+    let ended_later = tuple(4, 1, 1004);
+    pair.open(0, ended_later);
+    pair.settle();
+    assert!(pair.tables[1].has(&ended_later), "each is told what opens at the other");
     // The packets go to the second, which gives way in the end.
     pair.tables[0].expire(&one);
-    pair.tables[0].happens(Change::Gone(ended));
+    for over in [ended, ended_later] {
+        pair.tables[0].happens(Change::Gone(over));
+    }
     pair.settle();
     // This one's end is under way then.
     pair.tables[0].expire(&two);
