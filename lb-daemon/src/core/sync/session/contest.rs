@@ -1,7 +1,7 @@
 //! Groups that both hosts have served at the same time, and could talk with each other.
 //!
-//! What is silent at one of them may go on by the other, so neither heeds what ends there. Whoever gives
-//! such a group up knows of connections that the other one has no longer, and owes it all of the group.
+//! What is silent at one of them may go on by the other, so neither heeds what ends there, but for what both
+//! sides have closed with their FINs. Whoever gives such a group up knows of connections that the other one has no longer, and owes it all of the group.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +32,11 @@ impl Contest {
     /// The peer has all but what is owed.
     pub(super) fn settle(&mut self, is_owed: impl Fn(&String) -> bool) {
         self.given_up.retain(is_owed);
+    }
+
+    /// Groups that both serve. This host may have given some up since it last looked.
+    pub(super) const fn both(&self) -> &BTreeSet<String> {
+        &self.both
     }
 
     /// Groups of which what has ended at the peer is not over here for that. This host may have given some

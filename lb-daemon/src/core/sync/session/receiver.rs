@@ -168,15 +168,17 @@ impl Receiver {
         totals: &mut Totals,
     ) -> Result<u32> {
         let ours = self.ours(tables);
+        let mut served = tables.serving();
+        served.extend(self.contest.both().iter().cloned());
         let mut refused = 0;
         let mut owners = BTreeMap::new();
         let (mut take, mut keep) = (Vec::new(), Vec::new());
         for change in changes {
             let bind = change.tuple().bind;
-            let (is_ours, is_theirs) = *owners.entry(bind).or_insert_with(|| {
-                let group = tables.group(bind);
-                group.map_or((false, false), |group| {
-                    (ours.contains(&group), self.is_served_by_peer(&group))
+            let (is_served, is_ours, is_theirs) = *owners.entry(bind).or_insert_with(|| {
+                tables.group(bind).map_or_else(Default::default, |group| {
+                    let is_theirs = self.is_served_by_peer(&group);
+                    (served.contains(&group), ours.contains(&group), is_theirs)
                 })
             });
             match change {
@@ -184,7 +186,7 @@ impl Receiver {
                 Change::Gone(_) if is_ours => {}
                 // Of a host that may still serve it, too, they could be ever more: their end is not
                 // heeded. One that has served it before has few, and the client may have been told.
-                Change::Answered(_) if is_ours && (is_theirs || self.serving.is_none()) => {
+                Change::Answered(_) if is_served && (is_theirs || self.serving.is_none()) => {
                     refused += 1;
                 }
                 _ if is_theirs && !is_ours => take.push(change),

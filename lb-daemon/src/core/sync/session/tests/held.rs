@@ -3,7 +3,7 @@
 use lb_common::flow::SYN_ACK;
 
 use super::{
-    super::super::{Change, Connection, Tables as _, Tuple},
+    super::super::{Change, Connection, Message, Tables as _, Tuple},
     limits,
     pair::{Pair, tuple},
 };
@@ -194,6 +194,30 @@ fn a_host_that_serves_the_group_takes_no_half_open_connection_of_the_peers() {
     assert_eq!(pair.tables[0].released, [tuple(1, 1, 1000)]);
     let totals = pair.view(0).totals;
     assert_eq!((totals.held, totals.unacknowledged), (0, 1), "the peer does not know it");
+}
+
+#[test]
+fn a_host_that_has_given_the_group_up_takes_half_open_connections_before_all_it_has_is_told() {
+    let mut pair = in_sync();
+    for client in 100..150 {
+        pair.open(0, tuple(client, 1, 1000 + client));
+        pair.settle();
+    }
+    pair.serve(1, &["a"]);
+    pair.settle();
+    pair.serve(1, &[]);
+    pair.poll(1, 10);
+    pair.hear(0);
+    let one = tuple(1, 1, 1000);
+    answer(&mut pair, one);
+    pair.poll(0, 10);
+    pair.hear(1);
+    assert!(pair.tables[1].is_half_open(&one));
+    let is_end = |message: &Message| matches!(message, Message::TransferEnds { .. });
+    assert!(!pair.lines[0].iter().any(is_end), "it has told all");
+    pair.settle();
+    let totals = pair.view(0).totals;
+    assert_eq!((totals.held, totals.unacknowledged), (1, 0));
 }
 
 /// The first host has told of an answered connection and is lost, with its tables; the other one takes

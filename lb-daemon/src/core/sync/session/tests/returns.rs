@@ -234,6 +234,7 @@ fn grace_lasts_until_the_other_of_two_masters_has_told_all_it_has() {
     pair.settle();
     pair.tables[0].expire(&one);
     pair.settle();
+    assert!(!pair.tables[0].has(&one) && pair.tables[0].grace.contains("a"));
     pair.serve(1, &[]);
     let mut turns = 0;
     while pair.tables[0].grace.contains("a") {
@@ -248,6 +249,7 @@ fn grace_lasts_until_the_other_of_two_masters_has_told_all_it_has() {
         }
         pair.hear(1);
     }
+    assert!(pair.tables[0].has(&one));
 }
 
 #[test]
