@@ -1,7 +1,8 @@
 //! Groups that both hosts have served at the same time, and could talk with each other.
 //!
 //! What is silent at one of them may go on by the other, so neither heeds what ends there, but for what both
-//! sides have closed with their FINs. Whoever gives such a group up knows of connections that the other one has no longer, and owes it all of the group.
+//! sides have closed with their FINs. Whoever gives such a group up knows of connections that the other one has
+//! no longer, and owes it all of the group.
 
 use std::collections::BTreeSet;
 
